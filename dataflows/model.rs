@@ -1,0 +1,71 @@
+//! The words of the market as types: events, ids, money and time.
+
+mod event;
+pub mod time;
+
+pub use event::{
+    Line, Order, OrderEvent, OrderKind, Product, ProductEvent, ScenarioAction, ScenarioEvent, Sex,
+    Status, Strength, Topic, User, UserEvent,
+};
+pub use time::{Day, Millis};
+
+use std::sync::Arc;
+
+/// Money: whole Korean won.
+pub type Krw = i64;
+
+/// Names a customer; also the record key of `users` and `orders`.
+pub type UserId = i64;
+
+/// Names a product; also the record key of `products`.
+pub type ProductId = i64;
+
+/// Names an order.
+pub type OrderId = i64;
+
+/// A short text that many records share (a category, a region, a name): cheap to copy.
+pub type Word = Arc<str>;
+
+/// The partition that Kafka's own clients choose for a record key: murmur2, made positive.
+pub fn partition_of(key: &[u8], partitions: u32) -> u32 {
+    (murmur2(key) & 0x7fff_ffff) % partitions
+}
+
+/// MurmurHash2 (32 bit) with the seed of Kafka's `org.apache.kafka.common.utils.Utils.murmur2`.
+fn murmur2(data: &[u8]) -> u32 {
+    const M: u32 = 0x5bd1_e995;
+    let mut h = 0x9747_b28c ^ data.len() as u32;
+    let (words, tail) = data.as_chunks::<4>();
+    for word in words {
+        let k = u32::from_le_bytes(*word).wrapping_mul(M);
+        h = h.wrapping_mul(M) ^ (k ^ (k >> 24)).wrapping_mul(M);
+    }
+    if !tail.is_empty() {
+        for (i, byte) in tail.iter().enumerate() {
+            h ^= u32::from(*byte) << (8 * i);
+        }
+        h = h.wrapping_mul(M);
+    }
+    h = (h ^ (h >> 13)).wrapping_mul(M);
+    h ^ (h >> 15)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The vectors of Kafka's own `UtilsTest.testMurmur2`.
+    #[test]
+    fn murmur2_is_kafkas() {
+        for (key, hash) in [
+            ("21", -973_932_308),
+            ("foobar", -790_332_482),
+            ("a-little-bit-long-string", -985_981_536),
+            ("a-little-bit-longer-string", -1_486_304_829),
+            ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
+            ("abc", 479_470_107),
+        ] {
+            assert_eq!(murmur2(key.as_bytes()) as i32, hash, "{key}");
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! The events of the topics, as SPEC fixes them.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Day, Krw, Millis, OrderId, ProductId, UserId, Word};
+
+/// A topic of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Topic {
+    /// Customers: the newest record of each holds.
+    Users,
+    /// Products: the newest record of each holds.
+    Products,
+    /// Order events, and heartbeats.
+    Orders,
+    /// What the scenario producer decided.
+    Scenarios,
+}
+
+impl Topic {
+    /// Every topic.
+    pub const ALL: [Topic; 4] = [Topic::Users, Topic::Products, Topic::Orders, Topic::Scenarios];
+
+    /// The topic's name in the log and in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Topic::Users => "users",
+            Topic::Products => "products",
+            Topic::Orders => "orders",
+            Topic::Scenarios => "scenarios",
+        }
+    }
+
+    /// The topic of that name.
+    pub fn from_name(name: &str) -> Option<Topic> {
+        Topic::ALL.into_iter().find(|topic| topic.name() == name)
+    }
+}
+
+/// A customer's sex, as the brief has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Sex {
+    /// Female.
+    F,
+    /// Male.
+    M,
+}
+
+impl Sex {
+    /// The word in events and tables.
+    pub fn word(self) -> &'static str {
+        match self {
+            Sex::F => "F",
+            Sex::M => "M",
+        }
+    }
+}
+
+/// Where a customer stands with the shop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Status {
+    /// Buys in their own rhythm.
+    Active,
+    /// Has not been seen for long.
+    Dormant,
+    /// Has left.
+    Withdrawn,
+}
+
+impl Status {
+    /// The word in events and tables.
+    pub fn word(self) -> &'static str {
+        match self {
+            Status::Active => "ACTIVE",
+            Status::Dormant => "DORMANT",
+            Status::Withdrawn => "WITHDRAWN",
+        }
+    }
+}
+
+/// A customer's record.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct User {
+    /// Who.
+    pub user_id: UserId,
+    /// The customer's name.
+    pub name: Word,
+    /// Date of birth.
+    pub birth_date: Day,
+    /// F or M.
+    pub sex: Sex,
+    /// Where the customer lives.
+    pub region: Word,
+    /// ACTIVE, DORMANT or WITHDRAWN.
+    pub status: Status,
+    /// Whether the customer agreed to be sent promotions.
+    pub marketing_consent: bool,
+    /// When the customer signed up.
+    pub signed_up_at: Millis,
+}
+
+/// A record of topic `users`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct UserEvent {
+    /// Unique in the topic.
+    pub event_id: u64,
+    /// When it happened.
+    pub at: Millis,
+    /// The record that holds from then on.
+    pub user: User,
+}
+
+/// A product's record.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Product {
+    /// Which.
+    pub product_id: ProductId,
+    /// The product's name.
+    pub name: Word,
+    /// Its category.
+    pub category: Word,
+    /// Its list price.
+    pub price: Krw,
+    /// Pieces in stock.
+    pub stock: i64,
+    /// When it was listed.
+    pub listed_at: Millis,
+}
+
+/// A record of topic `products`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ProductEvent {
+    /// Unique in the topic.
+    pub event_id: u64,
+    /// When it happened.
+    pub at: Millis,
+    /// The record that holds from then on.
+    pub product: Product,
+}
+
+/// What an order event does to the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OrderKind {
+    /// Adds its lines.
+    Placed,
+    /// Takes back all of the order.
+    Cancelled,
+    /// Takes back the lines it names.
+    Refunded,
+}
+
+impl OrderKind {
+    /// The word in events and tables.
+    pub fn word(self) -> &'static str {
+        match self {
+            OrderKind::Placed => "placed",
+            OrderKind::Cancelled => "cancelled",
+            OrderKind::Refunded => "refunded",
+        }
+    }
+
+    /// What the event adds to the number of orders: 1, -1 or 0.
+    pub fn orders(self) -> i64 {
+        match self {
+            OrderKind::Placed => 1,
+            OrderKind::Cancelled => -1,
+            OrderKind::Refunded => 0,
+        }
+    }
+
+    /// What a won of the event's lines adds to the net amount: 1 or -1.
+    pub fn sign(self) -> i64 {
+        if self == OrderKind::Placed { 1 } else { -1 }
+    }
+}
+
+/// One line of an order event.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Line {
+    /// What was bought or taken back.
+    pub product_id: ProductId,
+    /// The product's category at that time.
+    pub category: Word,
+    /// Pieces.
+    pub quantity: i64,
+    /// Price of a piece.
+    pub unit_price: Krw,
+}
+
+impl Line {
+    /// quantity x `unit_price`.
+    pub fn amount(&self) -> Krw {
+        self.quantity * self.unit_price
+    }
+}
+
+/// An entry of the ledger, complete in itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Order {
+    /// What it does.
+    pub kind: OrderKind,
+    /// The order it speaks of.
+    pub order_id: OrderId,
+    /// Who placed the order.
+    pub user_id: UserId,
+    /// When it happened; for `placed` equal to `ordered_at`.
+    pub at: Millis,
+    /// When the order was placed.
+    pub ordered_at: Millis,
+    /// At least one.
+    pub lines: std::sync::Arc<[Line]>,
+}
+
+impl Order {
+    /// Sum of the lines' amounts.
+    pub fn amount(&self) -> Krw {
+        self.lines.iter().map(Line::amount).sum()
+    }
+
+    /// Sum of the lines' quantities.
+    pub fn units(&self) -> i64 {
+        self.lines.iter().map(|line| line.quantity).sum()
+    }
+}
+
+/// A record of topic `orders` that is not a heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct OrderEvent {
+    /// Unique in the topic.
+    pub event_id: u64,
+    /// The ledger entry.
+    pub order: Order,
+}
+
+/// What happens to a scenario's occurrence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScenarioAction {
+    /// Begins.
+    Start,
+    /// Goes on with another strength.
+    Change,
+    /// Ends.
+    Stop,
+}
+
+impl ScenarioAction {
+    /// The word in events and tables.
+    pub fn word(self) -> &'static str {
+        match self {
+            ScenarioAction::Start => "start",
+            ScenarioAction::Change => "change",
+            ScenarioAction::Stop => "stop",
+        }
+    }
+}
+
+/// A positive, finite number that can be compared and hashed: its bits order as it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Strength(u64);
+
+impl Strength {
+    /// The strength of that size, if it is positive and finite.
+    pub fn new(strength: f64) -> Option<Strength> {
+        (strength > 0.0 && strength.is_finite()).then(|| Strength(strength.to_bits()))
+    }
+
+    /// The number.
+    pub fn get(self) -> f64 {
+        f64::from_bits(self.0)
+    }
+}
+
+/// A record of topic `scenarios`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ScenarioEvent {
+    /// Unique in the topic.
+    pub event_id: u64,
+    /// When it takes effect.
+    pub at: Millis,
+    /// Which occurrence of the scenario; also the record key.
+    pub occurrence: Word,
+    /// The scenario's name.
+    pub name: Word,
+    /// Start, change or stop.
+    pub action: ScenarioAction,
+    /// The factor on demand at its peak.
+    pub strength: Strength,
+    /// The categories it favours; empty means all.
+    pub categories: Vec<Word>,
+}

@@ -1,0 +1,121 @@
+//! Market time and the calendar of the market's zone, Asia/Seoul.
+//!
+//! Instants are whole milliseconds since the Unix epoch. Valid events lie from 1990 to 2099, and
+//! over that span Seoul has been at UTC+9 without a break (its last summer time ended in 1988), so
+//! the zone is one constant. The SQL twins name the zone instead and so check this from outside.
+
+use chrono::{Datelike, Days, Months, NaiveDate, NaiveDateTime};
+
+/// An instant or a span: milliseconds of market time.
+pub type Millis = i64;
+
+/// A calendar day: days since 1970-01-01 (in the market's zone).
+pub type Day = i32;
+
+/// One second.
+pub const SECOND: Millis = 1_000;
+/// One minute.
+pub const MINUTE: Millis = 60 * SECOND;
+/// One hour.
+pub const HOUR: Millis = 60 * MINUTE;
+/// One day of 24 hours.
+pub const DAY: Millis = 24 * HOUR;
+/// Grades are evaluated at multiples of this.
+pub const TICK: Millis = 10 * MINUTE;
+/// Asia/Seoul less UTC.
+pub const ZONE: Millis = 9 * HOUR;
+
+/// The first valid instant: 1990-01-01 UTC.
+pub const TIME_MIN: Millis = 631_152_000_000;
+/// The first instant that is no longer valid: 2100-01-01 UTC.
+pub const TIME_END: Millis = 4_102_444_800_000;
+
+/// The start of the minute.
+pub fn minute_of(at: Millis) -> Millis {
+    at - at.rem_euclid(MINUTE)
+}
+
+/// The calendar day in the market's zone.
+pub fn day_of(at: Millis) -> Day {
+    (at + ZONE).div_euclid(DAY) as Day
+}
+
+/// The hour of the day, 0 to 23, in the market's zone.
+pub fn hour_of(at: Millis) -> i64 {
+    (at + ZONE).rem_euclid(DAY) / HOUR
+}
+
+/// The instant at which a calendar day begins in the market's zone.
+pub fn start_of_day(day: Day) -> Millis {
+    Millis::from(day) * DAY - ZONE
+}
+
+/// The calendar date of a day.
+pub fn date_of(day: Day) -> NaiveDate {
+    NaiveDate::from_epoch_days(day).expect("a day within chrono's 262,000 years")
+}
+
+/// The day of a calendar date.
+pub fn day_of_date(date: NaiveDate) -> Day {
+    date.to_epoch_days()
+}
+
+/// The first day of the day's month.
+pub fn month_of(day: Day) -> Day {
+    day - date_of(day).day0() as Day
+}
+
+/// Six calendar months later on the market's wall clock, on the month's last day where the day
+/// does not exist: PostgreSQL's `ordered_at + interval '6 months'`.
+pub fn six_months_after(at: Millis) -> Millis {
+    let day = date_of(day_of(at)) + Months::new(6);
+    at + Millis::from(day_of_date(day) - day_of(at)) * DAY
+}
+
+/// The wall clock of the market's zone at an instant, for people.
+pub fn wall_clock(at: Millis) -> NaiveDateTime {
+    date_of(day_of(at)).and_time(chrono::NaiveTime::MIN)
+        + chrono::TimeDelta::milliseconds((at + ZONE).rem_euclid(DAY))
+}
+
+/// Whole years from a birth date to a day: the age on that day.
+pub fn age_on(day: Day, birth_date: Day) -> u32 {
+    date_of(day).years_since(date_of(birth_date)).unwrap_or(0)
+}
+
+/// The day `days` later.
+pub fn days_after(day: Day, days: u64) -> Day {
+    day_of_date(date_of(day) + Days::new(days))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Millis {
+        NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M").unwrap().and_utc().timestamp_millis()
+            - ZONE
+    }
+
+    #[test]
+    fn six_months_clamp_to_the_months_last_day() {
+        for (from, to) in [
+            ("2023-08-31 10:00", "2024-02-29 10:00"),
+            ("2024-08-31 10:00", "2025-02-28 10:00"),
+            ("2024-08-29 23:59", "2025-02-28 23:59"),
+            ("2025-03-31 00:00", "2025-09-30 00:00"),
+            ("2025-01-15 08:59", "2025-07-15 08:59"),
+        ] {
+            assert_eq!(six_months_after(at(from)), at(to), "{from}");
+        }
+    }
+
+    #[test]
+    fn days_and_hours_are_those_of_seoul() {
+        assert_eq!(hour_of(at("2025-05-05 00:30")), 0);
+        assert_eq!(date_of(day_of(at("2025-05-05 00:30"))).to_string(), "2025-05-05");
+        assert_eq!(start_of_day(day_of(at("2025-05-05 23:59"))), at("2025-05-05 00:00"));
+        assert_eq!(date_of(month_of(day_of(at("2025-05-31 12:00")))).to_string(), "2025-05-01");
+        assert_eq!(wall_clock(at("2025-05-31 12:00")).to_string(), "2025-05-31 12:00:00");
+    }
+}
