@@ -2,4 +2,5 @@
 //!
 //! Nothing here does I/O, reads a clock or can fail.
 
+pub mod market;
 pub mod model;
