@@ -27,6 +27,8 @@ use crate::model::{
 const NEWCOMER: Millis = 30 * DAY;
 /// Demand time until a customer who dropped out comes back, on average.
 const RETURN: f64 = 400.0 * DAY as f64;
+/// Chance that a first order was all they wanted, on top of the customer's own.
+const ONLY_ONE: f32 = 0.2;
 /// Shares of the orders that are cancelled, and that are refunded.
 const CANCELLED: f64 = 0.04;
 const REFUNDED: f64 = 0.04;
@@ -256,6 +258,7 @@ impl Customers {
             }
             Stage::Resting(..) | Stage::Gone => unreachable!("only members of the set order"),
         }
+        let first = customer.last_order_at == 0;
         customer.last_order_at = order.at;
         customer.grade.add(order.at, order.at, 1, order.amount());
         for line in order.lines.iter() {
@@ -267,7 +270,8 @@ impl Customers {
         let surplus = customer.remembered.len().saturating_sub(REMEMBERED);
         customer.remembered.drain(..surplus);
 
-        let drops_out = random.random::<f32>() < customer.person.drop_out;
+        let only_one = if first { ONLY_ONE } else { 0.0 };
+        let drops_out = random.random::<f32>() < customer.person.drop_out + only_one;
         let mean = if drops_out { RETURN } else { customer.person.rhythm(day) };
         let gap: f64 = Exp1.sample(random);
         let band = customer.person.band(day);
