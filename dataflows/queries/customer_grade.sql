@@ -10,7 +10,7 @@ total AS (
            sum(CASE event WHEN 'placed' THEN amount ELSE -amount END)::bigint AS amount,
            sum(CASE event WHEN 'placed' THEN 1 WHEN 'cancelled' THEN -1 ELSE 0 END)::bigint AS orders
     FROM order_events, latest_tick,
-         LATERAL (SELECT sum(quantity * unit_price) AS amount
+         LATERAL (SELECT sum(quantity * unit_price)::bigint AS amount
                   FROM unnest(quantities, unit_prices) AS line (quantity, unit_price)) AS lines
     WHERE at <= tick
       AND (ordered_at AT TIME ZONE 'Asia/Seoul' + interval '6 months') AT TIME ZONE 'Asia/Seoul' > tick

@@ -5,27 +5,23 @@
 -- call for, the target, stays. Promotion is immediate and demotion takes one level a tick; so the
 -- grade of a tick is the highest of: its target, the target one tick before less one level, two
 -- ticks before less two, three ticks before less three (there are four levels, 0 to 3).
-WITH entry AS (
-    SELECT user_id, amount, orders,
+WITH entry AS MATERIALIZED (
+    SELECT user_id,
            -- The first ticks not before the two instants; all instants are whole milliseconds.
            date_bin('10 minutes', at + interval '599.999 s', timestamptz 'epoch') AS first_tick,
-           date_bin('10 minutes', expires_at + interval '599.999 s', timestamptz 'epoch') AS end_tick
-    FROM (SELECT user_id, at,
-                 (ordered_at AT TIME ZONE 'Asia/Seoul' + interval '6 months')
-                     AT TIME ZONE 'Asia/Seoul' AS expires_at,
-                 CASE event WHEN 'placed' THEN 1 WHEN 'cancelled' THEN -1 ELSE 0 END AS orders,
-                 CASE event WHEN 'placed' THEN total ELSE -total END AS amount
-          FROM order_events,
-               LATERAL (SELECT sum(quantity * unit_price) AS total
-                        FROM unnest(quantities, unit_prices) AS line (quantity, unit_price)) AS lines
-         ) AS event
+           date_bin('10 minutes', (ordered_at AT TIME ZONE 'Asia/Seoul' + interval '6 months')
+                                      AT TIME ZONE 'Asia/Seoul' + interval '599.999 s',
+                    timestamptz 'epoch') AS end_tick,
+           CASE event WHEN 'placed' THEN 1 WHEN 'cancelled' THEN -1 ELSE 0 END AS orders,
+           CASE event WHEN 'placed' THEN total ELSE -total END AS amount
+    FROM order_events,
+         LATERAL (SELECT sum(quantity * unit_price)::bigint AS total
+                  FROM unnest(quantities, unit_prices) AS line (quantity, unit_price)) AS lines
 ),
 change AS (
-    SELECT user_id, tick, sum(sign * orders) AS orders, sum(sign * amount) AS amount
-    FROM entry, LATERAL (VALUES (first_tick, 1), (end_tick, -1)) AS edge (tick, sign)
-    WHERE first_tick < end_tick
-      AND tick <= (SELECT now FROM commit_points ORDER BY epoch DESC LIMIT 1)
-    GROUP BY user_id, tick
+    SELECT user_id, first_tick AS tick, orders, amount FROM entry WHERE first_tick < end_tick
+    UNION ALL
+    SELECT user_id, end_tick, -orders, -amount FROM entry WHERE first_tick < end_tick
 ),
 target AS (
     SELECT user_id, tick,
@@ -35,6 +31,7 @@ target AS (
                 ELSE 0 END AS level
     FROM (SELECT user_id, tick, sum(orders) OVER so_far AS orders, sum(amount) OVER so_far AS amount
           FROM change
+          WHERE tick <= (SELECT now FROM commit_points ORDER BY epoch DESC LIMIT 1)
           WINDOW so_far AS (PARTITION BY user_id ORDER BY tick)) AS total
 ),
 -- The ticks at which the target changes ...

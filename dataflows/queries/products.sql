@@ -1,9 +1,9 @@
 -- Each product's newest record, and how many orders ever contained it.
 WITH sold AS (
     SELECT product_id, count(*) AS orders
-    FROM order_events,
-         LATERAL (SELECT DISTINCT product_id FROM unnest(product_ids) AS line (product_id)) AS item
+    FROM order_events, unnest(product_ids) WITH ORDINALITY AS line (product_id, place)
     WHERE event = 'placed'
+      AND array_position(product_ids, product_id) = place -- each order once
     GROUP BY product_id
 ),
 newest AS (
