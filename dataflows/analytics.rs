@@ -1,6 +1,8 @@
 //! The graph of the analytics: inputs, ledger, queries, and the one stream that is committed.
 
 mod commit;
+#[cfg(test)]
+mod laws;
 
 pub use commit::{Closed, Output, commit};
 
@@ -16,9 +18,10 @@ use timely::dataflow::{Scope, Stream};
 
 use crate::{Collection, Epoch};
 use crate::ledger::{LedgerEvent, Sourced, Tally, ledger_row, once_an_order};
-use crate::model::{Millis, OrderEvent, ProductEvent, ScenarioEvent, Topic, UserEvent};
+use crate::model::{Millis, Order, OrderEvent, ProductEvent, ScenarioEvent, Topic, UserEvent};
 use crate::operators::{Entry, Firsts, Graded, first, grades, now};
 use crate::queries::{Inputs, QUERIES, Table};
+use crate::row::Rows;
 
 /// Tables that are only appended to: a ledger for each topic, in [`Topic::ALL`]'s order, and the
 /// dead letters. They come first in the numbering of tables; the queries' tables follow.
@@ -110,15 +113,38 @@ pub fn analytics<'s>(scope: Scope<'s, Epoch>, begin: Begin) -> (Handles, Stream<
     let now = now(newest, begin.now.unwrap_or(Millis::MIN));
     outputs.push(now.clone().map(Output::Now));
 
+    for rows in results(scope, orders, users, products, now) {
+        outputs.push(rows.inner.map(|(row, epoch, diff)| Output::Row { row, epoch, diff }));
+    }
+
+    let handles = Handles {
+        users: users_in,
+        products: products_in,
+        orders: orders_in,
+        scenarios: scenarios_in,
+        newest: newest_in,
+        outputs: outputs_in,
+    };
+    (handles, scope.concatenate(outputs))
+}
+
+/// The rows of every query's table, from the accepted events and `now`.
+fn results<'s>(
+    scope: Scope<'s, Epoch>,
+    orders: Collection<'s, Order>,
+    users: Collection<'s, UserEvent>,
+    products: Collection<'s, ProductEvent>,
+    now: Stream<'s, Epoch, Vec<Millis>>,
+) -> Vec<Rows<'s>> {
     let users = users
-        .map(|event: UserEvent| (event.user.user_id, event))
+        .map(|event| (event.user.user_id, event))
         .reduce_named("newest of a customer", |_user_id, events, newest| {
             let newest_event = events.iter().max_by_key(|(event, _)| (event.at, event.event_id));
             newest.extend(newest_event.map(|(event, _)| (UserEvent::clone(event), 1)));
         })
         .arrange_by_key();
     let products = products
-        .map(|event: ProductEvent| (event.product.product_id, event))
+        .map(|event| (event.product.product_id, event))
         .reduce_named("newest of a product", |_product_id, events, newest| {
             let newest_event = events.iter().max_by_key(|(event, _)| (event.at, event.event_id));
             newest.extend(newest_event.map(|(event, _)| (ProductEvent::clone(event), 1)));
@@ -146,20 +172,8 @@ pub fn analytics<'s>(scope: Scope<'s, Epoch>, begin: Begin) -> (Handles, Stream<
         now,
         always: (scope.index() == 0).then_some(((), 0, 1)).to_stream(scope).as_collection(),
     };
-    for (place, query) in QUERIES.iter().enumerate() {
-        let rows = (query.build)(&inputs, Table(query_table(place)));
-        outputs.push(rows.inner.map(|(row, epoch, diff)| Output::Row { row, epoch, diff }));
-    }
-
-    let handles = Handles {
-        users: users_in,
-        products: products_in,
-        orders: orders_in,
-        scenarios: scenarios_in,
-        newest: newest_in,
-        outputs: outputs_in,
-    };
-    (handles, scope.concatenate(outputs))
+    let queries = QUERIES.iter().enumerate();
+    queries.map(|(place, query)| (query.build)(&inputs, Table(query_table(place)))).collect()
 }
 
 type Events<'s, E> = Stream<'s, Epoch, Vec<Sourced<E>>>;
