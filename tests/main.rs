@@ -3,4 +3,5 @@
 
 mod support;
 
+mod cdnow;
 mod private_postgres;
