@@ -31,6 +31,8 @@ struct Partition {
     topic: Topic,
     partition: u32,
     reader: Box<dyn Reader>,
+    /// The offset behind the record given last.
+    next_offset: u64,
     /// Fetched and not yet given to the graph.
     fetched: VecDeque<Fetched>,
     /// The time of the record given last; a dead letter has none of its own.
@@ -61,10 +63,23 @@ impl Source {
                 })?;
                 let fetched = VecDeque::new();
                 let last_at = Millis::MIN;
-                partitions.push(Partition { topic, partition, reader, fetched, last_at });
+                partitions.push(Partition {
+                    topic,
+                    partition,
+                    reader,
+                    next_offset: offset,
+                    fetched,
+                    last_at,
+                });
             }
         }
         Ok(Source { partitions, batch: Batch::default(), words: Words::default() })
+    }
+
+    /// How far each partition has been given to the graph.
+    pub(super) fn offsets(&self) -> impl Iterator<Item = (Topic, u32, u64)> {
+        let partitions = self.partitions.iter();
+        partitions.map(|partition| (partition.topic, partition.partition, partition.next_offset))
     }
 
     /// The time of the earliest record that is fetched and not given yet.
@@ -91,7 +106,8 @@ impl Source {
             let fetched = partition.fetched.pop_front().expect("it has a next time");
             partition.last_at = at;
             let tally = tallies.entry(place).or_default();
-            tally.next_offset = fetched.origin.offset + 1;
+            partition.next_offset = fetched.origin.offset + 1;
+            tally.next_offset = partition.next_offset;
             match fetched.content {
                 Ok(decoded) => {
                     if partition.topic == Topic::Orders {

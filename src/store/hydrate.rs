@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use dataflows::analytics::{Output, ledger_table, table_name};
-use dataflows::ledger::{Origin, Sourced};
+use dataflows::ledger::Origin;
 use dataflows::model::{
     Line, Order, OrderEvent, OrderKind, Product, ProductEvent, ScenarioAction, ScenarioEvent, Sex,
     Status, Strength, Topic, User, UserEvent, named,
