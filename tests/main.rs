@@ -1,1 +1,7 @@
-fn main() {}
+//! The tests of the whole program, in one binary.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+mod cdnow;
+mod private_postgres;

@@ -1,0 +1,19 @@
+//! Brings a database to the newest schema: the files of `migrations/`, in order, each once.
+
+use anyhow::{Context, Result};
+use postgres::{Config, NoTls};
+
+mod embedded {
+    refinery::embed_migrations!("migrations");
+}
+
+/// Runs the migrations that a database has not seen yet.
+pub fn run(config: &Config) -> Result<()> {
+    let mut client = config.connect(NoTls).context("connecting to the database to migrate it")?;
+    // Two programs at once: the second waits, then finds nothing to do.
+    client
+        .batch_execute("SELECT pg_advisory_lock(hashtext('marketday migrations'))")
+        .context("waiting for another marketday that migrates this database")?;
+    embedded::migrations::runner().run(&mut client).context("migrating the database")?;
+    Ok(())
+}
