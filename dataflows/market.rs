@@ -56,7 +56,7 @@ pub const REFRESH: Millis = 50 * SECOND;
 /// Demand time until a customer who is due buys, on average.
 const WAIT: f64 = 75.0 * MINUTE as f64;
 /// Demand time until a newcomer buys, on average.
-const CONVERSION: f64 = 12.0 * DAY as f64;
+const CONVERSION: f64 = 8.0 * DAY as f64;
 /// Customers that the market can win, and how fast it does, by month.
 const REACH: f64 = 150_000.0;
 const GROWTH: f64 = 0.4;
@@ -289,6 +289,11 @@ impl Snapshot {
     /// The refresh that comes next.
     pub fn refresh(&self) -> u64 {
         self.common.refresh
+    }
+
+    /// Time of the last record in each partition of orders.
+    pub fn orders_at(&self) -> &[Millis] {
+        &self.orders_at
     }
 }
 
