@@ -26,7 +26,7 @@ const SAMPLES: usize = 3;
 const WORK_MEM: &str = "256MB";
 
 /// Result tables and their twins. A twin may read those before it.
-const TWINS: &[(&str, &str)] = &[
+pub const TWINS: &[(&str, &str)] = &[
     ("orders_by_minute", include_str!("../dataflows/queries/orders_by_minute.sql")),
     ("sales_by_category", include_str!("../dataflows/queries/sales_by_category.sql")),
     ("grade_changes", include_str!("../dataflows/queries/grade_changes.sql")),
@@ -211,7 +211,14 @@ impl Report {
             writeln!(
                 out,
                 "\n{:<16}{:>12}{:>12}{:>12}{:>8}{:>12}{:>12}{:>12}{:>12}",
-                "log", "read", "counted", "duplicate", "dead", "heartbeat", "rows", "missing",
+                "log",
+                "read",
+                "counted",
+                "duplicate",
+                "dead",
+                "heartbeat",
+                "rows",
+                "missing",
                 "unexpected"
             )?;
         }
@@ -220,7 +227,13 @@ impl Report {
                 out,
                 "{:<16}{:>12}{:>12}{:>12}{:>8}{:>12}{:>12}{:>12}{:>12}",
                 format!("{}/{}", it.topic, it.partition),
-                it.read, it.counted, it.duplicate, it.dead, it.heartbeat, it.rows, it.missing,
+                it.read,
+                it.counted,
+                it.duplicate,
+                it.dead,
+                it.heartbeat,
+                it.rows,
+                it.missing,
                 it.unexpected
             )?;
             for sample in &it.samples {

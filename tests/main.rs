@@ -4,3 +4,4 @@
 mod support;
 
 mod private_postgres;
+mod verify;

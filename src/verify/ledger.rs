@@ -222,7 +222,9 @@ fn commit_point(
     let now = row.try_get::<_, Option<Micros>>(0)?.map(|now| now.0);
     let counted: i64 = offsets.values().map(|committed| committed.counts[0]).sum();
     if row.try_get::<_, i64>(1)? != counted {
-        report.differs(format!("the commit point does not count {counted} events, as the offsets do"));
+        report.differs(format!(
+            "the commit point does not count {counted} events, as the offsets do"
+        ));
     }
     let checksum = offsets.values().fold(0i64, |sum, it| sum.wrapping_add(it.hash));
     if row.try_get::<_, i64>(2)? != checksum {
@@ -250,10 +252,13 @@ fn commit_point(
         .filter_map(|(_, committed)| committed.newest_at)
         .collect();
     let last = newest.iter().copied().max();
-    let least = newest.iter().copied().filter(|at| last.is_some_and(|last| *at >= last - DAY)).min();
+    let least =
+        newest.iter().copied().filter(|at| last.is_some_and(|last| *at >= last - DAY)).min();
     // It never goes back, so where a partition came in late it may be past the least.
     if now < least || now > last {
-        report.differs("the commit point's now does not follow from the partitions' newest_at".to_owned());
+        report.differs(
+            "the commit point's now does not follow from the partitions' newest_at".to_owned(),
+        );
     }
     Ok(())
 }
@@ -278,7 +283,8 @@ fn open(
     report: &mut Report,
 ) -> Result<Partition> {
     let name = format!("{}/{partition}", topic.name());
-    let ends = log.start(topic, partition).and_then(|start| Ok((start, log.end(topic, partition)?)));
+    let ends =
+        log.start(topic, partition).and_then(|start| Ok((start, log.end(topic, partition)?)));
     let (start, end) = ends.with_context(|| format!("asking the log what it holds of {name}"))?;
     let next = committed.map_or(0, |committed| committed.next_offset);
     if next > end {
@@ -347,8 +353,11 @@ fn rows(
         };
         let hash = canon.take();
         let offset = offset as u64;
-        let Some(partition) = usize::try_from(partition).ok().and_then(|it| found.get_mut(it)) else {
-            report.differs(format!("{table} has a row of partition {partition}, which the log has not"));
+        let Some(partition) = usize::try_from(partition).ok().and_then(|it| found.get_mut(it))
+        else {
+            report.differs(format!(
+                "{table} has a row of partition {partition}, which the log has not"
+            ));
             continue;
         };
         partition.rows += 1;
@@ -435,7 +444,10 @@ fn records(
         if reader.read(&mut batch, BATCH)? == 0 {
             polls += 1;
             if polls > POLLS {
-                bail!("the log gives nothing after offset {next}, though it ends at {}", partition.to);
+                bail!(
+                    "the log gives nothing after offset {next}, though it ends at {}",
+                    partition.to
+                );
             }
             sleep(POLL);
         }
@@ -512,11 +524,11 @@ fn judge(seen: &mut [Seen], found: &mut [Partition]) {
             match event.fate {
                 Fate::Counted => {
                     counted += 1;
-                    let earlier = |it: &&Seen| {
-                        it.partition == event.partition && it.offset < event.offset
-                    };
+                    let earlier =
+                        |it: &&Seen| it.partition == event.partition && it.offset < event.offset;
                     if counted > 1 || group.iter().any(|it| earlier(&it)) {
-                        partition.unexpected(event.offset, "counted, though its event_id is used up");
+                        partition
+                            .unexpected(event.offset, "counted, though its event_id is used up");
                     }
                 }
                 Fate::OrderTwice => partition.duplicate += 1,
@@ -544,7 +556,8 @@ fn compare_dead(partition: &Partition, letters: Vec<u64>, table: &mut Table) {
         }
         if dead.next_if_eq(&letter).is_none() {
             table.unexpected += 1;
-            table.sample(|| format!("{name} offset {letter} has a row and is an event, or has two"));
+            table
+                .sample(|| format!("{name} offset {letter} has a row and is an event, or has two"));
         }
     }
     for offset in dead {
@@ -576,7 +589,9 @@ fn compare_counts(partition: &Partition, committed: &Committed, report: &mut Rep
         ));
     }
     if committed.hash != partition.hash as i64 {
-        report.differs(format!("commit_offsets of {name}: the hash is not that of the log's records"));
+        report.differs(format!(
+            "commit_offsets of {name}: the hash is not that of the log's records"
+        ));
     }
     let newest_at = partition.newest_at.filter(|_| partition.topic == Topic::Orders.name());
     if committed.newest_at != newest_at {

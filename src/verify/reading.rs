@@ -306,7 +306,10 @@ mod tests {
             (r#""unit_price":300"#, r#""unit_price":-1"#),
             (r#""c""#, r#""\u0000""#),
             (r#"{"product_id":1,"category":"c","quantity":2,"unit_price":300}"#, ""),
-            (r#"{"product_id":1,"category":"c","quantity":2,"unit_price":300}"#, r#"[1,"c",2,300]"#),
+            (
+                r#"{"product_id":1,"category":"c","quantity":2,"unit_price":300}"#,
+                r#"[1,"c",2,300]"#,
+            ),
         ] {
             assert!(ORDER.contains(from), "{from}");
             assert_eq!(reading(Topic::Orders, &ORDER.replacen(from, to, 1)), Reading::Dead, "{to}");
@@ -337,7 +340,9 @@ mod tests {
             reading(Topic::Users, &user)
         };
         assert_ne!(user("2000-02-29"), Reading::Dead);
-        for date in ["1999-02-29", "2000-2-29", "1899-12-31", "2100-01-01", "+200-01-01", "2000-02-291"] {
+        for date in
+            ["1999-02-29", "2000-2-29", "1899-12-31", "2100-01-01", "+200-01-01", "2000-02-291"]
+        {
             assert_eq!(user(date), Reading::Dead, "{date}");
         }
     }
