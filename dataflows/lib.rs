@@ -1,5 +1,37 @@
 //! The core of marketday: the market's rules and the incremental queries.
 //!
-//! Nothing here does I/O, reads a clock or can fail.
+//! ```text
+//!  records -> first -> ledger ----------------> base rows \
+//!                        |-> queries, one a file -> rows   > commit: one worker, epoch by epoch
+//!             newest at -> now -> grades ------^          /
+//! ```
+//!
+//! Read [`model`] (the words), [`analytics`] (the graph), one query, then [`operators`].
+//!
+//! Invariants:
+//! - Nothing here does I/O, reads a clock or can fail: the crate depends on no such thing.
+//! - The tables are a function of what was read and of `now`, whatever the batching, the order of
+//!   arrival and the number of workers (`laws` below).
+//! - The timestamp is the epoch, one per batch of input. Event time is data.
 
 pub mod model;
+
+pub mod ledger;
+
+pub mod operators;
+
+pub mod row;
+
+pub mod analytics;
+
+pub mod queries;
+
+pub use queries::{QUERIES, Query};
+
+use differential_dataflow::VecCollection;
+
+/// The timestamp of the analytics: a batch of input, later batches above earlier ones.
+pub type Epoch = u64;
+
+/// A changing multiset.
+pub type Collection<'s, D> = VecCollection<'s, Epoch, D, isize>;

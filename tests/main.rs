@@ -3,5 +3,6 @@
 
 mod support;
 
+mod cdnow;
 mod private_postgres;
 mod verify;

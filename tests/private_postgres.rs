@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use marketday::private_postgres::PrivatePostgres;
 use postgres::NoTls;
 use postgres::error::SqlState;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{connect, fresh_database, scratch, wait_until};
 
@@ -35,9 +36,9 @@ fn pid(dir: &Path) -> String {
     text.lines().next().unwrap().to_owned()
 }
 
-fn kill(signal: &str, pid: &str) {
-    assert!(Command::new("kill").args([signal, pid]).status().unwrap().success());
-    if signal == "-KILL" {
+fn kill(signal: Signal, pid: &str) {
+    kill_process(Pid::from_raw(pid.parse().unwrap()).unwrap(), signal).unwrap();
+    if signal == Signal::KILL {
         wait_until("the process is gone", || !Path::new("/proc").join(pid).join("cwd").exists());
     }
 }
@@ -91,7 +92,7 @@ fn the_database_survives_a_killed_server_and_keeps_its_port() {
     let first = PrivatePostgres::start(&dir).unwrap();
     connect(&first.config()).batch_execute("CREATE TABLE t AS SELECT 7 AS n").unwrap();
     let (port, killed) = (first.port(), pid(&dir));
-    kill("-KILL", &killed);
+    kill(Signal::KILL, &killed);
     drop(first);
 
     let second = PrivatePostgres::start(&dir).unwrap();
@@ -120,7 +121,7 @@ fn a_server_that_is_shutting_down_is_waited_for() {
     let first = PrivatePostgres::start(&dir).unwrap();
     let old = pid(&dir);
     let client = connect(&first.config());
-    kill("-TERM", &old); // smart shutdown: it refuses newcomers until the last client leaves
+    kill(Signal::TERM, &old); // smart shutdown: it refuses newcomers until the last client leaves
     let newcomer = std::thread::spawn({
         let dir = dir.clone();
         move || PrivatePostgres::start(&dir).unwrap()

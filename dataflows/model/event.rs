@@ -34,7 +34,7 @@ impl Topic {
 
     /// The topic of that name.
     pub fn from_name(name: &str) -> Option<Topic> {
-        Topic::ALL.into_iter().find(|topic| topic.name() == name)
+        named(name, &Topic::ALL, Topic::name)
     }
 }
 
@@ -48,6 +48,9 @@ pub enum Sex {
 }
 
 impl Sex {
+    /// Every one of them.
+    pub const ALL: [Sex; 2] = [Sex::F, Sex::M];
+
     /// The word in events and tables.
     pub fn word(self) -> &'static str {
         match self {
@@ -70,6 +73,9 @@ pub enum Status {
 }
 
 impl Status {
+    /// Every one of them.
+    pub const ALL: [Status; 3] = [Status::Active, Status::Dormant, Status::Withdrawn];
+
     /// The word in events and tables.
     pub fn word(self) -> &'static str {
         match self {
@@ -153,6 +159,9 @@ pub enum OrderKind {
 }
 
 impl OrderKind {
+    /// Every one of them.
+    pub const ALL: [OrderKind; 3] = [OrderKind::Placed, OrderKind::Cancelled, OrderKind::Refunded];
+
     /// The word in events and tables.
     pub fn word(self) -> &'static str {
         match self {
@@ -248,6 +257,9 @@ pub enum ScenarioAction {
 }
 
 impl ScenarioAction {
+    /// Every one of them.
+    pub const ALL: [ScenarioAction; 3] = [ScenarioAction::Start, ScenarioAction::Change, ScenarioAction::Stop];
+
     /// The word in events and tables.
     pub fn word(self) -> &'static str {
         match self {
@@ -291,4 +303,9 @@ pub struct ScenarioEvent {
     pub strength: Strength,
     /// The categories it favours; empty means all.
     pub categories: Vec<Word>,
+}
+
+/// The value whose word is that text.
+pub fn named<T: Copy>(text: &str, values: &[T], word: fn(T) -> &'static str) -> Option<T> {
+    values.iter().copied().find(|value| word(*value) == text)
 }

@@ -1,0 +1,272 @@
+//! The graph of the analytics: inputs, ledger, queries, and the one stream that is committed.
+
+mod commit;
+#[cfg(test)]
+mod laws;
+
+pub use commit::{Closed, Output, commit};
+
+use std::collections::BTreeMap;
+
+use differential_dataflow::AsCollection;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::vec::{Input, Map};
+use timely::dataflow::operators::{Concatenate, Operator, ToStream};
+use timely::dataflow::operators::vec::input::Handle as InputHandle;
+use timely::dataflow::{Scope, Stream};
+
+use crate::{Collection, Epoch};
+use crate::ledger::{LedgerEvent, Sourced, Tally, ledger_row, once_an_order};
+use crate::model::{Millis, Order, OrderEvent, ProductEvent, ScenarioEvent, Topic, UserEvent};
+use crate::operators::{Entry, Firsts, Graded, first, grades, now};
+use crate::queries::{Inputs, QUERIES, Table};
+use crate::row::Rows;
+
+/// Tables that are only appended to: a ledger for each topic, in [`Topic::ALL`]'s order, and the
+/// dead letters. They come first in the numbering of tables; the queries' tables follow.
+pub const BASE_TABLES: [&str; 5] =
+    ["user_events", "product_events", "order_events", "scenario_events", "dead_letters"];
+
+/// The number of the table of dead letters.
+pub const DEAD_LETTERS: u16 = 4;
+
+/// The number of the ledger of a topic.
+pub fn ledger_table(topic: Topic) -> u16 {
+    topic as u16
+}
+
+/// The table of a number.
+pub fn table_name(table: u16) -> &'static str {
+    let table = usize::from(table);
+    BASE_TABLES.get(table).copied().unwrap_or_else(|| QUERIES[table - BASE_TABLES.len()].name)
+}
+
+/// The number of a query's table, by the query's place in [`QUERIES`].
+pub fn query_table(query: usize) -> u16 {
+    (BASE_TABLES.len() + query) as u16
+}
+
+type Handle<D> = InputHandle<Epoch, D>;
+
+/// The writing ends of the graph at one worker.
+pub struct Handles {
+    /// Records of topic `users`.
+    pub users: Handle<Sourced<UserEvent>>,
+    /// Records of topic `products`.
+    pub products: Handle<Sourced<ProductEvent>>,
+    /// Records of topic `orders`, without heartbeats.
+    pub orders: Handle<Sourced<OrderEvent>>,
+    /// Records of topic `scenarios`.
+    pub scenarios: Handle<Sourced<ScenarioEvent>>,
+    /// Partitions of `orders` and the newest `at` read in each, heartbeats included.
+    pub newest: Handle<(u32, Millis)>,
+    /// What goes to the commit as it is: tallies of reading, dead letters, stored rows.
+    pub outputs: Handle<Output>,
+}
+
+impl Handles {
+    /// Closes all epochs before `epoch`.
+    pub fn advance_to(&mut self, epoch: Epoch) {
+        self.users.advance_to(epoch);
+        self.products.advance_to(epoch);
+        self.orders.advance_to(epoch);
+        self.scenarios.advance_to(epoch);
+        self.newest.advance_to(epoch);
+        self.outputs.advance_to(epoch);
+    }
+
+    /// The open epoch.
+    pub fn epoch(&self) -> Epoch {
+        *self.newest.time()
+    }
+}
+
+/// Where the analytics begin.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Begin {
+    /// Up to this epoch what comes in is already in the base tables.
+    pub hydrated: Epoch,
+    /// `now` as committed last.
+    pub now: Option<Millis>,
+}
+
+/// Builds the graph; returns its writing ends and everything that is to be committed.
+pub fn analytics<'s>(scope: Scope<'s, Epoch>, begin: Begin) -> (Handles, Stream<'s, Epoch, Vec<Output>>) {
+    let (users_in, users) = scope.new_input();
+    let (products_in, products) = scope.new_input();
+    let (orders_in, orders) = scope.new_input();
+    let (scenarios_in, scenarios) = scope.new_input();
+    let (newest_in, newest) = scope.new_input();
+    let (outputs_in, direct) = scope.new_input();
+    let mut outputs = vec![direct];
+
+    let users = ledger(first_event(users), begin, &mut outputs);
+    let products = ledger(first_event(products), begin, &mut outputs);
+    ledger(first_event(scenarios), begin, &mut outputs);
+
+    let events = first_event(orders);
+    let once = first(events.accepted, "first of an order", once_an_order);
+    outputs.push(duplicates(events.duplicates));
+    let orders = ledger(once, begin, &mut outputs).map(|event: OrderEvent| event.order);
+
+    let now = now(newest, begin.now.unwrap_or(Millis::MIN));
+    outputs.push(now.clone().map(Output::Now));
+
+    for rows in results(scope, orders, users, products, now) {
+        outputs.push(rows.inner.map(|(row, epoch, diff)| Output::Row { row, epoch, diff }));
+    }
+
+    let handles = Handles {
+        users: users_in,
+        products: products_in,
+        orders: orders_in,
+        scenarios: scenarios_in,
+        newest: newest_in,
+        outputs: outputs_in,
+    };
+    (handles, scope.concatenate(outputs))
+}
+
+/// The rows of every query's table, from the accepted events and `now`.
+fn results<'s>(
+    scope: Scope<'s, Epoch>,
+    orders: Collection<'s, Order>,
+    users: Collection<'s, UserEvent>,
+    products: Collection<'s, ProductEvent>,
+    now: Stream<'s, Epoch, Vec<Millis>>,
+) -> Vec<Rows<'s>> {
+    let users = users
+        .map(|event| (event.user.user_id, event))
+        .reduce_named("newest of a customer", |_user_id, events, newest| {
+            let newest_event = events.iter().max_by_key(|(event, _)| (event.at, event.event_id));
+            newest.extend(newest_event.map(|(event, _)| (UserEvent::clone(event), 1)));
+        })
+        .arrange_by_key();
+    let products = products
+        .map(|event| (event.product.product_id, event))
+        .reduce_named("newest of a product", |_product_id, events, newest| {
+            let newest_event = events.iter().max_by_key(|(event, _)| (event.at, event.event_id));
+            newest.extend(newest_event.map(|(event, _)| (ProductEvent::clone(event), 1)));
+        })
+        .arrange_by_key();
+
+    let known = users.clone().as_collection(|user_id, _event| Entry::known(*user_id));
+    let graded = grades(orders.clone().map(|order| Entry::of(&order)).concat(known), now.clone());
+    let standings = graded.clone().flat_map(|(user_id, graded)| match graded {
+        Graded::Standing(standing) => Some((user_id, standing)),
+        Graded::Change(_) => None,
+    });
+    let grade_changes = graded.flat_map(|(user_id, graded)| match graded {
+        Graded::Standing(_) => None,
+        Graded::Change(change) => Some((user_id, change)),
+    });
+
+    let inputs = Inputs {
+        orders,
+        users,
+        products,
+        grades: standings.clone().map(|(user_id, standing)| (user_id, standing.grade)).arrange_by_key(),
+        standings,
+        grade_changes,
+        now,
+        always: (scope.index() == 0).then_some(((), 0, 1)).to_stream(scope).as_collection(),
+    };
+    let queries = QUERIES.iter().enumerate();
+    queries.map(|(place, query)| (query.build)(&inputs, Table(query_table(place)))).collect()
+}
+
+type Events<'s, E> = Stream<'s, Epoch, Vec<Sourced<E>>>;
+
+fn first_event<E: LedgerEvent>(events: Events<'_, E>) -> Firsts<'_, E> {
+    first(events, E::TOPIC.name(), |event| Some(event.event_id()))
+}
+
+/// Books the accepted events: a row of the base table and a tally, unless they are there already,
+/// and the event for the queries.
+fn ledger<'s, E: LedgerEvent>(
+    firsts: Firsts<'s, E>,
+    begin: Begin,
+    outputs: &mut Vec<Stream<'s, Epoch, Vec<Output>>>,
+) -> Collection<'s, E> {
+    outputs.push(duplicates(firsts.duplicates));
+    outputs.push(firsts.accepted.clone().unary::<CapacityContainerBuilder<Vec<Output>>, _, _, _>(
+        Pipeline,
+        "ledger rows",
+        move |_capability, _info| {
+            move |input, output| {
+                input.for_each_stamp(|capability, batches| {
+                    let epoch = *capability.least().expect("a message has a time");
+                    if epoch <= begin.hydrated {
+                        return;
+                    }
+                    let mut session = output.session(&capability);
+                    let mut tallies = Tallies::default();
+                    for sourced in batches.flat_map(|batch| batch.drain(..)) {
+                        let row = ledger_row(ledger_table(E::TOPIC), &sourced);
+                        session.give(Output::Row { row, epoch, diff: 1 });
+                        let tally = tallies.of(sourced.origin.partition);
+                        tally.counted += 1;
+                        tally.amount = tally.amount.wrapping_add(sourced.event.amount());
+                        tally.hash = tally.hash.wrapping_add(sourced.origin.hash);
+                    }
+                    tallies.give(E::TOPIC, |output| session.give(output));
+                });
+            }
+        },
+    ));
+    firsts
+        .accepted
+        .unary::<CapacityContainerBuilder<Vec<(E, Epoch, isize)>>, _, _, _>(
+            Pipeline,
+            "ledger",
+            |_capability, _info| {
+                |input, output| {
+                    input.for_each_stamp(|capability, batches| {
+                        let epoch = *capability.least().expect("a message has a time");
+                        let mut session = output.session(&capability);
+                        for sourced in batches.flat_map(|batch| batch.drain(..)) {
+                            session.give((sourced.event, epoch, 1));
+                        }
+                    });
+                }
+            },
+        )
+        .as_collection()
+}
+
+/// Tallies the events that do not count.
+fn duplicates<E: LedgerEvent>(duplicates: Events<'_, E>) -> Stream<'_, Epoch, Vec<Output>> {
+    duplicates.unary::<CapacityContainerBuilder<Vec<Output>>, _, _, _>(
+        Pipeline,
+        "duplicates",
+        |_capability, _info| {
+            |input, output| {
+                input.for_each_stamp(|capability, batches| {
+                    let mut tallies = Tallies::default();
+                    for sourced in batches.flat_map(|batch| batch.drain(..)) {
+                        tallies.of(sourced.origin.partition).duplicate += 1;
+                    }
+                    let mut session = output.session(&capability);
+                    tallies.give(E::TOPIC, |output| session.give(output));
+                });
+            }
+        },
+    )
+}
+
+/// Tallies of one topic's partitions.
+#[derive(Default)]
+struct Tallies(BTreeMap<u32, Tally>);
+
+impl Tallies {
+    fn of(&mut self, partition: u32) -> &mut Tally {
+        self.0.entry(partition).or_default()
+    }
+
+    fn give(self, topic: Topic, mut give: impl FnMut(Output)) {
+        for (partition, tally) in self.0 {
+            give(Output::Tally(topic, partition, tally));
+        }
+    }
+}

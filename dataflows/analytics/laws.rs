@@ -1,0 +1,272 @@
+//! The laws that every query obeys, over random stories: the tables depend on the set of events and
+//! on `now`, and on nothing else.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use differential_dataflow::input::Input as _;
+use proptest::prelude::*;
+use timely::dataflow::ProbeHandle;
+use timely::dataflow::operators::Probe;
+use timely::dataflow::operators::vec::Input as _;
+
+use super::*;
+use crate::ledger::Origin;
+use crate::model::time::{DAY, HOUR, MINUTE};
+use crate::model::{Line, OrderKind, Product, Sex, Status, User};
+use crate::row::Row;
+
+/// 2024-02-27 in Seoul: stories cross a leap day and month ends.
+const START: Millis = 1_708_959_600_000;
+/// After every event; by then the first orders have expired.
+const END: Millis = START + 300 * DAY;
+const PARTITIONS: u32 = 3;
+
+/// An accepted record of any topic.
+#[derive(Clone, Debug)]
+enum Event {
+    User(UserEvent),
+    Product(ProductEvent),
+    Order(OrderEvent),
+}
+
+/// What the tables hold: rows by table and key.
+type Tables = BTreeMap<(&'static str, Box<[u8]>), Box<[u8]>>;
+
+fn tables_of(rows: Vec<(Row, isize)>) -> Tables {
+    let mut rows = rows;
+    differential_dataflow::consolidation::consolidate(&mut rows);
+    let mut tables = Tables::new();
+    for (row, diff) in rows {
+        if usize::from(row.table) >= BASE_TABLES.len() {
+            assert_eq!(diff, 1, "{row:?}");
+            let before = tables.insert((table_name(row.table), row.key), row.value);
+            assert_eq!(before, None, "two rows of one key in {}", table_name(row.table));
+        }
+    }
+    tables
+}
+
+/// The tables after all events, `batch` of them an epoch, read by that many workers.
+fn tables(events: &[Event], batch: usize, workers: usize) -> Tables {
+    let rows = Arc::new(Mutex::new(Vec::new()));
+    let (events, all) = (events.to_vec(), Arc::clone(&rows));
+    timely::execute(timely::Config::process(workers), move |worker| {
+        let all = Arc::clone(&all);
+        let probe = ProbeHandle::new();
+        let mut handles = worker.dataflow(|scope| {
+            let (handles, outputs) = analytics(scope, Begin::default());
+            let deliver = move |_epoch, closed: Closed| all.lock().unwrap().extend(closed.rows);
+            let (done, _activator) = commit(outputs, deliver, || Epoch::MAX);
+            done.probe_with(&probe);
+            handles
+        });
+        for (epoch, batch) in events.chunks(batch).enumerate() {
+            handles.advance_to(epoch as Epoch + 1);
+            for (place, event) in batch.iter().enumerate() {
+                let offset = (epoch * 1_000 + place) as u64;
+                feed(&mut handles, event.clone(), offset, (worker.index(), worker.peers()));
+            }
+            let epoch = handles.epoch();
+            worker.step_while(|| probe.less_than(&epoch));
+        }
+        if worker.index() == 0 {
+            (0..PARTITIONS).for_each(|partition| handles.newest.send((partition, END)));
+        }
+    })
+    .unwrap();
+    let rows = std::mem::take(&mut *rows.lock().unwrap());
+    tables_of(rows)
+}
+
+/// Gives an event to the worker that reads its partition.
+fn feed(handles: &mut Handles, event: Event, offset: u64, (index, peers): (usize, usize)) {
+    let (key, at) = match &event {
+        Event::User(event) => (event.user.user_id, None),
+        Event::Product(event) => (event.product.product_id, None),
+        Event::Order(event) => (event.order.user_id, Some(event.order.at)),
+    };
+    let partition = key as u32 % PARTITIONS;
+    if partition as usize % peers != index {
+        return;
+    }
+    let origin = Origin { partition, offset, hash: 0 };
+    match event {
+        Event::User(event) => handles.users.send(Sourced { origin, event }),
+        Event::Product(event) => handles.products.send(Sourced { origin, event }),
+        Event::Order(event) => handles.orders.send(Sourced { origin, event }),
+    }
+    if let Some(at) = at {
+        handles.newest.send((partition, at));
+    }
+}
+
+/// A story: few customers and products, so that they collide; bursts, so that grades move; orders
+/// for customers and products that are known late, changed, or never known.
+fn stories() -> impl Strategy<Value = Vec<Event>> {
+    let user = (0..6i64, 0..40 * DAY, any::<bool>());
+    let product = (0..5i64, 0..40 * DAY, 1..9i64);
+    let line = (0..6i64, 0..3usize, 1..4i64, 1..60i64);
+    let fate = prop::option::of((any::<bool>(), 0..190 * DAY));
+    let order = (0..7i64, 0..90 * DAY, 1..14usize, prop::collection::vec(line, 1..4), fate);
+    (
+        prop::collection::vec(user, 0..9),
+        prop::collection::vec(product, 0..7),
+        prop::collection::vec(order, 1..12),
+    )
+        .prop_map(|(users, products, orders)| {
+            let users = users.into_iter().zip(1..).map(|(user, id)| user_event(id, user));
+            let products = products.into_iter().zip(1..).map(|(it, id)| product_event(id, it));
+            let mut story: Vec<Event> = users.chain(products).collect();
+            let mut event_id = 0;
+            let mut order_id = 0;
+            for (user_id, after, times, lines, fate) in orders {
+                for n in 0..times as i64 {
+                    order_id += 1;
+                    let at = START + after + n * 7 * HOUR + 13 * MINUTE;
+                    let lines: Arc<[Line]> = lines.iter().map(line_of).collect();
+                    let mut event = |kind, at, ordered_at, lines| {
+                        event_id += 1;
+                        let order = Order { kind, order_id, user_id, at, ordered_at, lines };
+                        story.push(Event::Order(OrderEvent { event_id, order }));
+                    };
+                    event(OrderKind::Placed, at, at, Arc::clone(&lines));
+                    match fate {
+                        Some((true, later)) if n % 3 == 0 => {
+                            event(OrderKind::Cancelled, at + later, at, lines);
+                        }
+                        Some((false, later)) if n % 3 == 0 => {
+                            event(OrderKind::Refunded, at + later, at, lines[..1].into());
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            story
+        })
+}
+
+fn user_event(event_id: u64, (user_id, after, consent): (i64, Millis, bool)) -> Event {
+    Event::User(UserEvent {
+        event_id,
+        at: START + after,
+        user: User {
+            user_id,
+            name: format!("이름{event_id}").into(),
+            birth_date: 8_000 + user_id as i32,
+            sex: if user_id % 2 == 0 { Sex::F } else { Sex::M },
+            region: "서울".into(),
+            status: Status::Active,
+            marketing_consent: consent,
+            signed_up_at: START - DAY * user_id,
+        },
+    })
+}
+
+fn product_event(event_id: u64, (product_id, after, price): (i64, Millis, i64)) -> Event {
+    Event::Product(ProductEvent {
+        event_id,
+        at: START + after,
+        product: Product {
+            product_id,
+            name: format!("상품{event_id}").into(),
+            category: "food".into(),
+            price,
+            stock: 3,
+            listed_at: START,
+        },
+    })
+}
+
+fn line_of(&(product_id, category, quantity, price): &(i64, usize, i64, i64)) -> Line {
+    let category = ["food", "beauty", "books"][category].into();
+    Line { product_id, category, quantity, unit_price: price * 1_000 }
+}
+
+/// The tables when the queries see `noise` come and, epochs later, go again.
+fn tables_after_withdrawal(story: &[Event], noise: &[Event]) -> Tables {
+    let rows = Arc::new(Mutex::new(Vec::new()));
+    let (story, noise, all) = (story.to_vec(), noise.to_vec(), Arc::clone(&rows));
+    timely::execute_directly(move |worker| {
+        let (mut orders, mut users, mut products, mut newest) = worker.dataflow(|scope| {
+            let (orders_in, orders) = scope.new_collection();
+            let (users_in, users) = scope.new_collection();
+            let (products_in, products) = scope.new_collection();
+            let (newest_in, newest) = scope.new_input();
+            let now = now(newest, Millis::MIN);
+            for rows in results(scope, orders, users, products, now) {
+                let all = Arc::clone(&all);
+                rows.inspect(move |(row, _epoch, diff)| {
+                    all.lock().unwrap().push((row.clone(), *diff));
+                });
+            }
+            (orders_in, users_in, products_in, newest_in)
+        });
+        let script = [(&noise[..], 1), (&story[..], 1), (&noise[..], -1)];
+        let mut epoch = 0;
+        for (events, diff) in script {
+            for events in events.chunks(7) {
+                for event in events {
+                    match event.clone() {
+                        Event::User(event) => users.update(event, diff),
+                        Event::Product(event) => products.update(event, diff),
+                        Event::Order(event) => orders.update(event.order, diff),
+                    }
+                }
+                epoch += 1;
+                newest.send((0, START + (epoch as Millis * 9 * DAY).min(150 * DAY)));
+                newest.advance_to(epoch);
+                orders.advance_to(epoch);
+                users.advance_to(epoch);
+                products.advance_to(epoch);
+                worker.step();
+            }
+        }
+        newest.send((0, END));
+    });
+    let rows = std::mem::take(&mut *rows.lock().unwrap());
+    tables_of(rows)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Record by record or all at once, by one worker or three: the same tables.
+    #[test]
+    fn incremental_equals_batch(story in stories(), batch in 1..9usize, workers in 1..4usize) {
+        let at_once = tables(&story, usize::MAX, 1);
+        prop_assert_eq!(&tables(&story, batch, workers), &at_once);
+    }
+
+    /// In whatever order events arrive, refunds before their orders and orders before their
+    /// customers included, and however often.
+    #[test]
+    fn arrival_order_and_duplicates_change_nothing(
+        (story, shuffled) in stories().prop_flat_map(|story| {
+            let doubled = [&story[..], &story[..story.len() / 2]].concat();
+            (Just(story), Just(doubled).prop_shuffle())
+        }),
+        workers in 1..4usize,
+    ) {
+        prop_assert_eq!(tables(&shuffled, 5, workers), tables(&story, usize::MAX, 1));
+    }
+
+    /// What comes and goes again leaves nothing behind.
+    #[test]
+    fn insert_then_withdraw_is_nothing(story in stories(), noise in stories()) {
+        prop_assert_eq!(tables_after_withdrawal(&story, &noise), tables(&story, usize::MAX, 1));
+    }
+}
+
+/// A query that gave no rows would pass every law.
+#[test]
+fn the_stories_fill_every_table() {
+    use proptest::strategy::ValueTree;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut filled = std::collections::BTreeSet::new();
+    for _ in 0..20 {
+        let story = stories().new_tree(&mut runner).unwrap().current();
+        filled.extend(tables(&story, 50, 1).into_keys().map(|(table, _key)| table));
+    }
+    assert_eq!(filled.len(), QUERIES.len(), "{filled:?}");
+}

@@ -1,0 +1,204 @@
+//! Every customer's grade, moved on by `now`.
+
+use std::collections::{BTreeMap, HashMap};
+
+use differential_dataflow::{AsCollection, Hashable};
+use serde::{Deserialize, Serialize};
+use timely::dataflow::Stream;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::Operator;
+
+use super::grade_timeline::{Change, GradeTimeline, Standing, tick_until};
+use super::{Held, Vecs};
+use crate::model::{Krw, Millis, Order, UserId};
+use crate::{Collection, Epoch};
+
+/// A ledger entry as grades see it. An entry of zeros only makes the customer known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Entry {
+    /// Whose.
+    pub user_id: UserId,
+    /// From when it counts.
+    pub at: Millis,
+    /// It counts until six calendar months later.
+    pub ordered_at: Millis,
+    /// 1, 0 or -1.
+    pub orders: i64,
+    /// Placed, or less than nothing where taken back.
+    pub amount: Krw,
+}
+
+impl Entry {
+    /// What an order event enters.
+    pub fn of(order: &Order) -> Entry {
+        Entry {
+            user_id: order.user_id,
+            at: order.at,
+            ordered_at: order.ordered_at,
+            orders: order.kind.orders(),
+            amount: order.kind.sign() * order.amount(),
+        }
+    }
+
+    /// What a customer's record enters: a standing without orders.
+    pub fn known(user_id: UserId) -> Entry {
+        Entry { user_id, at: 0, ordered_at: 0, orders: 0, amount: 0 }
+    }
+}
+
+/// What is known about a customer's grade.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Graded {
+    /// Where the customer stands at the last tick up to `now`.
+    Standing(Standing),
+    /// A change of grade at a tick up to `now`.
+    Change(Change),
+}
+
+/// What an epoch brings.
+#[derive(Default)]
+struct Arrivals {
+    entries: Vec<(Entry, isize)>,
+    now: Option<Millis>,
+}
+
+/// A customer as the operator keeps them.
+#[derive(Default)]
+struct Customer {
+    timeline: GradeTimeline,
+    /// Entries; a customer without one has no standing.
+    entries: isize,
+    /// The calendar's entry for this customer, if any.
+    wakes: Option<u32>,
+}
+
+impl Customer {
+    fn standing(&self) -> Option<Standing> {
+        (self.entries != 0).then(|| self.timeline.standing())
+    }
+
+    /// The tick at which to look at this customer again, unless the calendar has it already.
+    fn wake_after(&mut self, tick: u32) -> Option<u32> {
+        let due = self.timeline.due()?;
+        if self.wakes.is_some_and(|wakes| tick < wakes && wakes <= due) {
+            return None;
+        }
+        self.wakes = Some(due);
+        Some(due)
+    }
+}
+
+/// What the output says of a customer before an epoch.
+struct Before {
+    standing: Option<Standing>,
+    changes: Vec<Change>,
+}
+
+impl Before {
+    fn of(customer: &Customer) -> Before {
+        Before { standing: customer.standing(), changes: customer.timeline.changes().to_vec() }
+    }
+
+    /// Gives what has to go and what has to come for the output to say what holds now.
+    fn compare(self, customer: &Customer, mut give: impl FnMut(Graded, isize)) {
+        let (before, after) = (self.standing, customer.standing());
+        if before != after {
+            before.into_iter().for_each(|standing| give(Graded::Standing(standing), -1));
+            after.into_iter().for_each(|standing| give(Graded::Standing(standing), 1));
+        }
+        let (before, after) = (&self.changes[..], customer.timeline.changes());
+        let same = before.iter().zip(after).take_while(|(before, after)| before == after).count();
+        before[same..].iter().for_each(|change| give(Graded::Change(*change), -1));
+        after[same..].iter().for_each(|change| give(Graded::Change(*change), 1));
+    }
+}
+
+/// The standing and the changes of grade of every customer with an entry, as of the last tick up
+/// to `now`.
+///
+/// As differential timestamps, six months of future retractions would be walked at every advance
+/// of the frontier, and a `reduce` over each customer's history costs ten times as much (measured:
+/// 0.5 against 4 to 5 million orders a CPU second). So this is a calendar operator: it keeps, by
+/// tick, whose totals change when, and touches a customer only then.
+///
+/// Work: a few look-ups an entry when it comes and when it expires; an entry for a tick that is
+/// past replays that one customer. State: two steps of 16 bytes an entry, for ever, since an entry
+/// may always come late.
+pub fn grades<'s>(
+    entries: Collection<'s, Entry>,
+    now: Stream<'s, Epoch, Vec<Millis>>,
+) -> Collection<'s, (UserId, Graded)> {
+    let by_user = Exchange::new(|(entry, _, _): &(Entry, Epoch, isize)| entry.user_id.hashed());
+    entries
+        .inner
+        .binary_frontier::<_, Vecs<((UserId, Graded), Epoch, isize)>, _, _, _, _>(
+            now,
+            by_user,
+            Pipeline,
+            "grades",
+            |_capability, _info| {
+                let mut customers: HashMap<UserId, Customer> = HashMap::new();
+                let mut calendar: BTreeMap<u32, Vec<UserId>> = BTreeMap::new();
+                let mut tick = 0;
+                let mut held: Held<Arrivals> = Held::new();
+                move |(entries, entries_open), (now, now_open), output| {
+                    entries.for_each_stamp(|capability, batches| {
+                        for (entry, epoch, diff) in batches.flat_map(|batch| batch.drain(..)) {
+                            let arrivals = held.at(epoch, || capability.delayed(&epoch, 0));
+                            arrivals.entries.push((entry, diff));
+                        }
+                    });
+                    now.for_each_stamp(|capability, batches| {
+                        let epoch = *capability.least().expect("a message has a time");
+                        let arrivals = held.at(epoch, || capability.delayed(&epoch, 0));
+                        arrivals.now = batches.flat_map(|batch| batch.drain(..)).max();
+                    });
+                    while let Some((capability, arrivals)) = held.pop_closed(|epoch| {
+                        entries_open.less_equal(epoch) || now_open.less_equal(epoch)
+                    }) {
+                        let epoch = *capability.time();
+                        let mut session = output.session(&capability);
+                        let mut touched: HashMap<UserId, Before> = HashMap::new();
+                        for (entry, diff) in arrivals.entries {
+                            let customer = customers.entry(entry.user_id).or_default();
+                            touched
+                                .entry(entry.user_id)
+                                .or_insert_with(|| Before::of(customer));
+                            customer.entries += diff;
+                            customer.timeline.add(
+                                entry.at,
+                                entry.ordered_at,
+                                entry.orders * diff as i64,
+                                entry.amount * diff as Krw,
+                            );
+                        }
+                        tick = arrivals.now.map_or(tick, |now| tick_until(now).max(tick));
+                        while let Some(due) = calendar.first_entry() {
+                            if *due.key() > tick {
+                                break;
+                            }
+                            for user_id in due.remove() {
+                                if let Some(customer) = customers.get(&user_id) {
+                                    touched.entry(user_id).or_insert_with(|| Before::of(customer));
+                                }
+                            }
+                        }
+                        for (user_id, before) in touched {
+                            let Some(customer) = customers.get_mut(&user_id) else { continue };
+                            customer.timeline.advance(tick);
+                            before.compare(customer, |graded, diff| {
+                                session.give(((user_id, graded), epoch, diff));
+                            });
+                            if let Some(due) = customer.wake_after(tick) {
+                                calendar.entry(due).or_default().push(user_id);
+                            }
+                            if customer.entries == 0 {
+                                customers.remove(&user_id);
+                            }
+                        }
+                    }
+                }
+            },
+        )
+        .as_collection()
+}

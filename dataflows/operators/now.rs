@@ -1,0 +1,78 @@
+//! The market time of the results, from how far each partition of `orders` has been read.
+
+use std::collections::BTreeMap;
+
+use timely::dataflow::Stream;
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::Operator;
+use timely::dataflow::operators::vec::Broadcast;
+
+use super::{Held, Vecs};
+use crate::Epoch;
+use crate::model::Millis;
+use crate::model::time::DAY;
+
+/// `now`, at each epoch in which it moves, at every worker.
+///
+/// It is the least, over the partitions with a record, of the newest `at` read there, leaving out
+/// those more than one day behind the newest of all; it never goes back (nor below `floor`, where
+/// an earlier run had it). No differential operator keeps a maximum that forgets nothing and goes
+/// one way.
+pub fn now<'s>(
+    newest: Stream<'s, Epoch, Vec<(u32, Millis)>>,
+    floor: Millis,
+) -> Stream<'s, Epoch, Vec<Millis>> {
+    newest
+        .unary_frontier::<Vecs<Millis>, _, _, _>(
+            Exchange::new(|_| 0),
+            "now",
+            move |_capability, _info| {
+                let mut partitions: BTreeMap<u32, Millis> = BTreeMap::new();
+                let mut now = Millis::MIN;
+                let mut held: Held<Vec<(u32, Millis)>> = Held::new();
+                move |(input, frontier), output| {
+                    input.for_each_stamp(|capability, batches| {
+                        let epoch = *capability.least().expect("a message has a time");
+                        let read = held.at(epoch, || capability.delayed(&epoch, 0));
+                        for batch in batches {
+                            read.append(batch);
+                        }
+                    });
+                    while let Some((capability, read)) =
+                        held.pop_closed(|epoch| frontier.less_equal(epoch))
+                    {
+                        for (partition, at) in read {
+                            let newest = partitions.entry(partition).or_insert(at);
+                            *newest = at.max(*newest);
+                        }
+                        let least = now_of(partitions.values().copied()).max(floor);
+                        if least > now {
+                            now = least;
+                            output.session(&capability).give(now);
+                        }
+                    }
+                }
+            },
+        )
+        .broadcast()
+}
+
+/// The least of the partitions' newest instants, without those a day behind.
+fn now_of(newest: impl Iterator<Item = Millis> + Clone) -> Millis {
+    let newest_of_all = newest.clone().max().unwrap_or(Millis::MIN);
+    newest.filter(|at| newest_of_all - at <= DAY).min().unwrap_or(Millis::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_a_day_behind_is_left_out() {
+        let now = |newest: &[Millis]| now_of(newest.iter().copied());
+        assert_eq!(now(&[]), Millis::MIN);
+        assert_eq!(now(&[5 * DAY, 4 * DAY + 7]), 4 * DAY + 7);
+        assert_eq!(now(&[5 * DAY, 4 * DAY]), 4 * DAY);
+        assert_eq!(now(&[5 * DAY, 4 * DAY - 1]), 5 * DAY);
+    }
+}

@@ -1,0 +1,89 @@
+//! The incremental queries, one file each, beside its batch twin in SQL.
+//!
+//! To add one: `x.rs` with a function `query`, `x.sql` with the same answer as a batch, a migration
+//! with table `x`, key columns first, and one line in [`QUERIES`].
+
+use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
+use differential_dataflow::trace::implementations::ValSpine;
+use timely::dataflow::Stream;
+
+use crate::model::{Millis, Order, ProductEvent, ProductId, UserEvent, UserId};
+use crate::operators::{Change, Grade, Standing};
+use crate::row::{Cell, Row, Rows};
+use crate::{Collection, Epoch};
+
+/// A collection of values by key, indexed for joins.
+pub type ByKey<'s, K, V> = Arranged<'s, TraceAgent<ValSpine<K, V, Epoch, isize>>>;
+
+/// What a query may read. All of it changes as events come, and is corrected by late ones.
+#[derive(Clone)]
+pub struct Inputs<'s> {
+    /// The ledger: every accepted order event.
+    pub orders: Collection<'s, Order>,
+    /// The newest record of each customer.
+    pub users: ByKey<'s, UserId, UserEvent>,
+    /// The newest record of each product.
+    pub products: ByKey<'s, ProductId, ProductEvent>,
+    /// Where each customer stands in the grade's six months, known or not.
+    pub standings: Collection<'s, (UserId, Standing)>,
+    /// Each customer's grade, known or not.
+    pub grades: ByKey<'s, UserId, Grade>,
+    /// Each change of a customer's grade, known or not.
+    pub grade_changes: Collection<'s, (UserId, Change)>,
+    /// The market time of the results, at the epochs in which it moves.
+    pub now: Stream<'s, Epoch, Vec<Millis>>,
+    /// One record: what a table with rows from the start is made of.
+    pub always: Collection<'s, ()>,
+}
+
+/// A query as the engine sees it.
+#[derive(Clone, Copy)]
+pub struct Query {
+    /// Its name and its table's.
+    pub name: &'static str,
+    /// The batch twin: SQL over the ledgers that gives the whole table.
+    pub twin: &'static str,
+    /// Builds the dataflow that keeps the table.
+    pub build: for<'s> fn(&Inputs<'s>, Table) -> Rows<'s>,
+}
+
+/// Makes a query's rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Table(pub u16);
+
+impl Table {
+    /// A row; the fields in the order of the table's columns.
+    pub fn row(self, key: &[Cell<'_>], value: &[Cell<'_>]) -> Row {
+        Row::new(self.0, key, value)
+    }
+}
+
+macro_rules! queries {
+    ($($name:ident)*) => {
+        /// Every query, in the order in which a newcomer should read them.
+        pub const QUERIES: &[Query] = &[$(Query {
+            name: stringify!($name),
+            twin: include_str!(concat!("queries/", stringify!($name), ".sql")),
+            build: $name::query,
+        }),*];
+    };
+}
+
+// Outside the macro, where rustfmt sees the files.
+mod customer_grade;
+mod grade_changes;
+mod grade_distribution;
+mod orders_by_minute;
+mod products;
+mod sales_by_category;
+mod users;
+
+queries! {
+    orders_by_minute
+    sales_by_category
+    users
+    products
+    customer_grade
+    grade_changes
+    grade_distribution
+}

@@ -1,0 +1,34 @@
+//! Orders, pieces, revenue and money given back of each day and category, by the lines' category.
+//!
+//! Work: an event changes one row for each category in it. State: one sum a day and category.
+
+use super::{Inputs, Table};
+use crate::model::Word;
+use crate::model::time::day_of;
+use crate::operators::{Sums, sums_by, totals};
+use crate::row::{Cell, Rows};
+
+pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
+    let sums = sums_by(inputs.orders.clone(), "sums by category", |order, add| {
+        let mut lines: Vec<_> = order.lines.iter().collect();
+        lines.sort_unstable_by(|a, b| a.category.cmp(&b.category));
+        for lines in lines.chunk_by(|a, b| a.category == b.category) {
+            let units = lines.iter().map(|line| line.quantity).sum();
+            let amount = lines.iter().map(|line| line.amount()).sum();
+            let category = Word::clone(&lines[0].category);
+            add((day_of(order.at), category), Sums::of(order.kind, units, amount));
+        }
+    });
+
+    totals(sums, "sales_by_category").map(move |((day, category), sums)| {
+        table.row(
+            &[Cell::Date(day), Cell::Text(&category)],
+            &[
+                Cell::Int(sums.orders),
+                Cell::Int(sums.units),
+                Cell::Int(sums.revenue),
+                Cell::Int(sums.refunded),
+            ],
+        )
+    })
+}

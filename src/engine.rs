@@ -1,0 +1,278 @@
+//! The analytics: timely workers that read the log, run the queries and commit to the store.
+//!
+//! Each worker reads the partitions p with p mod workers = its index, tags what it reads with the
+//! epoch, and lets the graph of [`dataflows::analytics`] do the rest. Worker 0 also hands closed
+//! epochs to the committing thread. There is no state but in memory: at the start the ledgers are
+//! read back from the store in one epoch, and the log from the committed offsets on.
+//!
+//! Backpressure: the commit operator holds the graph's frontier at the last committed epoch, and a
+//! worker reads on only while less than [`UNCOMMITTED_RECORDS`] of its records are beyond it.
+
+mod committing;
+mod source;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use dataflows::Epoch;
+use dataflows::analytics::{Begin, Handles, Output, analytics, commit};
+use dataflows::ledger::{Sourced, Tally};
+use dataflows::model::{Millis, Topic};
+use timely::dataflow::ProbeHandle;
+use timely::dataflow::operators::vec::{Broadcast, Input};
+use timely::dataflow::operators::{Inspect, Probe};
+use timely::worker::Worker;
+
+use crate::clock;
+use crate::log::Log;
+use crate::store::{self, Claim};
+use crate::wire::Decoded;
+use committing::Commits;
+use source::Source;
+
+/// A worker reads on while fewer of its records than this are uncommitted: enough for commits in
+/// which keys coalesce, few enough that memory stays bounded when the store is slow.
+const UNCOMMITTED_RECORDS: usize = 200_000;
+
+/// Records read between two looks at everything else: an epoch while catching up.
+const EPOCH_RECORDS: usize = 20_000;
+
+/// One epoch a this much of wall time.
+const EPOCH: Duration = Duration::from_millis(10);
+
+/// How the analytics are run.
+#[derive(Clone)]
+pub struct Settings {
+    /// Where the store is.
+    pub database: postgres::Config,
+    /// Timely's threads, processes and addresses.
+    pub timely: timely::CommunicationConfig,
+    /// End when everything in the log is committed and `producer_done` is set.
+    pub exit_when_caught_up: bool,
+    /// Set when nobody will write any more.
+    pub producer_done: Arc<AtomicBool>,
+    /// Set to end early, after committing what was read.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// Runs the analytics until told to stop, or caught up.
+pub fn run(log: &Arc<dyn Log>, settings: Settings) -> Result<()> {
+    let mut worker_config = timely::WorkerConfig::default();
+    differential_dataflow::configure(
+        &mut worker_config,
+        &differential_dataflow::Config::default().idle_merge_effort(Some(1_000)),
+    );
+    let config =
+        timely::Config { communication: settings.timely.clone(), worker: worker_config };
+    let log = Arc::clone(log);
+    let workers = timely::execute(config, move |worker| run_worker(worker, &log, &settings))
+        .map_err(|message| anyhow!("starting the analytics' workers: {message}"))?;
+    for result in workers.join() {
+        result.map_err(|message| anyhow!("a worker of the analytics ended: {message}"))??;
+    }
+    Ok(())
+}
+
+fn run_worker(worker: &mut Worker, log: &Arc<dyn Log>, settings: &Settings) -> Result<()> {
+    let mut client = store::connect(&settings.database)?;
+    // Once the claim stands, no other engine can change the store: what all workers read back
+    // after it is one snapshot.
+    let claim = (worker.index() == 0)
+        .then(|| store::claim(&mut client, log.identity()).map_err(|error| format!("{error:#}")));
+    let started_at = clock::wall();
+    let (claim, started_at) = agree(worker, claim.map(|claim| (claim, started_at)));
+    let claim = claim.map_err(|error| anyhow!(error))?;
+
+    let commits = Commits::new(claim.epoch);
+    let mut committing = None;
+    if worker.index() == 0 {
+        let client = store::connect(&settings.database)?;
+        committing = Some(commits.start(store::Committer::new(client, &claim)?));
+    }
+
+    let hydrated = claim.epoch + 1;
+    let begin = Begin { hydrated, now: claim.now };
+    let probe = ProbeHandle::new();
+    let (mut handles, activator) = worker.dataflow::<Epoch, _, _>(|scope| {
+        let (handles, outputs) = analytics(scope, begin);
+        let (deliver, committed) = (commits.clone(), commits.clone());
+        let (done, activator) = commit(
+            outputs,
+            move |epoch, closed| deliver.push(epoch, closed),
+            move || committed.committed(),
+        );
+        done.probe_with(&probe);
+        (handles, activator)
+    });
+    let pace = Pace::new(worker);
+
+    handles.advance_to(hydrated);
+    hydrate(&mut client, &claim, &mut handles, (worker.index(), worker.peers()))?;
+    drop(client);
+
+    let mut source = Source::open(log, &claim.tallies, (worker.index(), worker.peers()))?;
+    let epochs = Epochs::new(hydrated + 1, started_at);
+    let mut in_flight: VecDeque<(Epoch, usize)> = VecDeque::new();
+    loop {
+        if let Some(error) = commits.failure() {
+            return Err(error);
+        }
+        let epoch = epochs.now().max(handles.epoch());
+        handles.advance_to(epoch);
+        activator.activate();
+
+        let ended = settings.stop.load(Ordering::Relaxed);
+        let may_end = settings.exit_when_caught_up && settings.producer_done.load(Ordering::SeqCst);
+        while in_flight.front().is_some_and(|(epoch, _)| !probe.less_equal(epoch)) {
+            in_flight.pop_front();
+        }
+        let uncommitted: usize = in_flight.iter().map(|(_, records)| records).sum();
+        let mut read = 0;
+        if uncommitted < UNCOMMITTED_RECORDS && !ended {
+            read = source.read(EPOCH_RECORDS, pace.horizon(), &mut handles)?;
+            pace.tell(source.next_at());
+        }
+        if read > 0 {
+            in_flight.push_back((epoch, read));
+        } else if ended || (may_end && source.next_at().is_none() && uncommitted == 0) {
+            break;
+        }
+        let pause = if read > 0 { Duration::ZERO } else { EPOCH };
+        worker.step_or_park(Some(pause));
+    }
+
+    drop(handles);
+    drop(pace);
+    while !probe.done() {
+        if let Some(error) = commits.failure() {
+            return Err(error);
+        }
+        activator.activate();
+        worker.step_or_park(Some(EPOCH));
+    }
+    commits.close();
+    committing.map_or(Ok(()), |thread| thread.join().map_err(|_| anyhow!("the committing thread died")))
+}
+
+/// Feeds what the store holds: every worker its shard of the ledgers, worker 0 the result rows as
+/// the minus side, so that the first commit writes the difference and nothing else.
+fn hydrate(
+    client: &mut postgres::Client,
+    claim: &Claim,
+    handles: &mut Handles,
+    shard: (usize, usize),
+) -> Result<()> {
+    for topic in Topic::ALL {
+        store::hydrate(client, topic, shard, |origin, decoded| send(handles, origin, decoded))
+            .with_context(|| format!("reading the ledger of {} back", topic.name()))?;
+    }
+    if shard.0 == 0 {
+        let epoch = handles.epoch();
+        store::stored_rows(client, epoch, |output: Output| handles.outputs.send(output))?;
+        for ((topic, partition), tally) in &claim.tallies {
+            if let (Topic::Orders, Some(newest_at)) = (topic, tally.newest_at) {
+                handles.newest.send((*partition, newest_at));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Sends an event to its input.
+fn send(handles: &mut Handles, origin: dataflows::ledger::Origin, decoded: Decoded) {
+    match decoded {
+        Decoded::User(event) => handles.users.send(Sourced { origin, event }),
+        Decoded::Product(event) => handles.products.send(Sourced { origin, event }),
+        Decoded::Order(event) => handles.orders.send(Sourced { origin, event }),
+        Decoded::Scenario(event) => handles.scenarios.send(Sourced { origin, event }),
+        Decoded::Heartbeat(_) => {}
+    }
+}
+
+/// Gives every worker what worker 0 says.
+fn agree<D: timely::ExchangeData + Clone>(worker: &mut Worker, said: Option<D>) -> D {
+    let heard = std::rc::Rc::new(std::cell::RefCell::new(None));
+    let hear = std::rc::Rc::clone(&heard);
+    let mut input = worker.dataflow::<u64, _, _>(|scope| {
+        let (input, stream) = scope.new_input::<D>();
+        stream.broadcast().inspect(move |said| *hear.borrow_mut() = Some(said.clone()));
+        input
+    });
+    said.into_iter().for_each(|said| input.send(said));
+    drop(input);
+    worker.step_while(|| heard.borrow().is_none());
+    heard.take().expect("worker 0 has spoken")
+}
+
+/// The epochs by the wall clock: one every [`EPOCH`] since the claim, so that workers need not
+/// agree on more than its instant.
+struct Epochs {
+    first: Epoch,
+    ahead: Duration,
+    stopwatch: clock::Stopwatch,
+}
+
+impl Epochs {
+    fn new(first: Epoch, started_at: Millis) -> Epochs {
+        let ahead = Duration::from_millis((clock::wall() - started_at).max(0) as u64);
+        Epochs { first, ahead, stopwatch: clock::Stopwatch::start() }
+    }
+
+    fn now(&self) -> Epoch {
+        let since = self.ahead + self.stopwatch.elapsed();
+        self.first + (since.as_millis() / EPOCH.as_millis()) as Epoch
+    }
+}
+
+/// Keeps the workers' reading in step by event time: what one worker reads far ahead of another
+/// would be early for `now`, and the other's late.
+struct Pace {
+    next: std::rc::Rc<std::cell::RefCell<BTreeMap<usize, Millis>>>,
+    input: std::cell::RefCell<timely::dataflow::operators::vec::input::Handle<u64, (usize, Millis)>>,
+    index: usize,
+}
+
+/// How far ahead of the hindmost worker one may read: less than the day after which `now` leaves a
+/// partition behind, enough that nobody waits.
+const PACE: Millis = 12 * dataflows::model::time::HOUR;
+
+impl Pace {
+    fn new(worker: &mut Worker) -> Pace {
+        let next = std::rc::Rc::new(std::cell::RefCell::new(
+            (0..worker.peers()).map(|index| (index, Millis::MIN)).collect::<BTreeMap<_, _>>(),
+        ));
+        let hear = std::rc::Rc::clone(&next);
+        let input = worker.dataflow::<u64, _, _>(|scope| {
+            let (input, stream) = scope.new_input();
+            stream.broadcast().inspect(move |(index, at)| _ = hear.borrow_mut().insert(*index, *at));
+            input
+        });
+        Pace { next, input: input.into(), index: worker.index() }
+    }
+
+    /// Tells the others the next instant that this worker has to read; none when it has read all.
+    fn tell(&self, next_at: Option<Millis>) {
+        let next_at = next_at.unwrap_or(Millis::MAX);
+        if self.next.borrow()[&self.index] != next_at {
+            self.next.borrow_mut().insert(self.index, next_at);
+            let mut input = self.input.borrow_mut();
+            input.send((self.index, next_at));
+            input.flush();
+        }
+    }
+
+    /// Up to which instant this worker may read.
+    fn horizon(&self) -> Millis {
+        let next = self.next.borrow();
+        let hindmost = next.values().copied().min().unwrap_or(Millis::MAX);
+        if next[&self.index] == hindmost { Millis::MAX } else { hindmost.saturating_add(PACE) }
+    }
+}
+
+/// What a read adds to a partition's tally.
+fn tally(next_offset: u64) -> Tally {
+    Tally { next_offset, ..Tally::default() }
+}

@@ -1,0 +1,171 @@
+//! Reading a worker's partitions in the order of event time, and decoding them into the graph.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use anyhow::{Context, Result};
+use dataflows::analytics::{DEAD_LETTERS, Handles, Output};
+use dataflows::ledger::{Origin, Tally};
+use dataflows::model::time::TIME_END;
+use dataflows::model::{Millis, Topic};
+use dataflows::row::{Cell, Row};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::send;
+use crate::log::{Batch, Log, Reader, Record};
+use crate::wire::{self, Decoded, Reason, Words};
+
+/// Records fetched from a partition at a time.
+const FETCH: usize = 2_000;
+
+/// A dead letter keeps at most this much of the value.
+const DEAD_VALUE_BYTES: usize = 64 << 10;
+
+/// The partitions of one worker.
+pub(super) struct Source {
+    partitions: Vec<Partition>,
+    batch: Batch,
+    words: Words,
+}
+
+struct Partition {
+    topic: Topic,
+    partition: u32,
+    reader: Box<dyn Reader>,
+    /// Fetched and not yet given to the graph.
+    fetched: VecDeque<Fetched>,
+    /// The time of the record given last; a dead letter has none of its own.
+    last_at: Millis,
+}
+
+struct Fetched {
+    origin: Origin,
+    content: Result<Decoded, Row>,
+}
+
+impl Source {
+    /// Opens the partitions p with p mod `workers` = `index`, each at its committed offset.
+    pub(super) fn open(
+        log: &std::sync::Arc<dyn Log>,
+        tallies: &BTreeMap<(Topic, u32), Tally>,
+        (index, workers): (usize, usize),
+    ) -> Result<Source> {
+        let mut partitions = Vec::new();
+        for topic in Topic::ALL {
+            for partition in (0..log.partitions(topic)).filter(|p| *p as usize % workers == index) {
+                let offset = tallies.get(&(topic, partition)).map_or(0, |tally| tally.next_offset);
+                let reader = log.reader(topic, partition, offset).with_context(|| {
+                    format!(
+                        "going on from the committed offset {offset} of {}-{partition}",
+                        topic.name()
+                    )
+                })?;
+                let fetched = VecDeque::new();
+                let last_at = Millis::MIN;
+                partitions.push(Partition { topic, partition, reader, fetched, last_at });
+            }
+        }
+        Ok(Source { partitions, batch: Batch::default(), words: Words::default() })
+    }
+
+    /// The time of the earliest record that is fetched and not given yet.
+    pub(super) fn next_at(&self) -> Option<Millis> {
+        self.partitions.iter().filter_map(Partition::next_at).min()
+    }
+
+    /// Gives at most `max` records up to `horizon` to the graph, in the order of their times as
+    /// far as the partitions have it; returns how many.
+    pub(super) fn read(&mut self, max: usize, horizon: Millis, handles: &mut Handles) -> Result<usize> {
+        let mut tallies: BTreeMap<usize, Tally> = BTreeMap::new();
+        let mut given = 0;
+        for place in 0..self.partitions.len() {
+            self.fetch(place)?;
+        }
+        while given < max {
+            let next = self.partitions.iter().enumerate();
+            let next = next.filter_map(|(place, partition)| Some((partition.next_at()?, place)));
+            let Some((at, place)) = next.min() else { break };
+            if at > horizon {
+                break;
+            }
+            let partition = &mut self.partitions[place];
+            let fetched = partition.fetched.pop_front().expect("it has a next time");
+            partition.last_at = at;
+            let tally = tallies.entry(place).or_default();
+            tally.next_offset = fetched.origin.offset + 1;
+            match fetched.content {
+                Ok(decoded) => {
+                    if partition.topic == Topic::Orders {
+                        tally.newest_at = tally.newest_at.max(Some(decoded.at()));
+                    }
+                    tally.heartbeat += u64::from(matches!(decoded, Decoded::Heartbeat(_)));
+                    send(handles, fetched.origin, decoded);
+                }
+                Err(row) => {
+                    tally.dead += 1;
+                    let epoch = handles.epoch();
+                    handles.outputs.send(Output::Row { row, epoch, diff: 1 });
+                }
+            }
+            given += 1;
+            self.fetch(place)?;
+        }
+        for (place, tally) in tallies {
+            let partition = &self.partitions[place];
+            if let Some(newest_at) = tally.newest_at {
+                handles.newest.send((partition.partition, newest_at));
+            }
+            handles.outputs.send(Output::Tally(partition.topic, partition.partition, tally));
+        }
+        Ok(given)
+    }
+
+    /// Fetches and decodes the next records of a partition whose fetched ones are used up.
+    fn fetch(&mut self, place: usize) -> Result<()> {
+        let partition = &mut self.partitions[place];
+        if !partition.fetched.is_empty() {
+            return Ok(());
+        }
+        self.batch.clear();
+        partition.reader.read(&mut self.batch, FETCH)?;
+        for record in self.batch.iter() {
+            let origin = Origin {
+                partition: partition.partition,
+                offset: record.offset,
+                hash: record.value.map_or(0, xxh3_64),
+            };
+            let content = wire::decode(partition.topic, record.value, &mut self.words)
+                .map_err(|reason| dead_letter(partition.topic, partition.partition, record, &reason));
+            partition.fetched.push_back(Fetched { origin, content });
+        }
+        Ok(())
+    }
+}
+
+impl Partition {
+    fn next_at(&self) -> Option<Millis> {
+        let next = self.fetched.front()?;
+        Some(next.content.as_ref().map_or(self.last_at, Decoded::at))
+    }
+}
+
+/// The row of a record that is no event.
+fn dead_letter(topic: Topic, partition: u32, record: Record<'_>, reason: &Reason) -> Row {
+    let bytes = |content: Option<&'_ [u8]>| match content {
+        Some(content) => content[..content.len().min(DEAD_VALUE_BYTES)].to_vec(),
+        None => Vec::new(),
+    };
+    let (key, value) = (bytes(record.key), bytes(record.value));
+    Row::new(
+        DEAD_LETTERS,
+        &[],
+        &[
+            Cell::Text(topic.name()),
+            Cell::Int(i64::from(partition)),
+            Cell::Int(record.offset as i64),
+            Cell::Instant(record.timestamp.clamp(0, TIME_END)), // whatever a client has set
+            Cell::Text(&reason.to_string()),
+            record.key.map_or(Cell::Null, |_| Cell::Bytes(&key)),
+            record.value.map_or(Cell::Null, |_| Cell::Bytes(&value)),
+        ],
+    )
+}

@@ -1,0 +1,148 @@
+//! The store: what the analytics read from PostgreSQL at their start and write at each commit.
+//!
+//! PostgreSQL is the checkpoint. One transaction holds the ledgers' new rows, the changed result
+//! rows, the offsets and `now`, so that the database always says what one prefix of the log says.
+//!
+//! Invariant: of several engines only the one that claimed last can commit. `progress` carries its
+//! generation, and every commit starts by updating that row where the generation is still its own.
+
+mod commit;
+mod hydrate;
+
+pub use commit::Committer;
+pub use hydrate::{hydrate, stored_rows};
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail};
+use dataflows::analytics::table_name;
+use dataflows::ledger::Tally;
+use dataflows::model::{Millis, Topic};
+use dataflows::{Epoch, QUERIES};
+use postgres::{Client, Config, NoTls};
+use serde::{Deserialize, Serialize};
+
+/// Connects; the error names the server, never the password.
+pub fn connect(config: &Config) -> Result<Client> {
+    config.connect(NoTls).with_context(|| {
+        format!(
+            "connecting to PostgreSQL at {:?}, ports {:?}, database {:?}: is it running, and is the \
+             password right?",
+            config.get_hosts(),
+            config.get_ports(),
+            config.get_dbname().unwrap_or_default()
+        )
+    })
+}
+
+/// What an engine takes over from the one before.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Claim {
+    /// Which engine this is: one more than the last.
+    pub generation: i64,
+    /// The last committed epoch.
+    pub epoch: Epoch,
+    /// `now` at that commit.
+    pub now: Option<Millis>,
+    /// Offsets and counts at that commit.
+    pub tallies: BTreeMap<(Topic, u32), Tally>,
+}
+
+/// Takes the store over: from here on no earlier engine can commit.
+pub fn claim(client: &mut Client, log_identity: &str) -> Result<Claim> {
+    let mut tx = client.transaction()?;
+    let row = tx
+        .query_one(
+            "UPDATE progress SET generation = generation + 1,
+                                 log_identity = coalesce(log_identity, $1)
+             RETURNING generation, epoch, (extract(epoch FROM now) * 1000)::bigint, log_identity",
+            &[&log_identity],
+        )
+        .context("claiming the store for this engine")?;
+    let known: String = row.get(3);
+    if known != log_identity {
+        bail!(
+            "this database holds the results of log {known}, not of log {log_identity}; give the \
+             log its own database, or the database its own log"
+        );
+    }
+    let tallies = committed_tallies(&mut tx)?;
+    tx.commit()?;
+    Ok(Claim {
+        generation: row.get(0),
+        epoch: row.get::<_, i64>(1) as Epoch,
+        now: row.get(2),
+        tallies,
+    })
+}
+
+/// The committed offset of each partition, and what became of the records before it.
+pub fn committed_tallies(
+    client: &mut impl postgres::GenericClient,
+) -> Result<BTreeMap<(Topic, u32), Tally>> {
+    let rows = client.query(
+        "SELECT topic, partition, counted, duplicate, dead, heartbeat, amount, hash, next_offset,
+                (extract(epoch FROM newest_at) * 1000)::bigint
+         FROM commit_offsets",
+        &[],
+    )?;
+    let mut tallies = BTreeMap::new();
+    for row in rows {
+        let name: String = row.get(0);
+        let topic = Topic::from_name(&name)
+            .with_context(|| format!("commit_offsets speaks of a topic {name}, which is unknown"))?;
+        let count = |column: usize| row.get::<_, i64>(column) as u64;
+        let tally = Tally {
+            counted: count(2),
+            duplicate: count(3),
+            dead: count(4),
+            heartbeat: count(5),
+            amount: row.get(6),
+            hash: count(7),
+            next_offset: count(8),
+            newest_at: row.get(9),
+        };
+        tallies.insert((topic, row.get::<_, i64>(1) as u32), tally);
+    }
+    Ok(tallies)
+}
+
+/// The columns of a result table.
+pub struct Columns {
+    /// The primary key: the table's first columns.
+    pub key: Vec<String>,
+    /// The others.
+    pub value: Vec<String>,
+}
+
+impl Columns {
+    /// Reads them from the catalog, so that a table is defined in its migration alone.
+    pub fn of(client: &mut Client, table: &str) -> Result<Columns> {
+        let rows = client.query(
+            "SELECT attname::text, attnum = ANY(coalesce(conkey, '{}'))
+             FROM pg_attribute
+             LEFT JOIN pg_constraint ON conrelid = attrelid AND contype = 'p'
+             WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped
+             ORDER BY attnum",
+            &[&table],
+        )?;
+        let in_key: Vec<bool> = rows.iter().map(|row| row.get(1)).collect();
+        let names = || rows.iter().map(|row| row.get::<_, String>(0));
+        let keys = in_key.iter().filter(|in_key| **in_key).count();
+        if keys == 0 || !in_key[..keys].iter().all(|in_key| *in_key) {
+            bail!(
+                "table {table} is missing, or its primary key is not its first columns; each query \
+                 needs a migration that creates its table so"
+            );
+        }
+        Ok(Columns { key: names().take(keys).collect(), value: names().skip(keys).collect() })
+    }
+}
+
+/// Every query's table and its number.
+pub fn result_tables() -> impl Iterator<Item = (u16, &'static str)> {
+    (0..QUERIES.len()).map(|place| {
+        let table = dataflows::analytics::query_table(place);
+        (table, table_name(table))
+    })
+}

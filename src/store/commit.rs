@@ -1,0 +1,319 @@
+//! Writing an epoch, or several merged ones, in one transaction.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write;
+
+use anyhow::{Context, Result, bail, ensure};
+use dataflows::Epoch;
+use dataflows::analytics::{BASE_TABLES, Closed, table_name};
+use dataflows::ledger::Tally;
+use dataflows::model::{Millis, Topic};
+use dataflows::row::Row;
+use postgres::{Client, Transaction};
+
+use super::{Claim, Columns, result_tables};
+
+/// The one writer of the store.
+pub struct Committer {
+    client: Client,
+    generation: i64,
+    now: Option<Millis>,
+    tallies: BTreeMap<(Topic, u32), Tally>,
+    tables: BTreeMap<u16, Statements>,
+    commits: u64,
+}
+
+/// The statements that change one result table.
+struct Statements {
+    stage: String,
+    upsert: String,
+    stage_gone: String,
+    delete: String,
+}
+
+/// What a key's row becomes.
+enum Change {
+    Upsert(Row),
+    Delete(Row),
+}
+
+impl Committer {
+    /// Prepares the session: for each result table a stage for rows that come and one for keys
+    /// that go. They live as long as the session, since new ones for each commit would bloat the
+    /// catalog.
+    pub fn new(mut client: Client, claim: &Claim) -> Result<Committer> {
+        let mut tables = BTreeMap::new();
+        for (table, name) in result_tables() {
+            let columns = Columns::of(&mut client, name)?;
+            let (key, value) = (columns.key.join(", "), &columns.value);
+            client.batch_execute(&format!(
+                "CREATE TEMP TABLE stage_{name} ON COMMIT DELETE ROWS AS TABLE {name} WITH NO DATA;
+                 CREATE TEMP TABLE gone_{name} ON COMMIT DELETE ROWS AS
+                     SELECT {key} FROM {name} WITH NO DATA"
+            ))?;
+            let update = match value.is_empty() {
+                true => "NOTHING".to_owned(),
+                false => value.iter().fold("UPDATE SET ".to_owned(), |mut update, column| {
+                    let comma = if update.ends_with("SET ") { "" } else { ", " };
+                    write!(update, "{comma}{column} = excluded.{column}").expect("a string grows");
+                    update
+                }),
+            };
+            tables.insert(
+                table,
+                Statements {
+                    stage: copy_in(&format!("stage_{name}")),
+                    upsert: format!(
+                        "INSERT INTO {name} SELECT * FROM stage_{name}
+                         ON CONFLICT ({key}) DO {update}"
+                    ),
+                    stage_gone: copy_in(&format!("gone_{name}")),
+                    delete: format!(
+                        "DELETE FROM {name} WHERE ({key}) IN (SELECT {key} FROM gone_{name})"
+                    ),
+                },
+            );
+        }
+        Ok(Committer {
+            client,
+            generation: claim.generation,
+            now: claim.now,
+            tallies: claim.tallies.clone(),
+            tables,
+            commits: 0,
+        })
+    }
+
+    /// Commits everything up to and including `epoch`, or nothing.
+    pub fn commit(&mut self, epoch: Epoch, closed: Closed) -> Result<()> {
+        let (appended, changed) = net_changes(closed.rows)?;
+        let mut tallies = self.tallies.clone();
+        for (partition, tally) in &closed.tallies {
+            tallies.entry(*partition).or_default().add(tally);
+        }
+        let now = self.now.max(closed.now);
+
+        let mut tx = self.client.transaction().context("beginning a commit")?;
+        let mine = tx.execute(
+            "UPDATE progress SET epoch = $1, now = 'epoch'::timestamptz + $2 * interval '1 ms'
+             WHERE generation = $3",
+            &[&(epoch as i64), &now.map(|now| now as f64), &self.generation],
+        )?;
+        if mine == 0 {
+            bail!(
+                "another engine has taken this database over; this one (generation {}) has \
+                 written nothing more",
+                self.generation
+            );
+        }
+        for (table, rows) in &appended {
+            copy(&mut tx, &copy_in(table_name(*table)), rows.iter().map(|row| (row, true)))
+                .with_context(|| format!("appending to {}", table_name(*table)))?;
+        }
+        for (table, changes) in &changed {
+            let statements = &self.tables[table];
+            write_changes(&mut tx, statements, changes)
+                .with_context(|| format!("changing {}", table_name(*table)))?;
+        }
+        for ((topic, partition), tally) in &tallies {
+            if closed.tallies.contains_key(&(*topic, *partition)) {
+                write_tally(&mut tx, *topic, *partition, tally)?;
+            }
+        }
+        write_commit_point(&mut tx, epoch, now, &tallies)?;
+        self.commits += 1;
+        if self.commits.is_multiple_of(COMMITS_PER_THINNING) {
+            tx.execute(THIN_COMMIT_POINTS, &[])?;
+        }
+        tx.commit().context("committing")?;
+        self.tallies = tallies;
+        self.now = now;
+        Ok(())
+    }
+}
+
+/// Commit points are thinned at every so many commits: seldom enough to cost nothing, often enough
+/// that the table stays small.
+const COMMITS_PER_THINNING: u64 = 256;
+
+/// Keeps all of the last hour, and of each minute before that the last one.
+const THIN_COMMIT_POINTS: &str = "
+    DELETE FROM commit_points AS old
+    WHERE committed_at < clock_timestamp() - interval '1 hour'
+      AND EXISTS (SELECT FROM commit_points AS later
+                  WHERE later.epoch > old.epoch
+                    AND date_trunc('minute', later.committed_at)
+                        = date_trunc('minute', old.committed_at))";
+
+fn copy_in(table: &str) -> String {
+    format!("COPY {table} FROM STDIN (FORMAT binary)")
+}
+
+/// Consolidates the rows and sorts them out: appended ones by ledger, changed ones by table.
+///
+/// A key has at most one row, so what is left of a key is a row that comes, one that goes, or one
+/// for the other. Anything else is a bug in a query, and nothing of it may be committed.
+fn net_changes(
+    rows: Vec<(Row, isize)>,
+) -> Result<(BTreeMap<u16, Vec<Row>>, BTreeMap<u16, Vec<Change>>)> {
+    let mut appended: BTreeMap<u16, Vec<Row>> = BTreeMap::new();
+    let mut changed: BTreeMap<u16, Vec<Change>> = BTreeMap::new();
+    let (bases, mut results): (Vec<_>, Vec<_>) =
+        rows.into_iter().partition(|(row, _)| usize::from(row.table) < BASE_TABLES.len());
+    for (row, diff) in bases {
+        ensure!(diff == 1, "a row of {} would go: ledgers only grow", table_name(row.table));
+        appended.entry(row.table).or_default().push(row);
+    }
+    differential_dataflow::consolidation::consolidate(&mut results);
+    for group in chunk_by_key(results) {
+        let table = group[0].0.table;
+        let change = match <[_; 1]>::try_from(group) {
+            Ok([(row, 1)]) => Change::Upsert(row),
+            Ok([(row, -1)]) => Change::Delete(row),
+            Ok([(row, diff)]) => return Err(not_one_row(&row, &[diff])),
+            Err(group) => match <[_; 2]>::try_from(group) {
+                Ok([(row, 1), (_, -1)] | [(_, -1), (row, 1)]) => Change::Upsert(row),
+                Ok([(row, a), (_, b)]) => return Err(not_one_row(&row, &[a, b])),
+                Err(group) => {
+                    let diffs: Vec<isize> = group.iter().map(|(_, diff)| *diff).collect();
+                    return Err(not_one_row(&group[0].0, &diffs));
+                }
+            },
+        };
+        changed.entry(table).or_default().push(change);
+    }
+    Ok((appended, changed))
+}
+
+/// Splits sorted rows where the table or the key changes.
+fn chunk_by_key(rows: Vec<(Row, isize)>) -> impl Iterator<Item = Vec<(Row, isize)>> {
+    let mut rows = rows.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let first = rows.next()?;
+        let mut group = vec![first];
+        while let Some(next) = rows.next_if(|(row, _)| {
+            row.table == group[0].0.table && row.key == group[0].0.key
+        }) {
+            group.push(next);
+        }
+        Some(group)
+    })
+}
+
+fn not_one_row(row: &Row, diffs: &[isize]) -> anyhow::Error {
+    anyhow::anyhow!(
+        "query {} gives a key more or less than one row (differences {diffs:?}, key {:02x?}); \
+         nothing was committed",
+        table_name(row.table),
+        row.key
+    )
+}
+
+fn write_changes(tx: &mut Transaction<'_>, statements: &Statements, changes: &[Change]) -> Result<()> {
+    let come = || changes.iter().filter_map(|change| match change {
+        Change::Upsert(row) => Some((row, true)),
+        Change::Delete(_) => None,
+    });
+    let go = || changes.iter().filter_map(|change| match change {
+        Change::Upsert(_) => None,
+        Change::Delete(row) => Some((row, false)),
+    });
+    if go().next().is_some() {
+        copy(tx, &statements.stage_gone, go())?;
+        tx.execute(&statements.delete, &[])?;
+    }
+    if come().next().is_some() {
+        copy(tx, &statements.stage, come())?;
+        tx.execute(&statements.upsert, &[])?;
+    }
+    Ok(())
+}
+
+/// Sends rows, whole or only their keys.
+fn copy<'r>(
+    tx: &mut Transaction<'_>,
+    statement: &str,
+    rows: impl Iterator<Item = (&'r Row, bool)>,
+) -> Result<()> {
+    let mut writer = tx.copy_in(statement)?;
+    let mut bytes = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec();
+    for (row, whole) in rows {
+        let value = if whole { &row.value[..] } else { &[] };
+        let fields = count_fields(&row.key) + count_fields(value);
+        bytes.extend_from_slice(&fields.to_be_bytes());
+        bytes.extend_from_slice(&row.key);
+        bytes.extend_from_slice(value);
+        if bytes.len() > 64 << 10 {
+            writer.write_all(&bytes)?;
+            bytes.clear();
+        }
+    }
+    bytes.extend_from_slice(&(-1i16).to_be_bytes());
+    writer.write_all(&bytes)?;
+    writer.finish()?;
+    Ok(())
+}
+
+fn count_fields(bytes: &[u8]) -> i16 {
+    let mut fields = dataflows::row::Fields(bytes);
+    let mut count = 0;
+    while !fields.0.is_empty() {
+        fields.bytes();
+        count += 1;
+    }
+    count
+}
+
+fn write_tally(tx: &mut Transaction<'_>, topic: Topic, partition: u32, tally: &Tally) -> Result<()> {
+    tx.execute(
+        "INSERT INTO commit_offsets
+             (topic, partition, next_offset, newest_at, counted, duplicate, dead, heartbeat, amount, hash)
+         VALUES ($1, $2, $3, 'epoch'::timestamptz + $4 * interval '1 ms', $5, $6, $7, $8, $9, $10)
+         ON CONFLICT (topic, partition) DO UPDATE SET
+             next_offset = excluded.next_offset, newest_at = excluded.newest_at,
+             counted = excluded.counted, duplicate = excluded.duplicate, dead = excluded.dead,
+             heartbeat = excluded.heartbeat, amount = excluded.amount, hash = excluded.hash",
+        &[
+            &topic.name(),
+            &i64::from(partition),
+            &(tally.next_offset as i64),
+            &tally.newest_at.map(|at| at as f64),
+            &(tally.counted as i64),
+            &(tally.duplicate as i64),
+            &(tally.dead as i64),
+            &(tally.heartbeat as i64),
+            &tally.amount,
+            &(tally.hash as i64),
+        ],
+    )?;
+    Ok(())
+}
+
+fn write_commit_point(
+    tx: &mut Transaction<'_>,
+    epoch: Epoch,
+    now: Option<Millis>,
+    tallies: &BTreeMap<(Topic, u32), Tally>,
+) -> Result<()> {
+    let mut offsets: BTreeMap<&str, BTreeMap<u32, u64>> = BTreeMap::new();
+    for ((topic, partition), tally) in tallies {
+        offsets.entry(topic.name()).or_default().insert(*partition, tally.next_offset);
+    }
+    let offsets = serde_json::to_string(&offsets).context("writing the offsets as JSON")?;
+    let counted: u64 = tallies.values().map(|tally| tally.counted).sum();
+    let checksum = tallies.values().fold(0u64, |sum, tally| sum.wrapping_add(tally.hash));
+    tx.execute(
+        "INSERT INTO commit_points (epoch, now, offsets, counted, checksum, committed_at)
+         VALUES ($1, 'epoch'::timestamptz + $2 * interval '1 ms', $3::text::jsonb, $4, $5,
+                 clock_timestamp())",
+        &[
+            &(epoch as i64),
+            &now.map(|now| now as f64),
+            &offsets,
+            &(counted as i64),
+            &(checksum as i64),
+        ],
+    )?;
+    Ok(())
+}
