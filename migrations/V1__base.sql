@@ -156,6 +156,7 @@ DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'marketday_twin') THEN
         CREATE ROLE marketday_twin NOLOGIN;
+        GRANT marketday_twin TO CURRENT_USER; -- who made a role may not yet act as it
     END IF;
 END $$;
 GRANT SELECT ON user_events, product_events, order_events, scenario_events, order_lines, commit_points

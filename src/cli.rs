@@ -13,6 +13,7 @@ use crate::engine;
 use crate::log::{self, Log};
 use crate::migrate;
 use crate::private_postgres::PrivatePostgres;
+use crate::status;
 
 /// A living online market in one program, and its exact, incremental analytics.
 #[derive(Parser)]
@@ -26,6 +27,20 @@ pub struct Cli {
 enum Command {
     /// Runs the analytics alone, over a log directory.
     Analytics(Analytics),
+    /// Compares every table with its batch twin, and the ledgers with the log; exit 1 on any difference.
+    Verify(Look),
+    /// Shows partitions, lag, the commit point, rates and memory.
+    Status(Look),
+}
+
+/// A command that looks and changes nothing.
+#[derive(Args)]
+struct Look {
+    #[command(flatten)]
+    place: Place,
+    /// Answer in JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Where the embedded parts live, or the real ones.
@@ -72,6 +87,8 @@ struct Workers {
 pub fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Analytics(command) => analytics(command),
+        Command::Verify(look) => verify(&look),
+        Command::Status(look) => show_status(&look),
     };
     result.unwrap_or_else(|error| {
         _ = writeln!(std::io::stderr(), "marketday: {error:#}");
@@ -177,4 +194,20 @@ fn stop_on_signal() -> Result<Arc<AtomicBool>> {
     })
     .context("listening for Ctrl-C")?;
     Ok(stop)
+}
+
+fn verify(look: &Look) -> Result<ExitCode> {
+    let database = look.place.database()?;
+    let log = look.place.log()?;
+    let out = &mut std::io::stdout().lock();
+    let equal = crate::verify::verify(&database.config, Some(&*log), out, look.json)?;
+    database.stop()?;
+    Ok(if equal { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn show_status(look: &Look) -> Result<ExitCode> {
+    let database = look.place.database()?;
+    status::status(&database.config, &mut std::io::stdout().lock(), look.json)?;
+    database.stop()?;
+    Ok(ExitCode::SUCCESS)
 }

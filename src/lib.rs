@@ -30,6 +30,8 @@ pub mod engine;
 
 pub mod store;
 
+pub mod verify;
+
 pub mod cli;
 pub mod clock;
 pub mod migrate;
