@@ -60,7 +60,8 @@ impl Table {
 
 macro_rules! queries {
     ($($name:ident)*) => {
-        /// Every query, in the order in which a newcomer should read them.
+        /// Every query, in the order in which a newcomer should read them; a twin may read those
+        /// of the tables before its own.
         pub const QUERIES: &[Query] = &[$(Query {
             name: stringify!($name),
             twin: include_str!(concat!("queries/", stringify!($name), ".sql")),
@@ -81,9 +82,9 @@ mod users;
 queries! {
     orders_by_minute
     sales_by_category
-    users
     products
-    customer_grade
     grade_changes
+    customer_grade
     grade_distribution
+    users
 }

@@ -131,7 +131,7 @@ CREATE TABLE commit_offsets (
 CREATE TABLE commit_points (
     epoch bigint PRIMARY KEY,
     now timestamptz,
-    offsets jsonb NOT NULL,          -- {"orders": {"0": 12, "1": 15, "2": 11}, ...}
+    offsets jsonb NOT NULL,          -- {"orders": [12, 15, 11], ...}
     counted bigint NOT NULL,         -- events counted in all partitions
     checksum bigint NOT NULL,        -- sum of the partitions' hashes, mod 2^64
     committed_at timestamptz NOT NULL
@@ -156,6 +156,7 @@ DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'marketday_twin') THEN
         CREATE ROLE marketday_twin NOLOGIN;
+        GRANT marketday_twin TO CURRENT_USER; -- who made a role may not yet act as it
     END IF;
 END $$;
 GRANT SELECT ON user_events, product_events, order_events, scenario_events, order_lines, commit_points

@@ -28,9 +28,13 @@ pub mod log;
 
 pub mod market;
 
+pub mod import;
+
 pub mod engine;
 
 pub mod store;
+
+pub mod verify;
 
 pub mod cli;
 pub mod clock;

@@ -118,7 +118,11 @@ impl Remote {
     pub fn ask(&self, request: Request) -> Result<()> {
         let strength = request.strength.unwrap_or(1.0);
         ensure!(strength > 0.0 && strength <= 10.0, "a strength lies above 0, up to 10");
-        ensure!(!request.name.is_empty(), "a scenario has a name");
+        let word = |text: &String| {
+            !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        };
+        ensure!(word(&request.name), "a scenario's name has letters, digits and hyphens");
+        ensure!(request.categories.iter().all(word), "a category is one word");
         self.requests.lock().expect("no panic while held").push(request);
         Ok(())
     }
@@ -228,7 +232,7 @@ struct Crew {
     messages: Receiver<Message>,
     threads: Arc<Mutex<Vec<Thread>>>,
     leave: Arc<AtomicI64>,
-    guards: timely::WorkerGuards<()>,
+    guards: timely::communication::WorkerGuards<()>,
 }
 
 impl Crew {

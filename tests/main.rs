@@ -5,3 +5,4 @@ mod support;
 
 mod cdnow;
 mod private_postgres;
+mod verify;

@@ -28,7 +28,7 @@ const NEWCOMER: Millis = 30 * DAY;
 /// Demand time until a customer who dropped out comes back, on average.
 const RETURN: f64 = 400.0 * DAY as f64;
 /// Chance that a first order was all they wanted, on top of the customer's own.
-const ONLY_ONE: f32 = 0.25;
+const ONLY_ONE: f32 = 0.3;
 /// Shares of the orders that are cancelled, and that are refunded.
 const CANCELLED: f64 = 0.04;
 const REFUNDED: f64 = 0.04;

@@ -17,11 +17,11 @@ use crate::model::{
 };
 
 /// Orders a month of demand time of a customer with all factors at 1.
-const ORDERS_A_MONTH: f64 = 18.0;
+const ORDERS_A_MONTH: f64 = 27.0;
 /// Shape of the lasting personal factor: real shops are more unequal than Poisson by this much.
 const PERSONAL_SHAPE: f64 = 0.6;
 /// Chance to drop out after an order, Beta(a, b) over customers.
-const DROP_OUT: (f64, f64) = (0.79, 2.43);
+const DROP_OUT: (f64, f64) = (0.7, 2.6);
 
 /// What the market knows of a customer that never changes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,0 +1,633 @@
+//! The base tables against the log: each row has its record and each record its row.
+//!
+//! Both sides are read once, as streams: first the base table, keeping one hash a row under its
+//! offset, then the log up to the committed offsets. The rows say which of several records with
+//! one `event_id` was counted; what is checked is that it could be that one.
+//!
+//! State: 8 bytes a row and 40 a record, one topic at a time.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use dataflows::model::Topic;
+use postgres::Transaction;
+use postgres::binary_copy::{BinaryCopyOutIter, BinaryCopyOutRow};
+use postgres::fallible_iterator::FallibleIterator;
+use postgres::types::{FromSql, Type};
+use serde::Serialize;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::reading::{Canon, Once, Reading, read};
+use super::{Report, SAMPLES, Table};
+use crate::log::{Batch, Log};
+
+/// Records that are read at once.
+const BATCH: usize = 4096;
+
+/// How often a reader that has nothing yet is asked again, and the pause between: 30 s in all.
+const POLLS: u32 = 600;
+const POLL: Duration = Duration::from_millis(50);
+
+/// A day in microseconds.
+const DAY: i64 = 86_400_000_000;
+
+/// What was found in one topic partition.
+#[derive(Default, Serialize)]
+pub(super) struct Partition {
+    pub(super) topic: &'static str,
+    pub(super) partition: u32,
+    /// First offset that could be checked, and the committed one.
+    pub(super) from: u64,
+    pub(super) to: u64,
+    /// Records read there, and what became of them.
+    pub(super) read: u64,
+    pub(super) counted: u64,
+    pub(super) duplicate: u64,
+    pub(super) dead: u64,
+    pub(super) heartbeat: u64,
+    /// Rows of the base table.
+    pub(super) rows: u64,
+    /// Records that should have a row and have none (or another one).
+    pub(super) missing: u64,
+    /// Rows without such a record.
+    pub(super) unexpected: u64,
+    pub(super) samples: Vec<String>,
+    #[serde(skip)]
+    amount: i64,
+    #[serde(skip)]
+    hash: u64,
+    #[serde(skip)]
+    newest_at: Option<i64>,
+    #[serde(skip)]
+    dead_offsets: Vec<u64>,
+    /// The base row's hash, by offset from `from` on; 0 where there is none.
+    #[serde(skip)]
+    held: Vec<u64>,
+}
+
+impl Partition {
+    fn missing(&mut self, offset: u64, why: &str) {
+        self.missing += 1;
+        self.sample(offset, why);
+    }
+
+    fn unexpected(&mut self, offset: u64, why: &str) {
+        self.unexpected += 1;
+        self.sample(offset, why);
+    }
+
+    fn sample(&mut self, offset: u64, why: &str) {
+        if self.samples.len() < SAMPLES {
+            self.samples.push(format!("{}/{} offset {offset}: {why}", self.topic, self.partition));
+        }
+    }
+}
+
+/// A row of `commit_offsets`.
+struct Committed {
+    next_offset: u64,
+    newest_at: Option<i64>,
+    /// Counted, duplicate, dead, heartbeat.
+    counts: [i64; 4],
+    amount: i64,
+    hash: i64,
+}
+
+/// A valid event of one topic, in the log or (before the log's start) in the base table.
+#[derive(Clone, Copy)]
+struct Seen {
+    event_id: u64,
+    once: Option<(Once, i64)>,
+    offset: u64,
+    partition: u32,
+    fate: Fate,
+}
+
+/// What became of an event.
+#[derive(Clone, Copy, PartialEq)]
+enum Fate {
+    /// Has a row.
+    Counted,
+    /// Has none, because its order has such an event already.
+    OrderTwice,
+    /// Has none, and another event must explain it.
+    Open,
+}
+
+impl Seen {
+    /// Whether the other one may have been read first.
+    fn may_follow(&self, other: &Seen) -> bool {
+        self.partition != other.partition || self.offset > other.offset
+    }
+}
+
+/// Compares every base table with the log, up to the committed offsets.
+pub(super) fn compare(tx: &mut Transaction<'_>, log: &dyn Log) -> Result<Report> {
+    let mut report = Report::default();
+    let identity = tx
+        .query_one("SELECT log_identity FROM progress", &[])
+        .and_then(|row| row.try_get::<_, Option<String>>(0))
+        .context("reading whose log the database holds")?;
+    if let Some(identity) = identity.filter(|identity| identity != log.identity()) {
+        report.differs(format!(
+            "the database was filled from log {identity}, this one is {}: base tables not compared",
+            log.identity()
+        ));
+        return Ok(report);
+    }
+    let mut offsets = offsets(tx).context("reading commit_offsets")?;
+    commit_point(tx, &offsets, &mut report).context("reading the newest commit point")?;
+    let mut dead_letters = dead_letters(tx).context("reading dead_letters")?;
+    let mut dead = Table { table: "dead_letters", ..Table::default() };
+    for topic in Topic::ALL {
+        let mut found = Vec::new();
+        let mut committed = Vec::new();
+        for partition in 0..log.partitions(topic) {
+            let row = offsets.remove(&(topic.name().to_owned(), i64::from(partition)));
+            found.push(open(log, topic, partition, row.as_ref(), &mut report)?);
+            committed.push(row);
+        }
+        let mut seen = rows(tx, topic, &mut found, &mut report)
+            .with_context(|| format!("reading the base table of topic {}", topic.name()))?;
+        for partition in &mut found {
+            records(log, topic, partition, &mut seen).with_context(|| {
+                format!("reading {}/{} from the log", topic.name(), partition.partition)
+            })?;
+        }
+        judge(&mut seen, &mut found);
+        for (partition, committed) in found.iter().zip(committed) {
+            let key = (topic.name().to_owned(), i64::from(partition.partition));
+            compare_dead(partition, dead_letters.remove(&key).unwrap_or_default(), &mut dead);
+            if let Some(committed) = committed {
+                compare_counts(partition, &committed, &mut report);
+            }
+        }
+        report.partitions.extend(found);
+    }
+    for (topic, partition) in offsets.into_keys() {
+        report.differs(format!("commit_offsets names {topic}/{partition}, which the log has not"));
+    }
+    for ((topic, partition), offsets) in dead_letters {
+        dead.rows += offsets.len() as u64;
+        dead.unexpected += offsets.len() as u64;
+        dead.sample(|| format!("{topic}/{partition}, which the log has not"));
+    }
+    report.tables.push(dead);
+    Ok(report)
+}
+
+/// The committed offsets, by topic and partition.
+fn offsets(tx: &mut Transaction<'_>) -> Result<BTreeMap<(String, i64), Committed>> {
+    let rows = tx.query(
+        "SELECT topic, partition, next_offset, newest_at, counted, duplicate, dead, heartbeat,
+                amount, hash
+         FROM commit_offsets",
+        &[],
+    )?;
+    let mut offsets = BTreeMap::new();
+    for row in rows {
+        let committed = Committed {
+            next_offset: row.try_get::<_, i64>(2)? as u64,
+            newest_at: row.try_get::<_, Option<Micros>>(3)?.map(|at| at.0),
+            counts: [row.try_get(4)?, row.try_get(5)?, row.try_get(6)?, row.try_get(7)?],
+            amount: row.try_get(8)?,
+            hash: row.try_get(9)?,
+        };
+        offsets.insert((row.try_get(0)?, row.try_get(1)?), committed);
+    }
+    Ok(offsets)
+}
+
+/// Checks that the newest commit point says what `commit_offsets` and `progress` say.
+fn commit_point(
+    tx: &mut Transaction<'_>,
+    offsets: &BTreeMap<(String, i64), Committed>,
+    report: &mut Report,
+) -> Result<()> {
+    let newest = tx.query_opt(
+        "SELECT now, counted, checksum, commit_points.offsets::text,
+                (SELECT now FROM progress) IS DISTINCT FROM now
+         FROM commit_points ORDER BY epoch DESC LIMIT 1",
+        &[],
+    )?;
+    let Some(row) = newest else {
+        if offsets.values().any(|committed| committed.next_offset > 0) {
+            report.differs("commit_offsets has offsets, but there is no commit point".to_owned());
+        }
+        return Ok(());
+    };
+    let now = row.try_get::<_, Option<Micros>>(0)?.map(|now| now.0);
+    let counted: i64 = offsets.values().map(|committed| committed.counts[0]).sum();
+    if row.try_get::<_, i64>(1)? != counted {
+        report.differs(format!(
+            "the commit point does not count {counted} events, as the offsets do"
+        ));
+    }
+    let checksum = offsets.values().fold(0i64, |sum, it| sum.wrapping_add(it.hash));
+    if row.try_get::<_, i64>(2)? != checksum {
+        report.differs(format!("the commit point's checksum is not the offsets', {checksum}"));
+    }
+    let named: BTreeMap<String, Vec<u64>> = serde_json::from_str(row.try_get(3)?)
+        .context("the commit point's offsets are not lists of numbers by topic")?;
+    let named: BTreeMap<_, _> = named
+        .into_iter()
+        .flat_map(|(topic, offsets)| {
+            (0..).zip(offsets).map(move |(partition, offset)| ((topic.clone(), partition), offset))
+        })
+        .filter(|(_, offset)| *offset > 0)
+        .collect();
+    let stored = offsets.iter().map(|(key, it)| (key.clone(), it.next_offset));
+    if named != stored.filter(|(_, offset)| *offset > 0).collect() {
+        report.differs("the commit point's offsets are not those of commit_offsets".to_owned());
+    }
+    if row.try_get(4)? {
+        report.differs("the commit point's now is not that of progress".to_owned());
+    }
+    let newest: Vec<i64> = offsets
+        .iter()
+        .filter(|((topic, _), _)| topic == Topic::Orders.name())
+        .filter_map(|(_, committed)| committed.newest_at)
+        .collect();
+    let last = newest.iter().copied().max();
+    let least =
+        newest.iter().copied().filter(|at| last.is_some_and(|last| *at >= last - DAY)).min();
+    // It never goes back, so where a partition came in late it may be past the least.
+    if now < least || now > last {
+        report.differs(
+            "the commit point's now does not follow from the partitions' newest_at".to_owned(),
+        );
+    }
+    Ok(())
+}
+
+/// The offsets in `dead_letters`, by topic and partition.
+fn dead_letters(tx: &mut Transaction<'_>) -> Result<BTreeMap<(String, i64), Vec<u64>>> {
+    let mut offsets = BTreeMap::<_, Vec<u64>>::new();
+    let sql = "SELECT topic, partition, \"offset\" FROM dead_letters ORDER BY 1, 2, 3";
+    for row in tx.query(sql, &[])? {
+        let key = (row.try_get(0)?, row.try_get(1)?);
+        offsets.entry(key).or_default().push(row.try_get::<_, i64>(2)? as u64);
+    }
+    Ok(offsets)
+}
+
+/// What of a partition can be checked.
+fn open(
+    log: &dyn Log,
+    topic: Topic,
+    partition: u32,
+    committed: Option<&Committed>,
+    report: &mut Report,
+) -> Result<Partition> {
+    let name = format!("{}/{partition}", topic.name());
+    let ends =
+        log.start(topic, partition).and_then(|start| Ok((start, log.end(topic, partition)?)));
+    let (start, end) = ends.with_context(|| format!("asking the log what it holds of {name}"))?;
+    let next = committed.map_or(0, |committed| committed.next_offset);
+    if next > end {
+        report.differs(format!("{name} is committed up to {next}, but the log ends at {end}"));
+    }
+    let to = next.min(end);
+    let from = start.min(to);
+    if from > 0 {
+        report.notes.push(format!("{name}: the log no longer holds what is before offset {from}"));
+    }
+    let held = vec![0; (to - from) as usize];
+    Ok(Partition { topic: topic.name(), partition, from, to, held, ..Partition::default() })
+}
+
+/// Reads the base table: leaves each row's hash under its offset, and gives the events of the rows
+/// that the log no longer holds.
+fn rows(
+    tx: &mut Transaction<'_>,
+    topic: Topic,
+    found: &mut [Partition],
+    report: &mut Report,
+) -> Result<Vec<Seen>> {
+    let (columns, table, types): (_, _, &[Type]) = match topic {
+        Topic::Users => (
+            "user_id, name, birth_date, sex, region, status, marketing_consent, signed_up_at",
+            "user_events",
+            &[INT, TEXT, Type::DATE, TEXT, TEXT, TEXT, Type::BOOL, TIME],
+        ),
+        Topic::Products => (
+            "product_id, name, category, price, stock, listed_at",
+            "product_events",
+            &[INT, TEXT, TEXT, INT, INT, TIME],
+        ),
+        Topic::Orders => (
+            "event, order_id, user_id, ordered_at, product_ids, categories, quantities, unit_prices",
+            "order_events",
+            &[TEXT, INT, INT, TIME, INTS, TEXTS, INTS, INTS],
+        ),
+        Topic::Scenarios => (
+            "occurrence, name, action, strength, categories",
+            "scenario_events",
+            &[TEXT, TEXT, TEXT, Type::FLOAT8, TEXTS],
+        ),
+    };
+    let types = [&[INT, INT, TEXT, TIME], types].concat();
+    let reader = tx.copy_out(&format!(
+        "COPY (SELECT partition, \"offset\", event_id::text, at, {columns} FROM {table})
+         TO STDOUT (FORMAT binary)"
+    ))?;
+    let mut canon = Canon::default();
+    let mut seen = Vec::new();
+    let mut rows = BinaryCopyOutIter::new(reader, &types);
+    while let Some(row) = rows.next()? {
+        let (partition, offset): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+        let event_id: &str = row.try_get(2)?;
+        canon.text(event_id);
+        canon.int(row.try_get::<Micros>(3)?.0);
+        let once = match topic {
+            Topic::Orders => order_row(&row, &mut canon)?,
+            _ => {
+                for (column, kind) in types.iter().enumerate().skip(4) {
+                    column_of(&row, column, kind, &mut canon)?;
+                }
+                None
+            }
+        };
+        let hash = canon.take();
+        let offset = offset as u64;
+        let Some(partition) = usize::try_from(partition).ok().and_then(|it| found.get_mut(it))
+        else {
+            report.differs(format!(
+                "{table} has a row of partition {partition}, which the log has not"
+            ));
+            continue;
+        };
+        partition.rows += 1;
+        if offset < partition.from {
+            if let Ok(event_id) = event_id.parse() {
+                let partition = partition.partition;
+                seen.push(Seen { event_id, once, offset, partition, fate: Fate::Counted });
+            }
+        } else if offset >= partition.to {
+            partition.unexpected(offset, "has a row, but is not committed");
+        } else {
+            let held = &mut partition.held[(offset - partition.from) as usize];
+            if *held == 0 {
+                *held = hash.max(1);
+            } else {
+                partition.unexpected(offset, "has a second row");
+            }
+        }
+    }
+    Ok(seen)
+}
+
+/// Writes a column's value as `reading` writes the field.
+fn column_of(row: &BinaryCopyOutRow, column: usize, kind: &Type, canon: &mut Canon) -> Result<()> {
+    match *kind {
+        INT => canon.int(row.try_get(column)?),
+        TIME => canon.int(row.try_get::<Micros>(column)?.0),
+        TEXT => canon.text(row.try_get(column)?),
+        Type::DATE => canon.int(row.try_get::<Days>(column)?.0),
+        Type::BOOL => canon.int(i64::from(row.try_get::<bool>(column)?)),
+        Type::FLOAT8 => canon.int(row.try_get::<f64>(column)?.to_bits() as i64),
+        _ => {
+            for text in row.try_get::<Vec<&str>>(column)? {
+                canon.text(text);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes an order event's columns, its lines one after the other.
+fn order_row(row: &BinaryCopyOutRow, canon: &mut Canon) -> Result<Option<(Once, i64)>> {
+    let (event, order_id): (&str, i64) = (row.try_get(4)?, row.try_get(5)?);
+    canon.text(event);
+    canon.int(order_id);
+    canon.int(row.try_get(6)?);
+    canon.int(row.try_get::<Micros>(7)?.0);
+    let products: Vec<i64> = row.try_get(8)?;
+    let categories: Vec<&str> = row.try_get(9)?;
+    let quantities: Vec<i64> = row.try_get(10)?;
+    let prices: Vec<i64> = row.try_get(11)?;
+    // Columns of different lengths are no event's: they must not hash like one.
+    for length in [categories.len(), quantities.len(), prices.len()] {
+        canon.int((products.len() - length.min(products.len())) as i64);
+    }
+    for (((product, category), quantity), price) in
+        products.into_iter().zip(categories).zip(quantities).zip(prices)
+    {
+        canon.int(product);
+        canon.text(category);
+        canon.int(quantity);
+        canon.int(price);
+    }
+    Ok(Once::of(event).map(|kind| (kind, order_id)))
+}
+
+/// Reads a partition of the log: counts what its records are, and finds each row's record.
+fn records(
+    log: &dyn Log,
+    topic: Topic,
+    partition: &mut Partition,
+    seen: &mut Vec<Seen>,
+) -> Result<()> {
+    if partition.from == partition.to {
+        return Ok(());
+    }
+    let mut reader = log.reader(topic, partition.partition, partition.from)?;
+    let mut batch = Batch::default();
+    let mut canon = Canon::default();
+    let mut next = partition.from;
+    let mut polls = 0;
+    while next < partition.to {
+        batch.clear();
+        if reader.read(&mut batch, BATCH)? == 0 {
+            polls += 1;
+            if polls > POLLS {
+                bail!(
+                    "the log gives nothing after offset {next}, though it ends at {}",
+                    partition.to
+                );
+            }
+            sleep(POLL);
+        }
+        for record in batch.iter() {
+            next = record.offset + 1;
+            if record.offset >= partition.to {
+                break;
+            }
+            partition.read += 1;
+            match read(topic, record.value, &mut canon) {
+                Reading::Dead => partition.dead_offsets.push(record.offset),
+                Reading::Heartbeat { at } => {
+                    partition.heartbeat += 1;
+                    partition.newest_at = partition.newest_at.max(Some(at));
+                }
+                Reading::Event(event) => {
+                    partition.newest_at = partition.newest_at.max(Some(event.at));
+                    let row = &mut partition.held[(record.offset - partition.from) as usize];
+                    let row = std::mem::take(row);
+                    if row != 0 {
+                        partition.counted += 1;
+                        partition.amount = partition.amount.wrapping_add(event.amount);
+                        let hash = xxh3_64(record.value.unwrap_or_default());
+                        partition.hash = partition.hash.wrapping_add(hash);
+                        if row != event.hash.max(1) {
+                            partition.missing += 1;
+                            partition.unexpected(record.offset, "its row differs from the record");
+                        }
+                    }
+                    seen.push(Seen {
+                        event_id: event.event_id,
+                        once: event.once,
+                        offset: record.offset,
+                        partition: partition.partition,
+                        fate: if row == 0 { Fate::Open } else { Fate::Counted },
+                    });
+                }
+            }
+        }
+    }
+    partition.dead = partition.dead_offsets.len() as u64;
+    for (offset, row) in (partition.from..).zip(std::mem::take(&mut partition.held)) {
+        if row != 0 {
+            partition.unexpected(offset, "has a row, but no event is there");
+        }
+    }
+    Ok(())
+}
+
+/// Checks that what was counted could be, and that another event explains each that was not.
+///
+/// Between partitions any order of reading is right, so a record may always have come after one of
+/// another partition; within a partition the offsets decide.
+fn judge(seen: &mut [Seen], found: &mut [Partition]) {
+    // Of the events that an order has once, one counts.
+    seen.sort_unstable_by_key(|it| (it.once, it.partition, it.offset));
+    for group in seen.chunk_by_mut(|a, b| a.once.is_some() && a.once == b.once) {
+        let mut counted = group.iter().filter(|it| it.fate == Fate::Counted).copied();
+        let Some(first) = counted.next() else { continue };
+        for again in counted {
+            found[again.partition as usize]
+                .unexpected(again.offset, "counted, though its order has such an event already");
+        }
+        for open in group.iter_mut().filter(|it| it.fate == Fate::Open && it.may_follow(&first)) {
+            open.fate = Fate::OrderTwice;
+        }
+    }
+    // Of the events with one id, the first counts, or is its order's second.
+    seen.sort_unstable_by_key(|it| (it.event_id, it.partition, it.offset));
+    for group in seen.chunk_by(|a, b| a.event_id == b.event_id) {
+        let mut counted = 0;
+        for event in group {
+            let partition = &mut found[event.partition as usize];
+            match event.fate {
+                Fate::Counted => {
+                    counted += 1;
+                    let earlier =
+                        |it: &&Seen| it.partition == event.partition && it.offset < event.offset;
+                    if counted > 1 || group.iter().any(|it| earlier(&it)) {
+                        partition
+                            .unexpected(event.offset, "counted, though its event_id is used up");
+                    }
+                }
+                Fate::OrderTwice => partition.duplicate += 1,
+                Fate::Open => {
+                    if group.iter().any(|it| it.fate != Fate::Open && event.may_follow(it)) {
+                        partition.duplicate += 1;
+                    } else {
+                        partition.missing(event.offset, "has no row, and is no duplicate");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Compares the dead records of a partition with its dead letters, both in order.
+fn compare_dead(partition: &Partition, letters: Vec<u64>, table: &mut Table) {
+    let name = format!("{}/{}", partition.topic, partition.partition);
+    table.rows += letters.len() as u64;
+    let mut dead = partition.dead_offsets.iter().copied().peekable();
+    for letter in letters.into_iter().filter(|letter| *letter >= partition.from) {
+        while let Some(offset) = dead.next_if(|offset| *offset < letter) {
+            table.missing += 1;
+            table.sample(|| format!("{name} offset {offset} is no event and has no row"));
+        }
+        if dead.next_if_eq(&letter).is_none() {
+            table.unexpected += 1;
+            table
+                .sample(|| format!("{name} offset {letter} has a row and is an event, or has two"));
+        }
+    }
+    for offset in dead {
+        table.missing += 1;
+        table.sample(|| format!("{name} offset {offset} is no event and has no row"));
+    }
+}
+
+/// Compares what was found in a partition with its row of `commit_offsets`.
+fn compare_counts(partition: &Partition, committed: &Committed, report: &mut Report) {
+    if partition.from > 0 {
+        return; // What the numbers count is no longer there to be counted.
+    }
+    let name = format!("{}/{}", partition.topic, partition.partition);
+    let found = [partition.counted, partition.duplicate, partition.dead, partition.heartbeat];
+    if committed.counts.map(|count| count as u64) != found {
+        report.differs(format!(
+            "commit_offsets of {name}: counted, duplicate, dead, heartbeat are {:?}, the log has {found:?}",
+            committed.counts
+        ));
+    }
+    if committed.counts.iter().sum::<i64>() as u64 != partition.read {
+        report.differs(format!("commit_offsets of {name}: not all of {} records", partition.read));
+    }
+    if committed.amount != partition.amount {
+        report.differs(format!(
+            "commit_offsets of {name}: amount is {}, the log has {}",
+            committed.amount, partition.amount
+        ));
+    }
+    if committed.hash != partition.hash as i64 {
+        report.differs(format!(
+            "commit_offsets of {name}: the hash is not that of the log's records"
+        ));
+    }
+    let newest_at = partition.newest_at.filter(|_| partition.topic == Topic::Orders.name());
+    if committed.newest_at != newest_at {
+        report.differs(format!("commit_offsets of {name}: newest_at is not the log's newest"));
+    }
+}
+
+const INT: Type = Type::INT8;
+const INTS: Type = Type::INT8_ARRAY;
+const TEXT: Type = Type::TEXT;
+const TEXTS: Type = Type::TEXT_ARRAY;
+const TIME: Type = Type::TIMESTAMPTZ;
+
+/// A timestamptz as it is sent: microseconds since 2000.
+struct Micros(i64);
+
+/// A date as it is sent: days since 2000.
+struct Days(i64);
+
+impl<'a> FromSql<'a> for Micros {
+    fn from_sql(kind: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        // The same bytes as a bigint's.
+        i64::from_sql(kind, raw).map(Micros)
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::TIMESTAMPTZ
+    }
+}
+
+impl<'a> FromSql<'a> for Days {
+    fn from_sql(kind: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        i32::from_sql(kind, raw).map(|days| Days(i64::from(days)))
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::DATE
+    }
+}

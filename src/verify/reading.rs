@@ -1,0 +1,349 @@
+//! Reads a record of the log as SPEC words it, in code that the analytics do not share.
+//!
+//! An event becomes what the comparison needs: its ids, its amount, and one hash over every field
+//! that the base tables keep.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use chrono::NaiveDate;
+use dataflows::model::Topic;
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// 1 MiB: a longer value is dead.
+const VALUE_BYTES_MAX: usize = 1 << 20;
+
+/// 1990-01-01 and 2100-01-01 UTC, in milliseconds since 1970.
+const TIMES: std::ops::Range<i64> = 631_152_000_000..4_102_444_800_000;
+
+/// 2000-01-01 UTC in milliseconds since 1970: where PostgreSQL counts from.
+const POSTGRES_EPOCH: i64 = 946_684_800_000;
+
+/// What one record says.
+#[derive(Debug, PartialEq)]
+pub(super) enum Reading {
+    /// No event: it belongs into `dead_letters`.
+    Dead,
+    /// Nothing happened up to that time (microseconds since 2000).
+    Heartbeat { at: i64 },
+    /// An event.
+    Event(Event),
+}
+
+/// An event, as far as the comparison looks at it.
+#[derive(Debug, PartialEq)]
+pub(super) struct Event {
+    pub(super) event_id: u64,
+    /// Microseconds since 2000, as PostgreSQL has it.
+    pub(super) at: i64,
+    /// Of a `placed` or `cancelled`: which, and of what order. Only the first of each counts.
+    pub(super) once: Option<(Once, i64)>,
+    /// Sum of the lines' amounts, mod 2^64.
+    pub(super) amount: i64,
+    /// Over every field.
+    pub(super) hash: u64,
+}
+
+/// The kinds of order event that an order has once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Once {
+    Placed,
+    Cancelled,
+}
+
+impl Once {
+    /// The kind of that word.
+    pub(super) fn of(event: &str) -> Option<Once> {
+        match event {
+            "placed" => Some(Once::Placed),
+            "cancelled" => Some(Once::Cancelled),
+            _ => None,
+        }
+    }
+}
+
+/// The fields of an event in the order of its base table, written so that only equal ones hash alike.
+#[derive(Default)]
+pub(super) struct Canon(Vec<u8>);
+
+impl Canon {
+    pub(super) fn int(&mut self, value: i64) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    pub(super) fn text(&mut self, value: &str) {
+        self.int(value.len() as i64);
+        self.0.extend_from_slice(value.as_bytes());
+    }
+
+    /// The hash of what was written; starts anew.
+    pub(super) fn take(&mut self) -> u64 {
+        let hash = xxh3_64(&self.0);
+        self.0.clear();
+        hash
+    }
+}
+
+/// Reads the value of a record.
+pub(super) fn read(topic: Topic, value: Option<&[u8]>, canon: &mut Canon) -> Reading {
+    canon.0.clear();
+    let fields = value
+        .filter(|value| value.len() <= VALUE_BYTES_MAX)
+        .and_then(|value| str::from_utf8(value).ok())
+        .and_then(|value| serde_json::from_str::<Fields<'_>>(value).ok());
+    let Some(fields) = fields else { return Reading::Dead };
+    let reading = match topic {
+        Topic::Users => user(&fields, canon),
+        Topic::Products => product(&fields, canon),
+        Topic::Orders => order(&fields, canon),
+        Topic::Scenarios => scenario(&fields, canon),
+    };
+    reading.unwrap_or(Reading::Dead)
+}
+
+fn user(fields: &Fields<'_>, canon: &mut Canon) -> Option<Reading> {
+    let (event_id, at) = (fields.event_id()?, fields.time("at")?);
+    canon.text(&event_id.to_string());
+    canon.int(at);
+    canon.int(fields.id("user_id")?);
+    canon.text(&fields.text("name")?);
+    canon.int(fields.date("birth_date")?);
+    canon.text(&fields.word("sex", &["F", "M"])?);
+    canon.text(&fields.text("region")?);
+    canon.text(&fields.word("status", &["ACTIVE", "DORMANT", "WITHDRAWN"])?);
+    canon.int(i64::from(fields.parse::<bool>("marketing_consent")?));
+    canon.int(fields.time("signed_up_at")?);
+    Some(Reading::Event(Event { event_id, at, once: None, amount: 0, hash: canon.take() }))
+}
+
+fn product(fields: &Fields<'_>, canon: &mut Canon) -> Option<Reading> {
+    let (event_id, at) = (fields.event_id()?, fields.time("at")?);
+    canon.text(&event_id.to_string());
+    canon.int(at);
+    canon.int(fields.id("product_id")?);
+    canon.text(&fields.text("name")?);
+    canon.text(&fields.text("category")?);
+    canon.int(fields.int("price", 0, 1_000_000_000)?);
+    canon.int(fields.int("stock", 0, i64::MAX)?);
+    canon.int(fields.time("listed_at")?);
+    Some(Reading::Event(Event { event_id, at, once: None, amount: 0, hash: canon.take() }))
+}
+
+fn order(fields: &Fields<'_>, canon: &mut Canon) -> Option<Reading> {
+    let at = fields.time("at")?;
+    let event = fields.word("event", &["heartbeat", "placed", "cancelled", "refunded"])?;
+    if event == "heartbeat" {
+        return Some(Reading::Heartbeat { at });
+    }
+    let event_id = fields.event_id()?;
+    let order_id = fields.id("order_id")?;
+    let ordered_at = fields.time("ordered_at")?;
+    if at < ordered_at || (event == "placed" && at != ordered_at) {
+        return None;
+    }
+    canon.text(&event_id.to_string());
+    canon.int(at);
+    canon.text(&event);
+    canon.int(order_id);
+    canon.int(fields.id("user_id")?);
+    canon.int(ordered_at);
+    let lines = fields.parse::<Vec<Fields<'_>>>("lines").filter(|lines| !lines.is_empty())?;
+    // A base row says here by how much its columns differ in length.
+    (0..3).for_each(|_| canon.int(0));
+    let mut amount = 0i64;
+    for line in &lines {
+        canon.int(line.id("product_id")?);
+        canon.text(&line.text("category")?);
+        let quantity = line.int("quantity", 1, 1_000_000)?;
+        let unit_price = line.int("unit_price", 0, 1_000_000_000)?;
+        canon.int(quantity);
+        canon.int(unit_price);
+        amount = amount.wrapping_add(quantity * unit_price);
+    }
+    let once = Once::of(&event).map(|kind| (kind, order_id));
+    Some(Reading::Event(Event { event_id, at, once, amount, hash: canon.take() }))
+}
+
+fn scenario(fields: &Fields<'_>, canon: &mut Canon) -> Option<Reading> {
+    let (event_id, at) = (fields.event_id()?, fields.time("at")?);
+    canon.text(&event_id.to_string());
+    canon.int(at);
+    canon.text(&fields.text("occurrence")?);
+    canon.text(&fields.text("name")?);
+    canon.text(&fields.word("action", &["start", "change", "stop"])?);
+    let strength = fields.parse::<f64>("strength").filter(|it| *it > 0.0 && it.is_finite())?;
+    canon.int(strength.to_bits() as i64);
+    for category in fields.parse::<Vec<String>>("categories")? {
+        canon.text(&without_nul(category)?);
+    }
+    Some(Reading::Event(Event { event_id, at, once: None, amount: 0, hash: canon.take() }))
+}
+
+/// A JSON object, its values not looked into yet: a field that nobody asks for may hold anything.
+struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl Fields<'_> {
+    /// The field's value, if it is given exactly once and is of that type.
+    fn parse<'s, T: Deserialize<'s>>(&'s self, name: &str) -> Option<T> {
+        let mut given = self.0.iter().filter(|(key, _)| key == name);
+        let (_, value) = given.next()?;
+        if given.next().is_some() {
+            return None;
+        }
+        serde_json::from_str(value.get()).ok()
+    }
+
+    fn event_id(&self) -> Option<u64> {
+        self.parse("event_id")
+    }
+
+    fn int(&self, name: &str, min: i64, max: i64) -> Option<i64> {
+        self.parse(name).filter(|value| (min..=max).contains(value))
+    }
+
+    fn id(&self, name: &str) -> Option<i64> {
+        self.int(name, 0, i64::MAX)
+    }
+
+    /// An instant, in microseconds since 2000.
+    fn time(&self, name: &str) -> Option<i64> {
+        let millis = self.parse(name).filter(|millis| TIMES.contains(millis))?;
+        Some((millis - POSTGRES_EPOCH) * 1000)
+    }
+
+    /// A date, in days since 2000.
+    fn date(&self, name: &str) -> Option<i64> {
+        let text = self.text(name)?;
+        let digits = text.bytes().enumerate().all(|(place, byte)| match place {
+            4 | 7 => byte == b'-',
+            _ => byte.is_ascii_digit(),
+        });
+        if text.len() != 10 || !digits {
+            return None;
+        }
+        let date = NaiveDate::parse_from_str(&text, "%Y-%m-%d").ok()?;
+        let day = i64::from(date.to_epoch_days()) - POSTGRES_EPOCH / 86_400_000;
+        ("1900".."2100").contains(&&text[..4]).then_some(day)
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        self.parse(name).and_then(without_nul)
+    }
+
+    fn word(&self, name: &str, words: &[&str]) -> Option<String> {
+        self.text(name).filter(|text| words.contains(&text.as_str()))
+    }
+}
+
+/// The text, unless it has the one character that PostgreSQL cannot keep.
+fn without_nul(text: String) -> Option<String> {
+    (!text.contains('\0')).then_some(text)
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Fields<'de>, M::Error> {
+                let mut fields = Vec::with_capacity(12);
+                while let Some((Key(key), value)) = map.next_entry()? {
+                    fields.push((key, value));
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(Collect)
+    }
+}
+
+/// A field's name, borrowed where it has no escapes.
+#[derive(Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ORDER: &str = r#"{"event_id":18446744073709551615,"at":1700000000000,"event":"placed",
+        "order_id":7,"user_id":8,"ordered_at":1700000000000,"extra":[1e999,"\ud800"],
+        "lines":[{"product_id":1,"category":"c","quantity":2,"unit_price":300}]}"#;
+
+    fn reading(topic: Topic, value: &str) -> Reading {
+        read(topic, Some(value.as_bytes()), &mut Canon::default())
+    }
+
+    #[test]
+    fn an_order_is_read_and_what_it_does_not_name_is_ignored() {
+        let Reading::Event(event) = reading(Topic::Orders, ORDER) else { panic!("dead") };
+        assert_eq!(event.event_id, u64::MAX);
+        assert_eq!(event.at, (1_700_000_000_000 - POSTGRES_EPOCH) * 1000);
+        assert_eq!(event.once, Some((Once::Placed, 7)));
+        assert_eq!(event.amount, 600);
+    }
+
+    #[test]
+    fn whatever_is_missing_or_ill_typed_or_out_of_range_is_dead() {
+        for (from, to) in [
+            ("18446744073709551615", "18446744073709551616"),
+            (r#""event_id":18446744073709551615,"#, ""),
+            (r#""order_id":7"#, r#""order_id":7,"order_id":7"#),
+            (r#""order_id":7"#, r#""order_id":7.0"#),
+            (r#""order_id":7"#, r#""order_id":"7""#),
+            (r#""order_id":7"#, r#""order_id":-1"#),
+            (r#""at":1700000000000"#, r#""at":1700000000001"#),
+            ("placed", "bought"),
+            (r#""quantity":2"#, r#""quantity":0"#),
+            (r#""quantity":2"#, r#""quantity":1000001"#),
+            (r#""unit_price":300"#, r#""unit_price":-1"#),
+            (r#""c""#, r#""\u0000""#),
+            (r#"{"product_id":1,"category":"c","quantity":2,"unit_price":300}"#, ""),
+            (
+                r#"{"product_id":1,"category":"c","quantity":2,"unit_price":300}"#,
+                r#"[1,"c",2,300]"#,
+            ),
+        ] {
+            assert!(ORDER.contains(from), "{from}");
+            assert_eq!(reading(Topic::Orders, &ORDER.replacen(from, to, 1)), Reading::Dead, "{to}");
+        }
+        assert_eq!(reading(Topic::Orders, "[]"), Reading::Dead);
+        assert_eq!(reading(Topic::Orders, &ORDER.replace('8', "8\u{ff}")), Reading::Dead);
+        let long = format!("{ORDER}{}", " ".repeat(VALUE_BYTES_MAX));
+        assert_eq!(reading(Topic::Orders, &long), Reading::Dead);
+        assert_eq!(read(Topic::Orders, None, &mut Canon::default()), Reading::Dead);
+    }
+
+    #[test]
+    fn a_heartbeat_needs_nothing_but_its_time() {
+        let heartbeat = r#"{"event":"heartbeat","at":1700000000000,"lines":0}"#;
+        let at = (1_700_000_000_000 - POSTGRES_EPOCH) * 1000;
+        assert_eq!(reading(Topic::Orders, heartbeat), Reading::Heartbeat { at });
+        assert_eq!(reading(Topic::Orders, r#"{"event":"heartbeat"}"#), Reading::Dead);
+    }
+
+    #[test]
+    fn dates_are_real_and_written_in_full() {
+        let user = |date: &str| {
+            let user = format!(
+                r#"{{"event_id":1,"at":1700000000000,"user_id":1,"name":"n","birth_date":"{date}",
+                "sex":"F","region":"r","status":"ACTIVE","marketing_consent":true,
+                "signed_up_at":1700000000000}}"#
+            );
+            reading(Topic::Users, &user)
+        };
+        assert_ne!(user("2000-02-29"), Reading::Dead);
+        for date in
+            ["1999-02-29", "2000-2-29", "1899-12-31", "2100-01-01", "+200-01-01", "2000-02-291"]
+        {
+            assert_eq!(user(date), Reading::Dead, "{date}");
+        }
+    }
+}

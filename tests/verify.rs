@@ -1,0 +1,789 @@
+//! The twins say what SPEC says, and `verify` finds whatever differs.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use anyhow::{Result, bail};
+use dataflows::model::time::{self, TICK};
+use dataflows::model::{Millis, Topic};
+use marketday::log::{Batch, Log, Reader, Record, Writer};
+use dataflows::QUERIES;
+use marketday::verify::verify;
+use postgres::{Client, Config};
+use serde_json::{Value, json};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::support::{connect, fresh_database};
+
+/// A client whose wall clock is the market's.
+fn client(config: &Config) -> Client {
+    let mut client = connect(config);
+    client.batch_execute("SET TIME ZONE 'Asia/Seoul'").unwrap();
+    client
+}
+
+/// Runs all twins as their role and keeps what they give under the results' names in `pg_temp`.
+fn run_twins(client: &mut Client) {
+    for (table, twin) in QUERIES.iter().map(|query| (query.name, query.twin)) {
+        client
+            .batch_execute(&format!(
+                "SET ROLE marketday_twin; CREATE TEMP TABLE {table} AS {twin}; RESET ROLE"
+            ))
+            .unwrap();
+    }
+}
+
+/// A twin's rows, sorted, one a line, columns between bars.
+fn rows(client: &mut Client, sql: &str) -> Vec<String> {
+    let sql = format!(
+        "SELECT array_to_string(ARRAY(SELECT coalesce(value, '') FROM
+        json_each_text(to_json(t)) WITH ORDINALITY AS f (key, value, n) ORDER BY n), '|')
+        FROM ({sql}) AS t ORDER BY 1"
+    );
+    client.query(&sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
+}
+
+fn set_now(client: &mut Client, now: &str) {
+    let sql = format!(
+        "INSERT INTO commit_points VALUES (1, '2000-01-01', '{{}}', 0, 0, now()),
+                                          (2, '{now}', '{{}}', 0, 0, now())"
+    );
+    client.batch_execute(&sql).unwrap();
+}
+
+fn user(client: &mut Client, user_id: i64, event_id: i64, at: &str, name: &str) {
+    let sql = format!(
+        "INSERT INTO user_events VALUES ({event_id}, 0, {event_id}, '{at}', {user_id}, '{name}',
+            '1990-05-05', 'F', 'Seoul', 'ACTIVE', true, '2025-01-01 00:00')"
+    );
+    client.batch_execute(&sql).unwrap();
+}
+
+/// An order event with one line of one piece.
+fn order(
+    client: &mut Client,
+    event: &str,
+    order_id: i64,
+    user_id: i64,
+    times: [&str; 2],
+    won: i64,
+) {
+    lines(client, event, order_id, user_id, times, &[(1, "books", 1, won)]);
+}
+
+/// An order event; `times` are `at` and `ordered_at`.
+fn lines(
+    client: &mut Client,
+    event: &str,
+    order_id: i64,
+    user_id: i64,
+    [at, ordered_at]: [&str; 2],
+    lines: &[(i64, &str, i64, i64)],
+) {
+    let list = |item: fn(&(i64, &str, i64, i64)) -> String| {
+        lines.iter().map(item).collect::<Vec<_>>().join(",")
+    };
+    let sql = format!(
+        "INSERT INTO order_events
+         SELECT count(*), 0, count(*), '{at}', '{event}', {order_id}, {user_id}, '{ordered_at}',
+                ARRAY[{}], ARRAY[{}], ARRAY[{}], ARRAY[{}] FROM order_events",
+        list(|it| it.0.to_string()),
+        list(|it| format!("'{}'", it.1)),
+        list(|it| it.2.to_string()),
+        list(|it| it.3.to_string()),
+    );
+    client.batch_execute(&sql).unwrap();
+}
+
+#[test]
+fn grades_follow_the_story() {
+    let mut client = client(&fresh_database());
+    for user_id in 1..=8 {
+        user(&mut client, user_id, user_id, "2025-01-01 00:00", "n");
+    }
+    let mut orders = (0..).flat_map(|user: i64| (0..100).map(move |n| user * 100 + n));
+    let mut place = |client: &mut Client, user, at: &str, count, won| {
+        for id in orders.by_ref().take(count) {
+            order(client, "placed", id, user, [at, at], won);
+        }
+    };
+    // 1: an order of 31 August expires on the last day of February, at its time of day.
+    place(&mut client, 1, "2025-08-31 10:00", 5, 100_000);
+    // 2: up at once, down one level a tick, and held on the way down by five new orders.
+    place(&mut client, 2, "2025-03-15 09:05", 30, 200_000);
+    place(&mut client, 2, "2025-09-15 09:25", 5, 100_000);
+    // 3: one order is cancelled a millisecond after a tick, and so leaves at the next.
+    place(&mut client, 3, "2025-09-01 12:00", 4, 100_000);
+    let times = ["2025-09-01 12:00", "2025-09-01 12:00"];
+    order(&mut client, "placed", 9001, 3, times, 100_000);
+    order(&mut client, "cancelled", 9001, 3, ["2025-09-01 12:10:00.001", times[1]], 100_000);
+    // 4: a cancellation at the very instant of expiry never counts.
+    place(&mut client, 4, "2025-05-01 12:00", 4, 100_000);
+    order(&mut client, "placed", 9002, 4, ["2025-05-01 12:00", "2025-05-01 12:00"], 100_000);
+    order(&mut client, "cancelled", 9002, 4, ["2025-11-01 12:00", "2025-05-01 12:00"], 100_000);
+    // 5: a late refund takes the amount below the line, the number of orders stays.
+    place(&mut client, 5, "2025-10-01 00:00", 4, 110_000);
+    order(&mut client, "placed", 9003, 5, ["2025-10-01 00:00", "2025-10-01 00:00"], 110_000);
+    order(&mut client, "refunded", 9003, 5, ["2026-02-28 00:00", "2025-10-01 00:00"], 60_000);
+    // 6: nothing ever. 7: a cancellation whose order has not come; and one order after now.
+    order(&mut client, "cancelled", 9004, 7, ["2026-02-01 00:00", "2026-02-01 00:00"], 70_000);
+    place(&mut client, 7, "2026-03-01 00:06", 1, 1);
+    // 8: both marks of VIP met exactly, then one order less than GOLD needs.
+    place(&mut client, 8, "2026-01-01 00:00", 14, 200_000);
+    place(&mut client, 8, "2025-07-15 00:00", 16, 137_500);
+    // 9: five orders, but no record.
+    place(&mut client, 9, "2026-01-01 00:00", 5, 100_000);
+    set_now(&mut client, "2026-03-01 00:05");
+    run_twins(&mut client);
+
+    let changes = "SELECT user_id, to_char(tick, 'YYYY-MM-DD HH24:MI'), from_grade, to_grade
+                   FROM pg_temp.grade_changes";
+    assert_eq!(
+        rows(&mut client, changes),
+        [
+            "1|2025-08-31 10:00|BRONZE|SILVER",
+            "1|2026-02-28 10:00|SILVER|BRONZE",
+            "2|2025-03-15 09:10|BRONZE|VIP",
+            "2|2025-09-15 09:10|VIP|GOLD",
+            "2|2025-09-15 09:20|GOLD|SILVER",
+            "3|2025-09-01 12:00|BRONZE|SILVER",
+            "3|2025-09-01 12:20|SILVER|BRONZE",
+            "4|2025-05-01 12:00|BRONZE|SILVER",
+            "4|2025-11-01 12:00|SILVER|BRONZE",
+            "5|2025-10-01 00:00|BRONZE|SILVER",
+            "5|2026-02-28 00:00|SILVER|BRONZE",
+            "8|2025-07-15 00:00|BRONZE|GOLD",
+            "8|2026-01-01 00:00|GOLD|VIP",
+            "8|2026-01-15 00:00|VIP|GOLD",
+            "8|2026-01-15 00:10|GOLD|SILVER",
+        ]
+    );
+    let grades = "SELECT user_id, grade, to_char(since, 'YYYY-MM-DD HH24:MI'), amount_6m, orders_6m
+                  FROM pg_temp.customer_grade";
+    assert_eq!(
+        rows(&mut client, grades),
+        [
+            "1|BRONZE|2026-02-28 10:00|0|0",
+            "2|SILVER|2025-09-15 09:20|500000|5",
+            "3|BRONZE|2025-09-01 12:20|400000|4",
+            "4|BRONZE|2025-11-01 12:00|0|0",
+            "5|BRONZE|2026-02-28 00:00|490000|5",
+            "6|BRONZE|2025-01-01 00:00|0|0",
+            "7|BRONZE|2025-01-01 00:00|-70000|-1",
+            "8|SILVER|2026-01-15 00:10|2800000|14",
+        ]
+    );
+    assert_eq!(
+        rows(&mut client, "SELECT * FROM pg_temp.grade_distribution"),
+        ["BRONZE|6", "GOLD|0", "SILVER|2", "VIP|0",]
+    );
+}
+
+#[test]
+fn without_a_commit_point_there_is_no_tick() {
+    let mut client = client(&fresh_database());
+    user(&mut client, 1, 1, "2025-01-01 00:00", "n");
+    for id in 0..5 {
+        order(&mut client, "placed", id, 1, ["2025-02-01 00:00", "2025-02-01 00:00"], 100_000);
+    }
+    run_twins(&mut client);
+    assert!(rows(&mut client, "SELECT * FROM pg_temp.grade_changes").is_empty());
+    let grades = rows(&mut client, "SELECT user_id, grade, amount_6m FROM pg_temp.customer_grade");
+    assert_eq!(grades, ["1|BRONZE|0"]);
+}
+
+#[test]
+fn sales_users_and_products_follow_the_story() {
+    let mut client = client(&fresh_database());
+    let basket = [(1, "books", 2, 1_000), (2, "toys", 1, 500), (1, "books", 1, 900)];
+    // A second before midnight in Seoul, and midnight.
+    lines(&mut client, "placed", 1, 1, ["2025-05-04 23:59:59", "2025-05-04 23:59:59"], &basket);
+    lines(&mut client, "placed", 2, 1, ["2025-05-05 00:00", "2025-05-05 00:00"], &basket[..2]);
+    lines(
+        &mut client,
+        "placed",
+        3,
+        1,
+        ["2025-05-05 00:00:59.999", "2025-05-05 00:00:59.999"],
+        &basket[1..2],
+    );
+    lines(
+        &mut client,
+        "refunded",
+        1,
+        1,
+        ["2025-05-05 00:00:30", "2025-05-04 23:59:59"],
+        &basket[1..2],
+    );
+    lines(&mut client, "cancelled", 2, 1, ["2025-05-06 00:00", "2025-05-05 00:00"], &basket[..2]);
+    user(&mut client, 1, 1, "2025-01-02 00:00", "late");
+    user(&mut client, 1, 9, "2025-01-01 00:00", "early");
+    user(&mut client, 2, 2, "2025-01-01 00:00", "first id");
+    user(&mut client, 2, 10, "2025-01-01 00:00", "second id");
+    client
+        .batch_execute(
+            "INSERT INTO product_events VALUES
+             (1, 0, 0, '2025-01-02', 1, 'new', 'books', 10, 5, '2025-01-01'),
+             (2, 0, 1, '2025-01-01', 1, 'old', 'books', 10, 5, '2025-01-01'),
+             (3, 0, 2, '2025-01-01', 3, 'unsold', 'toys', 10, 5, '2025-01-01')",
+        )
+        .unwrap();
+    set_now(&mut client, "2025-05-06 00:00");
+    run_twins(&mut client);
+    let minutes = "SELECT to_char(minute, 'DD HH24:MI'), orders, units, gross_revenue,
+                   cancelled_orders, refunded_revenue, buyers FROM pg_temp.orders_by_minute";
+    assert_eq!(
+        rows(&mut client, minutes),
+        ["04 23:59|1|4|3400|0|0|1", "05 00:00|2|4|3000|0|500|1", "06 00:00|0|0|0|1|2500|0",]
+    );
+    assert_eq!(
+        rows(&mut client, "SELECT * FROM pg_temp.sales_by_category"),
+        [
+            "2025-05-04|books|1|3|2900|0",
+            "2025-05-04|toys|1|1|500|0",
+            "2025-05-05|books|1|2|2000|0",
+            "2025-05-05|toys|2|2|1000|500",
+            "2025-05-06|books|0|0|0|2000",
+            "2025-05-06|toys|0|0|0|500",
+        ]
+    );
+    let users = "SELECT user_id, name, updated_at::date, grade FROM pg_temp.users";
+    assert_eq!(
+        rows(&mut client, users),
+        ["1|late|2025-01-02|BRONZE", "2|second id|2025-01-01|BRONZE",]
+    );
+    let products = "SELECT product_id, name, updated_at::date, order_count FROM pg_temp.products";
+    assert_eq!(rows(&mut client, products), ["1|new|2025-01-02|2", "3|unsold|2025-01-01|0"]);
+}
+
+/// A ledger entry: at, `ordered_at`, orders, amount.
+type Entry = (Millis, Millis, i64, i64);
+
+/// How the naive grade may be wrong.
+#[derive(Clone, Copy)]
+struct Mutation {
+    demotion: usize,
+    expiry_inclusive: bool,
+}
+
+/// A customer's grade changes by the letter: all entries summed at every tick.
+fn naive_changes(
+    entries: &[Entry],
+    now: Millis,
+    mutation: Mutation,
+) -> Vec<(Millis, usize, usize)> {
+    let Some(first) = entries.iter().map(|entry| entry.0).min() else { return Vec::new() };
+    let entries: Vec<_> =
+        entries.iter().map(|it| (it.0, time::six_months_after(it.1), it.2, it.3)).collect();
+    let mut changes = Vec::new();
+    let mut grade = 0usize;
+    let mut tick = first - first.rem_euclid(TICK);
+    while tick <= now {
+        let (mut orders, mut amount) = (0, 0);
+        for (at, expiry, entry_orders, entry_amount) in &entries {
+            if *at <= tick && (tick < *expiry || mutation.expiry_inclusive && tick == *expiry) {
+                orders += entry_orders;
+                amount += entry_amount;
+            }
+        }
+        let marks = [(500_000, 5), (2_000_000, 15), (5_000_000, 30)];
+        let target = marks.iter().rposition(|mark| amount >= mark.0 && orders >= mark.1);
+        let target = target.map_or(0, |mark| mark + 1);
+        let next = target.max(grade.saturating_sub(mutation.demotion));
+        if next != grade {
+            changes.push((tick, grade, next));
+        }
+        grade = next;
+        tick += TICK;
+    }
+    changes
+}
+
+#[test]
+fn the_fast_grade_twin_equals_the_naive_one() {
+    const USERS: i64 = 24;
+    let mut state = 7u64;
+    let mut random = move |below: i64| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 33) as i64) % below
+    };
+    // Bursts of orders around month ends, half of them on a tick, so that levels fall away at once; some taken back early or late.
+    let start: Millis = 1_740_000_000_000; // 2025-02-20
+    let now = start + 450 * time::DAY + 123_456;
+    let mut client = client(&fresh_database());
+    let mut ledgers = vec![Vec::new(); USERS as usize];
+    let mut sql = String::from("INSERT INTO order_events VALUES ");
+    let (mut event_id, mut order_id) = (0, 0);
+    for (user, ledger) in ledgers.iter_mut().enumerate() {
+        let mut add = |event: &str, order: i64, at: Millis, ordered: Millis, won: i64| {
+            let (sign, orders) = match event {
+                "placed" => (1, 1),
+                "cancelled" => (-1, -1),
+                _ => (-1, 0),
+            };
+            ledger.push((at, ordered, orders, sign * won));
+            write!(
+                sql,
+                "{}({event_id}, 0, {event_id}, to_timestamp({at} / 1000.0), '{event}', {order}, {user},
+                  to_timestamp({ordered} / 1000.0), '{{1}}', '{{c}}', '{{1}}', '{{{won}}}')",
+                if event_id == 0 { "" } else { ",\n" }
+            )
+            .unwrap();
+            event_id += 1;
+        };
+        for _ in 0..2 {
+            let burst = start + random(400) * time::DAY + random(144) * TICK;
+            let ticks = 1 + 3 * random(2); // all at one tick, or over four
+            let late = random(2) * random(TICK); // on the tick, or after it
+            for _ in 0..random(40) {
+                let at = burst - burst.rem_euclid(TICK) + random(ticks) * TICK + late;
+                let won = 20_000 + random(300_000);
+                order_id += 1;
+                add("placed", order_id, at, at, won);
+                match random(10) {
+                    0 => add("cancelled", order_id, at + random(200 * time::DAY), at, won),
+                    1 => add("refunded", order_id, at + random(200 * time::DAY), at, won / 2),
+                    2 => add("cancelled", order_id, time::six_months_after(at), at, won),
+                    _ => {}
+                }
+            }
+        }
+    }
+    client.batch_execute(&sql).unwrap();
+    for user_id in 0..USERS {
+        user(&mut client, user_id, user_id, "2025-01-01 00:00", "n");
+    }
+    set_now(&mut client, &time::wall_clock(now).to_string());
+    run_twins(&mut client);
+    let words = ["BRONZE", "SILVER", "GOLD", "VIP"];
+    let naive = |mutation| {
+        let mut lines = Vec::new();
+        for (user, ledger) in ledgers.iter().enumerate() {
+            for (tick, from, to) in naive_changes(ledger, now, mutation) {
+                lines.push(format!("{user}|{tick}|{}|{}", words[from], words[to]));
+            }
+        }
+        lines.sort();
+        lines
+    };
+    let fast = rows(
+        &mut client,
+        "SELECT user_id, (extract(epoch FROM tick) * 1000)::bigint AS tick, from_grade, to_grade
+         FROM pg_temp.grade_changes",
+    );
+    assert!(fast.len() > 50, "too few changes to prove anything: {}", fast.len());
+    for word in words {
+        assert!(fast.iter().any(|change| change.ends_with(word)), "nobody became {word}");
+    }
+    assert_eq!(fast, naive(Mutation { demotion: 1, expiry_inclusive: false }));
+    // The comparison has teeth: a wrong rule gives something else.
+    assert_ne!(fast, naive(Mutation { demotion: 2, expiry_inclusive: false }));
+    assert_ne!(fast, naive(Mutation { demotion: 1, expiry_inclusive: true }));
+}
+
+#[test]
+fn the_twins_role_sees_the_base_tables_and_nothing_else() {
+    let mut client = client(&fresh_database());
+    let readable = "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace
+                    AND relkind IN ('r', 'v', 'm')
+                    AND has_table_privilege('marketday_twin', oid, 'SELECT')";
+    assert_eq!(
+        rows(&mut client, readable),
+        [
+            "commit_points",
+            "order_events",
+            "order_lines",
+            "product_events",
+            "scenario_events",
+            "user_events",
+        ]
+    );
+    let writable = readable.replace("'SELECT'", "'INSERT, UPDATE, DELETE, TRUNCATE'");
+    assert!(rows(&mut client, &writable).is_empty());
+}
+
+/// What became of a record, as an engine would have it.
+#[derive(Clone, Copy, PartialEq)]
+enum Fate {
+    Counted,
+    Duplicate,
+    Dead,
+    Heartbeat,
+}
+
+/// A log in memory: (topic, partition, value, fate), offsets counted by partition.
+#[derive(Clone)]
+struct Story {
+    identity: String,
+    records: Vec<(Topic, u32, String, Fate)>,
+    start: u64,
+}
+
+impl Story {
+    fn of(&self, topic: Topic, partition: u32) -> Vec<(&str, Fate)> {
+        self.records
+            .iter()
+            .filter(|record| (record.0, record.1) == (topic, partition))
+            .map(|record| (record.2.as_str(), record.3))
+            .collect()
+    }
+}
+
+impl Log for Story {
+    fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    fn partitions(&self, topic: Topic) -> u32 {
+        if topic == Topic::Scenarios { 1 } else { 2 }
+    }
+
+    fn start(&self, topic: Topic, _: u32) -> Result<u64> {
+        Ok(if topic == Topic::Orders { self.start } else { 0 })
+    }
+
+    fn end(&self, topic: Topic, partition: u32) -> Result<u64> {
+        Ok(self.of(topic, partition).len() as u64)
+    }
+
+    fn writer(&self) -> Result<Box<dyn Writer>> {
+        bail!("a story is not written to")
+    }
+
+    fn reader(&self, topic: Topic, partition: u32, offset: u64) -> Result<Box<dyn Reader>> {
+        let records = self.of(topic, partition);
+        let values = records.into_iter().map(|(value, _)| value.to_owned()).collect();
+        Ok(Box::new(StoryReader { values, next: offset as usize }))
+    }
+}
+
+struct StoryReader {
+    values: Vec<String>,
+    next: usize,
+}
+
+impl Reader for StoryReader {
+    fn read(&mut self, batch: &mut Batch, max: usize) -> Result<usize> {
+        let count = max.min(2).min(self.values.len() - self.next);
+        for _ in 0..count {
+            let value = Some(self.values[self.next].as_bytes());
+            batch.push(Record { offset: self.next as u64, timestamp: 0, key: None, value });
+            self.next += 1;
+        }
+        Ok(count)
+    }
+}
+
+const NOW: Millis = 1_750_000_000_000;
+
+fn placed(event_id: u64, order_id: i64, at: Millis, price: i64) -> Value {
+    json!({"event_id": event_id, "at": at, "event": "placed", "order_id": order_id, "user_id": 1,
+           "ordered_at": at, "lines": [
+               {"product_id": 1, "category": "books", "quantity": 2, "unit_price": price},
+               {"product_id": 2, "category": "장난감", "quantity": 1, "unit_price": 5}]})
+}
+
+fn story() -> Story {
+    use Fate::{Counted, Dead, Duplicate, Heartbeat};
+    let mut records = Vec::new();
+    let mut add = |topic, partition, value: Value, fate| {
+        records.push((topic, partition, value.to_string(), fate));
+    };
+    let customer = json!({"event_id": u64::MAX, "at": NOW, "user_id": 1, "name": "김하나",
+        "birth_date": "2000-02-29", "sex": "F", "region": "Seoul", "status": "ACTIVE",
+        "marketing_consent": true, "signed_up_at": NOW, "unknown": 1.5});
+    add(Topic::Users, 0, customer.clone(), Counted);
+    add(Topic::Users, 1, customer, Duplicate); // a copy in another partition
+    for product_id in [1, 2] {
+        let product = json!({"event_id": product_id, "at": NOW, "product_id": product_id,
+            "name": "p", "category": "books", "price": 10, "stock": 3, "listed_at": NOW});
+        add(Topic::Products, 0, product, Counted);
+    }
+    add(Topic::Orders, 0, placed(1, 1, NOW, 100), Counted);
+    add(Topic::Orders, 0, placed(1, 1, NOW, 100), Duplicate);
+    add(Topic::Orders, 0, placed(2, 1, NOW, 100), Duplicate); // the order was placed
+    add(Topic::Orders, 0, placed(3, 3, NOW, -1), Dead);
+    add(Topic::Orders, 0, json!({"event": "heartbeat", "at": NOW + 5_000}), Heartbeat);
+    let mut cancelled = placed(4, 1, NOW, 100);
+    cancelled["event"] = json!("cancelled");
+    cancelled["at"] = json!(NOW + 1);
+    add(Topic::Orders, 1, cancelled, Counted);
+    add(Topic::Orders, 1, placed(5, 5, NOW + 7_000, 300), Counted);
+    let scenario = json!({"event_id": 0, "at": NOW, "occurrence": "o", "name": "sale",
+        "action": "start", "strength": 1.3, "categories": ["books", "toys"]});
+    add(Topic::Scenarios, 0, scenario, Counted);
+    Story { identity: "story".into(), records, start: 0 }
+}
+
+/// Fills the database as an engine would that has read the story to its end.
+fn commit(config: &Config, story: &Story) {
+    let mut client = connect(config);
+    let (mut all, mut all_hash) = (0, 0i64);
+    let mut offsets = BTreeMap::<_, Vec<usize>>::new();
+    for topic in Topic::ALL {
+        for partition in 0..story.partitions(topic) {
+            let records = story.of(topic, partition);
+            let count = |fate| records.iter().filter(|record| record.1 == fate).count() as i64;
+            let (mut amount, mut hash, mut newest) = (0i64, 0i64, None);
+            for (offset, (value, fate)) in (0i64..).zip(&records) {
+                let json: Value = serde_json::from_str(value).unwrap();
+                if *fate != Fate::Dead && topic == Topic::Orders {
+                    newest = newest.max(json["at"].as_i64());
+                }
+                let place =
+                    [&i64::from(partition) as &(dyn postgres::types::ToSql + Sync), &offset];
+                if *fate == Fate::Dead {
+                    let sql = "INSERT INTO dead_letters VALUES ('orders', $1, $2, now(), 'bad')";
+                    client.execute(sql, &place).unwrap();
+                }
+                if *fate != Fate::Counted {
+                    continue;
+                }
+                hash = hash.wrapping_add(xxh3_64(value.as_bytes()) as i64);
+                for line in json["lines"].as_array().into_iter().flatten() {
+                    amount +=
+                        line["quantity"].as_i64().unwrap() * line["unit_price"].as_i64().unwrap();
+                }
+                let time = |name: &str| format!("to_timestamp((v->>'{name}')::bigint / 1000.0)");
+                let texts = "ARRAY(SELECT jsonb_array_elements_text(v->'categories'))";
+                let column = |name: &str, kind: &str| {
+                    format!("ARRAY(SELECT (line->>'{name}')::{kind} FROM jsonb_array_elements(v->'lines')
+                        WITH ORDINALITY AS l (line, n) ORDER BY n)")
+                };
+                let (table, columns) = match topic {
+                    Topic::Users => (
+                        "user_events",
+                        format!(
+                        "(v->>'user_id')::bigint, v->>'name', (v->>'birth_date')::date, v->>'sex',
+                         v->>'region', v->>'status', (v->>'marketing_consent')::boolean, {}",
+                        time("signed_up_at")),
+                    ),
+                    Topic::Products => (
+                        "product_events",
+                        format!(
+                            "(v->>'product_id')::bigint, v->>'name', v->>'category',
+                         (v->>'price')::bigint, (v->>'stock')::bigint, {}",
+                            time("listed_at")
+                        ),
+                    ),
+                    Topic::Orders => (
+                        "order_events",
+                        format!(
+                            "v->>'event', (v->>'order_id')::bigint, (v->>'user_id')::bigint, {}, {}, {}, {}, {}",
+                            time("ordered_at"),
+                            column("product_id", "bigint"),
+                            column("category", "text"),
+                            column("quantity", "bigint"),
+                            column("unit_price", "bigint")
+                        ),
+                    ),
+                    Topic::Scenarios => (
+                        "scenario_events",
+                        format!(
+                            "v->>'occurrence', v->>'name', v->>'action', (v->>'strength')::float8, {texts}"
+                        ),
+                    ),
+                };
+                let sql =
+                    format!(
+                    "INSERT INTO {table} SELECT (v->>'event_id')::numeric, $1, $2, {}, {columns}
+                     FROM (SELECT $3::text::jsonb AS v) AS record", time("at"));
+                client.execute(&sql, &[place[0], place[1], value]).unwrap();
+            }
+            client
+                .execute(
+                    "INSERT INTO commit_offsets
+                     VALUES ($1, $2, $3, to_timestamp($4::bigint / 1000.0), $5, $6, $7, $8, $9, $10)",
+                    &[&topic.name(), &i64::from(partition), &(records.len() as i64), &newest,
+                      &count(Fate::Counted), &count(Fate::Duplicate), &count(Fate::Dead),
+                      &count(Fate::Heartbeat), &amount, &hash],
+                )
+                .unwrap();
+            all += count(Fate::Counted);
+            all_hash = all_hash.wrapping_add(hash);
+            offsets.entry(topic.name()).or_default().push(records.len());
+        }
+    }
+    client
+        .execute(
+            "INSERT INTO commit_points VALUES (7, to_timestamp($1::bigint / 1000.0), $2::text::jsonb, $3, $4, now())",
+            &[&(NOW + 5_000), &json!(offsets).to_string(), &all, &all_hash],
+        )
+        .unwrap();
+    client
+        .batch_execute(
+            "UPDATE progress SET log_identity = 'story', now = (SELECT now FROM commit_points)",
+        )
+        .unwrap();
+    run_twins(&mut client);
+    for table in QUERIES.iter().map(|query| query.name) {
+        client
+            .batch_execute(&format!("INSERT INTO public.{table} SELECT * FROM pg_temp.{table}"))
+            .unwrap();
+    }
+}
+
+/// Runs verify: whether all is equal, and the report.
+fn verified(config: &Config, log: &Story) -> (bool, String) {
+    let mut out = Vec::new();
+    let equal = verify(config, Some(log), &mut out, false).unwrap();
+    let mut json = Vec::new();
+    assert_eq!(verify(config, Some(log), &mut json, true).unwrap(), equal);
+    let json: Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(json["equal"], equal);
+    (equal, String::from_utf8(out).unwrap())
+}
+
+#[test]
+fn equal_is_reported_equal() {
+    let config = fresh_database();
+    commit(&config, &story());
+    let (equal, report) = verified(&config, &story());
+    assert!(equal, "{report}");
+    assert!(report.contains("all equal"), "{report}");
+}
+
+#[test]
+fn verify_finds_a_change_in_every_table() {
+    let tables = QUERIES.iter().map(|query| query.name).flat_map(|table| {
+        let (column, value) = match *table {
+            "orders_by_minute" | "sales_by_category" => ("units", "units + 1"),
+            "grade_changes" => ("to_grade", "'VIP'"),
+            "customer_grade" => ("amount_6m", "amount_6m - 1"),
+            "grade_distribution" => ("customers", "customers + 1"),
+            "users" => ("region", "region || ' '"),
+            "products" => ("order_count", "order_count + 1"),
+            table => panic!("say which column of {table} to change"),
+        };
+        let key = match *table {
+            "orders_by_minute" => r#"{"minute": "2001-01-01"}"#,
+            "sales_by_category" => r#"{"category": "none"}"#,
+            "grade_distribution" => r#"{"grade": "none"}"#,
+            "products" => r#"{"product_id": 77}"#,
+            _ => r#"{"user_id": 77}"#,
+        };
+        [
+            format!("UPDATE {table} SET {column} = {value}"),
+            format!("DELETE FROM {table} WHERE ctid = (SELECT min(ctid) FROM {table})"),
+            format!("INSERT INTO {table} SELECT (jsonb_populate_record(t, '{key}')).* FROM {table} AS t LIMIT 1"),
+        ]
+        .map(|sql| (*table, sql))
+    });
+    let base = [
+        ("user_events", "UPDATE user_events SET name = 'other'"),
+        ("user_events", "UPDATE user_events SET birth_date = birth_date + 1"),
+        ("product_events", "DELETE FROM product_events WHERE \"offset\" = 1"),
+        ("product_events", "UPDATE product_events SET stock = stock + 1"),
+        ("scenario_events", "UPDATE scenario_events SET strength = 1.3000000000000003"),
+        ("scenario_events", "UPDATE scenario_events SET categories = '{books,toy,s}'"),
+        ("order_events", "UPDATE order_events SET quantities = '{3,1}' WHERE event_id = 1"),
+        ("order_events", "UPDATE order_events SET unit_prices = '{100}' WHERE event_id = 1"),
+        ("order_events", "UPDATE order_events SET at = at + interval '1 ms' WHERE event_id = 4"),
+        ("order_events", "UPDATE order_events SET \"offset\" = 1 WHERE event_id = 1"),
+        ("order_events", "UPDATE order_events SET partition = 5 WHERE event_id = 1"),
+        ("order_events", "INSERT INTO order_events SELECT * FROM order_events WHERE event_id = 1"),
+        ("order_events", "DELETE FROM order_events WHERE event_id = 5"),
+        ("dead_letters", "DELETE FROM dead_letters"),
+        ("dead_letters", "INSERT INTO dead_letters SELECT * FROM dead_letters"),
+        ("dead_letters", "UPDATE dead_letters SET topic = 'users'"),
+        ("commit_offsets", "UPDATE commit_offsets SET amount = amount + 1"),
+        ("commit_offsets", "UPDATE commit_offsets SET duplicate = duplicate + 1"),
+        ("commit_offsets", "UPDATE commit_offsets SET next_offset = 1 WHERE topic = 'products'"),
+        ("commit_offsets", "UPDATE commit_offsets SET next_offset = next_offset + 1"),
+        ("commit_offsets", "UPDATE commit_offsets SET hash = hash + 1"),
+        ("commit_offsets", "UPDATE commit_offsets SET newest_at = newest_at + interval '1 ms'"),
+        ("commit_points", "UPDATE commit_points SET checksum = checksum + 1"),
+        ("commit_points", "UPDATE commit_points SET counted = counted + 1"),
+        ("commit_points", "UPDATE commit_points SET now = now - interval '1 ms'"),
+        ("commit_points", "UPDATE commit_points SET offsets = '{\"orders\": [5, 2]}'"),
+        ("progress", "UPDATE progress SET now = NULL"),
+        ("progress", "UPDATE progress SET log_identity = 'another'"),
+    ];
+    for (table, sql) in tables.chain(base.map(|(table, sql)| (table, sql.to_owned()))) {
+        let config = fresh_database();
+        commit(&config, &story());
+        let mut client = connect(&config);
+        // The story knows no grade change: give the table one that the twin has not.
+        let changed = client.execute(&sql, &[]).unwrap();
+        if changed == 0 {
+            assert_eq!(table, "grade_changes", "{sql} did nothing");
+            client
+                .execute("INSERT INTO grade_changes VALUES (1, now(), 'GOLD', 'VIP')", &[])
+                .unwrap();
+        }
+        let (equal, report) = verified(&config, &story());
+        assert!(!equal, "{sql}\n{report}");
+    }
+}
+
+#[test]
+fn verify_finds_what_was_counted_wrongly() {
+    let orders = |records: &[(u32, Value, Fate)]| {
+        let mut story = story();
+        story.records.retain(|record| record.0 != Topic::Orders);
+        for (partition, value, fate) in records {
+            story.records.push((Topic::Orders, *partition, value.to_string(), *fate));
+        }
+        story.records.push((
+            Topic::Orders,
+            1,
+            json!({"event": "heartbeat", "at": NOW + 5_000}).to_string(),
+            Fate::Heartbeat,
+        ));
+        story.records.push((
+            Topic::Orders,
+            0,
+            json!({"event": "heartbeat", "at": NOW + 5_000}).to_string(),
+            Fate::Heartbeat,
+        ));
+        story
+    };
+    use Fate::{Counted, Duplicate};
+    let a = placed(1, 1, NOW, 100);
+    let same_id = placed(1, 2, NOW, 100);
+    let same_order = placed(2, 1, NOW, 100);
+    for (fine, records) in [
+        (true, vec![(0, a.clone(), Counted), (0, same_id.clone(), Duplicate)]),
+        (true, vec![(0, a.clone(), Duplicate), (1, same_id.clone(), Counted)]),
+        (true, vec![(0, a.clone(), Duplicate), (1, same_order.clone(), Counted)]),
+        // The second is its order's second, and uses up its id all the same.
+        (
+            true,
+            vec![
+                (0, a.clone(), Counted),
+                (0, same_order.clone(), Duplicate),
+                (0, placed(2, 9, NOW, 1), Duplicate),
+            ],
+        ),
+        (false, vec![(0, a.clone(), Duplicate), (0, same_id.clone(), Counted)]),
+        (false, vec![(0, a.clone(), Duplicate), (0, same_order.clone(), Counted)]),
+        (false, vec![(0, a.clone(), Counted), (1, same_id.clone(), Counted)]),
+        (false, vec![(0, a.clone(), Counted), (1, same_order.clone(), Counted)]),
+        (false, vec![(0, a.clone(), Duplicate), (1, same_id.clone(), Duplicate)]),
+        (false, vec![(0, a.clone(), Duplicate)]),
+    ] {
+        let story = orders(&records);
+        let config = fresh_database();
+        commit(&config, &story);
+        let (equal, report) = verified(&config, &story);
+        assert_eq!(equal, fine, "{report}");
+    }
+}
+
+#[test]
+fn a_log_that_lost_its_beginning_is_checked_from_there() {
+    let config = fresh_database();
+    commit(&config, &story());
+    let story = Story { start: 1, ..story() };
+    let (equal, report) = verified(&config, &story);
+    assert!(equal, "{report}");
+    assert!(
+        report.contains("orders/0: the log no longer holds what is before offset 1"),
+        "{report}"
+    );
+    connect(&config)
+        .execute("UPDATE order_events SET user_id = 2 WHERE event_id = 5", &[])
+        .unwrap();
+    assert!(!verified(&config, &story).0);
+}
