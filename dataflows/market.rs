@@ -476,7 +476,8 @@ impl Market {
             emit(Event::User(UserEvent { event_id: u64::from(id) - 1, at: origin, user }));
         }
         for id in (1..=products).filter(|id| self.customers.owns(*id)) {
-            let listed_at = origin - 30 * DAY + 30 * DAY * Millis::from(id) / Millis::from(products);
+            let listed_at =
+                origin - 30 * DAY + 30 * DAY * Millis::from(id) / Millis::from(products);
             let product = catalog::product(seed, id, &self.words, listed_at);
             emit(Event::Product(ProductEvent { event_id: u64::from(id) - 1, at: origin, product }));
         }
@@ -574,10 +575,12 @@ impl Market {
     fn pick(&mut self, hour: usize) -> u32 {
         let roster = &mut self.common.working_set.roster;
         // Whole numbers: thousandths of the hour's liking.
-        let liking = |band: usize| (self.hours[band][hour].powf(self.settings.sharpness()) * 1e3) as u64 + 1;
+        let liking =
+            |band: usize| (self.hours[band][hour].powf(self.settings.sharpness()) * 1e3) as u64 + 1;
         let id = if self.settings.temperature > 0.0 {
             let likings: [u64; BANDS] = std::array::from_fn(liking);
-            let shares = likings.iter().enumerate().map(|(band, liking)| roster.total(band) * liking);
+            let shares =
+                likings.iter().enumerate().map(|(band, liking)| roster.total(band) * liking);
             let mut point = self.random.random_range(0..shares.sum());
             let mut band = 0;
             while point >= roster.total(band) * likings[band] {
@@ -586,7 +589,8 @@ impl Market {
             }
             roster.at(band, point / likings[band])
         } else {
-            let score = |(id, band, weight): (u32, u8, u64)| (weight * liking(usize::from(band)), id);
+            let score =
+                |(id, band, weight): (u32, u8, u64)| (weight * liking(usize::from(band)), id);
             roster.members().map(score).max().map_or(0, |(_, id)| id)
         };
         roster.remove(id);

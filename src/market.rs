@@ -119,7 +119,8 @@ impl Remote {
         let strength = request.strength.unwrap_or(1.0);
         ensure!(strength > 0.0 && strength <= 10.0, "a strength lies above 0, up to 10");
         let word = |text: &String| {
-            !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            !text.is_empty()
+                && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         };
         ensure!(word(&request.name), "a scenario's name has letters, digits and hyphens");
         ensure!(request.categories.iter().all(word), "a category is one word");
@@ -202,7 +203,8 @@ impl Plan<'_> {
         let commands = keep.map_or(Ok(Vec::new()), Keep::commands)?;
         let begun = kept.as_ref().map_or(0, |kept| kept.snapshot.refresh());
         let begun = self.settings.border(begun);
-        let crew = Crew::start(self.settings, self.workers, kept.map(|kept| kept.snapshot), &commands);
+        let crew =
+            Crew::start(self.settings, self.workers, kept.map(|kept| kept.snapshot), &commands);
         let mut driver = Driver {
             plan: self,
             keep,
@@ -457,7 +459,8 @@ impl Driver<'_> {
             crew.tell(&Control::Snapshot(refresh));
             self.snapshot = Some((refresh, Vec::new()));
         }
-        let limit = self.snapshot.as_ref().map_or(Millis::MAX, |(refresh, _)| settings.border(*refresh));
+        let limit =
+            self.snapshot.as_ref().map_or(Millis::MAX, |(refresh, _)| settings.border(*refresh));
         let leave = leave.min(limit);
         if leave > self.leave {
             self.leave = leave;
@@ -478,7 +481,8 @@ impl Driver<'_> {
             *meets += wall - paused_at;
         }
         // Half of what is ahead is used up before more is given, so that leave comes in big steps.
-        let ahead = if self.leave < self.done() + AHEAD / 2 { self.done() + AHEAD } else { self.leave };
+        let ahead =
+            if self.leave < self.done() + AHEAD / 2 { self.done() + AHEAD } else { self.leave };
         if self.leave < settings.start || history_only {
             return ahead.min(settings.start);
         }

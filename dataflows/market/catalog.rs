@@ -42,6 +42,8 @@ pub(super) struct Catalog {
     goods: Vec<Goods>,
     /// Refresh and product of the sales in the window, oldest first.
     sales: VecDeque<(u32, u32)>,
+    /// Products that were there at the last refresh.
+    known: u32,
     pub(super) roster: Roster,
     #[serde(skip, default = "best")]
     best: Leading<(Reverse<u32>, u32)>,
@@ -63,6 +65,7 @@ impl Catalog {
         Catalog {
             goods: Vec::new(),
             sales: VecDeque::new(),
+            known: 0,
             roster: Roster::new(2),
             best: best(),
             newest: newest(),
@@ -77,12 +80,16 @@ impl Catalog {
             }
         }
         let best: HashSet<u32> = self.best.leaders().map(|(_, id)| id).collect();
-        for id in (1..=self.goods.len() as u32).filter(|id| !best.contains(id)) {
+        for id in (1..=self.known).filter(|id| !best.contains(id)) {
             self.newest.insert(Reverse(id));
         }
         self.newest.resize(PLACES - best.len());
         self.best.take_changes();
         self.newest.take_changes();
+        // What was listed since the last refresh is still to enter the roster.
+        for id in self.known + 1..=self.goods.len() as u32 {
+            self.newest.insert(Reverse(id));
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -151,6 +158,7 @@ impl Catalog {
         for Reverse(id) in entered_new {
             self.roster.set(id, NEWEST as u8, u64::from(self.get(id).appeal));
         }
+        self.known = self.goods.len() as u32;
     }
 
     fn count(&mut self, id: u32, change: i32) {
@@ -180,12 +188,8 @@ fn goods(seed: u64, id: u32) -> (Goods, String, i64) {
     let price = charm(*low + ((high - low) as f64 * level) as Krw, random.random());
     // Zipf-Mandelbrot over 20,000 ranks with a random rank: few are liked much, most a little.
     let appeal = 1e6 / (random.random::<f64>() * 20_000.0 + 30.0);
-    let goods = Goods {
-        category: index as u8,
-        price: price as u32,
-        appeal: appeal as u32 + 1,
-        orders: 0,
-    };
+    let goods =
+        Goods { category: index as u8, price: price as u32, appeal: appeal as u32 + 1, orders: 0 };
     let noun = nouns[random.random_range(0..nouns.len())];
     let name = format!("{} {noun} {}", weighted(random, STYLES), random.random_range(100..1000));
     (goods, name, random.random_range(20..2_000))

@@ -275,7 +275,8 @@ impl Customers {
         let mean = if drops_out { RETURN } else { customer.person.rhythm(day) };
         let gap: f64 = Exp1.sample(random);
         let band = customer.person.band(day);
-        let again = demand_time[usize::from(band)] + if again_at_once { 0 } else { (gap * mean) as i64 };
+        let again =
+            demand_time[usize::from(band)] + if again_at_once { 0 } else { (gap * mean) as i64 };
         customer.stage = Stage::Resting(band, again);
         self.resting[usize::from(band)].push(Reverse((again, id)));
 

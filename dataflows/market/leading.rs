@@ -15,12 +15,7 @@ pub(super) struct Leading<K> {
 
 impl<K: Ord + Copy> Leading<K> {
     pub(super) fn new(places: usize) -> Self {
-        Leading {
-            places,
-            inside: BTreeSet::new(),
-            outside: BTreeSet::new(),
-            changes: Vec::new(),
-        }
+        Leading { places, inside: BTreeSet::new(), outside: BTreeSet::new(), changes: Vec::new() }
     }
 
     pub(super) fn len(&self) -> usize {

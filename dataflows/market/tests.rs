@@ -14,6 +14,7 @@ use std::{
 use timely::dataflow::operators::vec::input::Input;
 
 use super::*;
+use crate::model::time::start_of_day;
 
 /// What a market did.
 struct Ran {
@@ -107,12 +108,252 @@ fn run(
     Ran { records, snapshot: Snapshot::new(parts, orders_at).unwrap(), figures }
 }
 
-/// A market that went live in the night to 2026-03-02.
+/// A market that goes live in the night to 2026-12-01, with so many days of history.
 fn settings(days: i64) -> Settings {
-    Settings::new(7, crate::model::time::start_of_day(20_514), days * DAY)
+    Settings::new(7, start_of_day(20_788), days * DAY)
 }
 
 const DAY_REFRESHES: u64 = (DAY / REFRESH) as u64;
+
+#[test]
+fn workers_and_leave_change_nothing() {
+    let settings = settings(1);
+    let command = |hours, strength| Command {
+        at: settings.origin + hours * HOUR + 1_234,
+        name: "flash".to_owned(),
+        strength,
+        categories: vec!["toys".to_owned()],
+    };
+    let commands = [command(20, Some(2.5)), command(24, None)];
+    // The last hour is live.
+    let until = DAY_REFRESHES * 25 / 24;
+    let one = run(&settings, 1, None, &commands, until, 2 * DAY);
+    assert!(one.figures.orders > 500, "{:?}", one.figures);
+    assert!(one.records[&(Topic::Scenarios, 0)].len() >= 2);
+    for (workers, step) in [(2, 7 * SECOND), (3, 3 * HOUR)] {
+        let other = run(&settings, workers, None, &commands, until, step);
+        assert_eq!(one.figures, other.figures, "{workers} workers");
+        assert!(one.records == other.records, "{workers} workers: other events");
+    }
+
+    for (cut, before, after) in [(1_000, 2, 3), (DAY_REFRESHES, 1, 2), (1_790, 3, 1)] {
+        let first = run(&settings, before, None, &commands, cut, DAY);
+        // What is not kept in a snapshot must not be needed.
+        let kept = bincode::serialize(&first.snapshot).unwrap();
+        let kept = bincode::deserialize(&kept).unwrap();
+        let second = run(&settings, after, Some(kept), &commands, until, HOUR);
+        let mut records = first.records;
+        for (partition, more) in second.records {
+            records.entry(partition).or_default().extend(more);
+        }
+        for (partition, events) in &one.records {
+            let other = &records[partition];
+            let same = events.iter().zip(other).take_while(|(a, b)| a == b).count();
+            assert!(
+                same == events.len().max(other.len()),
+                "cut at {cut}: {partition:?} differs from {:?} to {:?}",
+                events.get(same),
+                other.get(same),
+            );
+        }
+        assert_eq!(one.figures, second.figures, "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_month_is_plausible() {
+    // November 2026: Black Friday is the 27th.
+    let settings = settings(30);
+    let ran = run(&settings, 2, None, &[], 30 * DAY_REFRESHES, DAY);
+    let Figures { orders, demand, .. } = ran.figures;
+    assert!((orders as f64 / demand - 1.0).abs() < 0.05, "{orders} orders, demand {demand}");
+    assert!(orders >= 60_000, "{orders}");
+    assert_eq!(ran.placed().count() as u64, orders);
+
+    let mut ids: Vec<u64> = Vec::new();
+    for ((topic, partition), records) in &ran.records {
+        let in_order = records.is_sorted_by_key(Event::at);
+        assert!(in_order, "{topic:?} {partition} is not in order of time");
+        if *topic == Topic::Orders {
+            ids.extend(records.iter().filter_map(Event::event_id));
+            let silence = records.windows(2).map(|pair| pair[1].at() - pair[0].at()).max();
+            assert!(silence <= Some(10 * MINUTE), "{partition} was silent for {silence:?}");
+        }
+    }
+    ids.sort_unstable();
+    assert!(ids.iter().copied().eq(0..ids.len() as u64), "event ids are not dense");
+
+    let mut products = Vec::new();
+    let mut by_day = [0; 30];
+    let mut birth_dates = HashMap::new();
+    for event in ran.records.values().flatten() {
+        if let Event::User(event) = event {
+            birth_dates.insert(event.user.user_id, event.user.birth_date);
+        }
+    }
+    let mut by_hour = [[0; 24]; BANDS];
+    let mut amount = 0;
+    for order in ran.placed() {
+        assert!((1..=10).contains(&order.lines.len()));
+        products.clear();
+        products.extend(order.lines.iter().map(|line| line.product_id));
+        products.sort_unstable();
+        products.dedup();
+        assert_eq!(products.len(), order.lines.len(), "a product twice in {order:?}");
+        amount += order.amount();
+        let day = day_of(order.at);
+        by_day[(day - day_of(settings.origin)) as usize] += 1;
+        let band = calendar::band_of(crate::model::time::age_on(day, birth_dates[&order.user_id]));
+        by_hour[usize::from(band)][hour_of(order.at) as usize] += 1;
+    }
+    let mean = amount / orders as i64;
+    assert!((50_000..100_000).contains(&mean), "mean order value {mean}");
+    let peak = |band: usize| (0..24).max_by_key(|hour| by_hour[band][*hour]).unwrap();
+    assert_eq!(peak(1), 21, "the 20s: {:?}", by_hour[1]);
+    assert_eq!(peak(4), 10, "the 50s: {:?}", by_hour[4]);
+    let usual = (by_day[12] + by_day[19]) / 2;
+    assert!(by_day[26] * 10 >= usual * 25, "Black Friday {} to {usual}", by_day[26]);
+
+    let mut fates: HashMap<OrderId, Vec<OrderKind>> = HashMap::new();
+    for order in ran.orders() {
+        fates.entry(order.order_id).or_default().push(order.kind);
+    }
+    assert!(fates.values().all(|kinds| kinds[0] == OrderKind::Placed && kinds.len() <= 2));
+}
+
+#[test]
+fn moods_have_their_shares() {
+    let days = 100_000;
+    let moods: Vec<_> = (0..days).map(|day| people::mood(3, 17, true, day)).collect();
+    let share = |of: &dyn Fn(&(f64, f64)) -> bool| {
+        moods.iter().filter(|mood| of(mood)).count() as f64 / f64::from(days)
+    };
+    assert!((share(&|mood| mood.0 > 1.0) - 0.2).abs() < 0.01);
+    assert!((share(&|mood| mood.1 <= 1.0) - 0.85).abs() < 0.01);
+    assert!((share(&|mood| mood.1 > 2.0) - 0.03).abs() < 0.005);
+    assert!((0..1_000).all(|day| people::mood(3, 17, false, day).0 <= 1.0), "without consent");
+}
+
+/// After any changes the leaders are the first of all, and the net changes lead there.
+#[test]
+fn leaders_are_the_first() {
+    let random = &mut draw(1, Purpose::Demand, 0, 0);
+    let mut leading = leading::Leading::new(40);
+    let (mut all, mut followed) = (std::collections::BTreeSet::new(), BTreeMap::new());
+    for round in 0..400 {
+        for _ in 0..random.random_range(0..30) {
+            let key = random.random_range(0..150_u32);
+            if random.random_range(0..5) < 2 {
+                all.remove(&key);
+                leading.remove(key);
+            } else {
+                all.insert(key);
+                leading.insert(key);
+            }
+        }
+        let places = if round % 3 == 0 { random.random_range(0..60) } else { 40 };
+        leading.resize(places);
+        let (left, entered) = leading.take_changes();
+        for key in left {
+            assert!(followed.remove(&key).is_some());
+        }
+        for key in entered {
+            assert!(followed.insert(key, ()).is_none());
+        }
+        let naive: Vec<u32> = all.iter().take(places).copied().collect();
+        assert!(followed.into_keys().eq(naive.iter().copied()), "round {round}");
+        assert!(leading.leaders().eq(naive.iter().copied()));
+        assert_eq!(leading.len(), all.len());
+        followed = naive.into_iter().map(|key| (key, ())).collect();
+    }
+}
+
+/// The best sellers and the newest, against a selection from all counts.
+#[test]
+fn the_offer_is_the_700_best_and_the_300_newest_others() {
+    let random = &mut draw(2, Purpose::Demand, 0, 0);
+    let mut catalog = Catalog::new();
+    let mut sales: Vec<(u32, u32)> = Vec::new();
+    for refresh in 0..60 {
+        for _ in 0..if refresh == 0 { 2_000 } else { random.random_range(0..9) } {
+            catalog.list(5);
+        }
+        if refresh % 7 == 3 {
+            let kept = bincode::serialize(&catalog).unwrap();
+            catalog = bincode::deserialize(&kept).unwrap();
+            catalog.restore();
+        }
+
+        let sold: Vec<u32> = (0..if refresh > 0 { random.random_range(0..120) } else { 0 })
+            .map(|_| random.random_range(1..=catalog.len() as u32))
+            .collect();
+        sales.extend(sold.iter().map(|id| (refresh.max(1) - 1, *id)));
+        sales.retain(|(at, _)| at + 20 >= refresh);
+        catalog.refresh(refresh, Some(20), sold.into_iter());
+        let mut counts: HashMap<u32, i64> = HashMap::new();
+        for (_, id) in &sales {
+            *counts.entry(*id).or_default() += 1;
+        }
+        let mut ranked: Vec<(i64, u32)> = counts.iter().map(|(id, n)| (-n, *id)).collect();
+        ranked.sort_unstable();
+        let mut expected: Vec<u32> = ranked.iter().take(700).map(|(_, id)| *id).collect();
+        for id in (1..=catalog.len() as u32).rev() {
+            if expected.len() < 1_000 && !expected[..ranked.len().min(700)].contains(&id) {
+                expected.push(id);
+            }
+        }
+        expected.sort_unstable();
+        let mut offered: Vec<u32> = catalog.roster.ids().collect();
+        offered.sort_unstable();
+        assert_eq!(offered, expected, "refresh {refresh}");
+    }
+}
+
+/// The grade that jumps from change to change is the one that looks at every tick.
+#[test]
+fn grades_are_those_of_every_tick() {
+    use crate::model::time::{TICK, six_months_after};
+    let random = &mut draw(3, Purpose::Demand, 0, 0);
+    for _ in 0..20 {
+        let mut entries: Vec<(Millis, Millis, i64, i64)> = Vec::new();
+        let (mut at, mut fold) = (start_of_day(20_500), grade::Grade::default());
+        assert_eq!(fold.at(at), 0, "a new customer is BRONZE");
+        let mut naive = (at.div_euclid(TICK), 0_u8);
+        for _ in 0..60 {
+            at += random.random_range(0..12 * DAY);
+            let (mut tick, mut grade) = naive;
+            while tick < at.div_euclid(TICK) {
+                tick += 1;
+                let (mut orders, mut amount) = (0, 0);
+                for (of, expires, n, won) in &entries {
+                    if *of <= tick * TICK && tick * TICK < *expires {
+                        (orders, amount) = (orders + n, amount + won);
+                    }
+                }
+                let target = match (orders, amount) {
+                    (30.., 5_000_000..) => 3,
+                    (15.., 2_000_000..) => 2,
+                    (5.., 500_000..) => 1,
+                    _ => 0,
+                };
+                grade = if target >= grade { target } else { grade - 1 };
+            }
+            naive = (tick, grade);
+            assert_eq!(fold.at(at), grade);
+            // Off the ticks, so that looking at a tick comes before what happens at it.
+            at += 1 + SECOND;
+            let amount = random.random_range(50_000..600_000);
+            entries.push((at, six_months_after(at), 1, amount));
+            fold.add(at, at, 1, amount);
+            if random.random_range(0..8) == 0 {
+                let ordered_at = at;
+                at += MINUTE;
+                entries.push((at, six_months_after(ordered_at), -1, -amount));
+                fold.add(at, ordered_at, -1, -amount);
+            }
+        }
+    }
+}
 
 /// Not a test: `cargo test --release -p dataflows look -- --ignored --nocapture`.
 #[test]

@@ -81,7 +81,8 @@ impl WorkingSet {
                 Some(at) => self.due.insert((at, face.id)),
                 None => self.fresh.insert(Reverse(face.id)),
             }
-            self.faces.insert(face.id, (face.last_order_at.is_some(), face.band, weight(face.score)));
+            self.faces
+                .insert(face.id, (face.last_order_at.is_some(), face.band, weight(face.score)));
         }
         let (due, fresh) = shares(self.due.len(), self.fresh.len());
         self.due.resize(due);

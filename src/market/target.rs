@@ -104,8 +104,7 @@ impl<'a> Lines<'a> {
 
     /// Writes the lines before `until`: what happens at that very instant may still come.
     fn write(&mut self, until: Millis) -> Result<()> {
-        let mut ready: Vec<_> =
-            self.waiting.extract_if(.., |(place, _)| place.0 < until).collect();
+        let mut ready: Vec<_> = self.waiting.extract_if(.., |(place, _)| place.0 < until).collect();
         ready.sort_unstable_by_key(|line| line.0);
         for (_, line) in ready {
             self.out.write_all(&line)?;
