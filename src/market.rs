@@ -55,7 +55,7 @@ const FLUSH_BYTES: usize = 16 << 20;
 const FLUSH_AFTER: Duration = Duration::from_millis(500);
 /// Time between snapshots: of the wall in history, of the market live.
 const SNAPSHOT_AFTER: Duration = Duration::from_secs(20);
-const SNAPSHOT_LIVE: Duration = Duration::from_secs(600);
+const SNAPSHOT_LIVE: Duration = Duration::from_mins(10);
 /// A snapshot may cost a twentieth of the time.
 const SNAPSHOT_SHARE: u32 = 20;
 /// How soon the clock is looked at again.
@@ -161,7 +161,7 @@ pub fn write_lines(
 }
 
 /// Events of a worker, encoded.
-pub(crate) struct Batch {
+struct Events {
     worker: usize,
     until: Millis,
     bytes: Vec<u8>,
@@ -180,7 +180,7 @@ struct Encoded {
 
 /// What comes from the workers to the thread that appends.
 enum Message {
-    Batch(Batch),
+    Batch(Events),
     Figures(Figures),
     Part(u64, Part),
 }
@@ -305,7 +305,7 @@ impl Crew {
 /// Takes what comes out of a worker, encodes it and hands it over: at once when the market is
 /// live, in bigger batches when it has leave to live far on.
 fn outlet(worker: usize, sender: SyncSender<Message>, leave: Arc<AtomicI64>) -> Rc<dyn Fn(Output)> {
-    let batch = RefCell::new(Batch { worker, until: 0, bytes: Vec::new(), records: Vec::new() });
+    let batch = RefCell::new(Events { worker, until: 0, bytes: Vec::new(), records: Vec::new() });
     let sends = Cell::new(0);
     Rc::new(move |output| {
         // The receiver is gone when the market was stopped.
@@ -315,7 +315,7 @@ fn outlet(worker: usize, sender: SyncSender<Message>, leave: Arc<AtomicI64>) -> 
                 encode(release, &mut batch);
                 let far = batch.until + HOUR < leave.load(Ordering::Relaxed);
                 if !far || batch.bytes.len() >= BATCH_BYTES {
-                    let next = Batch {
+                    let next = Events {
                         worker,
                         until: batch.until,
                         bytes: Vec::with_capacity(BATCH_BYTES + BATCH_BYTES / 4),
@@ -335,7 +335,7 @@ fn outlet(worker: usize, sender: SyncSender<Message>, leave: Arc<AtomicI64>) -> 
     })
 }
 
-fn encode(release: Release, batch: &mut Batch) {
+fn encode(release: Release, batch: &mut Events) {
     batch.until = release.until;
     for (partition, event) in release.records {
         let key_end = event.key().map(|key| {
@@ -485,6 +485,10 @@ impl Driver<'_> {
             if self.leave < self.done() + AHEAD / 2 { self.done() + AHEAD } else { self.leave };
         if self.leave < settings.start || history_only {
             return ahead.min(settings.start);
+        }
+        // What an earlier run has lived through is made again at full speed.
+        if self.leave < self.target.held_until() {
+            return ahead.min(self.target.held_until());
         }
         let Speed::Times(times) = speed else { return ahead };
         let (market, meets) = *self.anchor.get_or_insert_with(|| {

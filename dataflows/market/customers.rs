@@ -187,9 +187,9 @@ impl Customers {
 
     /// Moves on to the start of a refresh: who has rested enough is due now.
     pub(super) fn wake(&mut self, now: Millis, demand_time: &[i64; BANDS]) {
-        for band in 0..BANDS {
+        for (band, now_there) in demand_time.iter().enumerate() {
             while let Some(Reverse((at, id))) = self.resting[band].peek().copied()
-                && at <= demand_time[band]
+                && at <= *now_there
             {
                 self.resting[band].pop();
                 let place = self.place(id);

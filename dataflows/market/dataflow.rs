@@ -184,8 +184,8 @@ fn route(event: Event, partitions: &[u32; 4]) -> Routed {
 }
 
 /// Hands out what is complete, in order, and fills silence in orders with heartbeats.
-fn release<'scope>(
-    events: Stream<'scope, u64, Vec<Routed>>,
+fn release(
+    events: Stream<'_, u64, Vec<Routed>>,
     settings: Settings,
     mut orders_at: Vec<Millis>,
     out: Rc<dyn Fn(Output)>,

@@ -15,7 +15,8 @@ const THRESHOLDS: [(i64, Krw); 4] = [(0, 0), (5, 500_000), (15, 2_000_000), (30,
 /// The fold's state; entries come in order of time.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(super) struct Grade {
-    grade: u8,
+    /// 0 for BRONZE to 3 for VIP.
+    value: u8,
     /// The grade holds as of this tick; later ones are not evaluated yet.
     tick: i64,
     orders: i64,
@@ -42,13 +43,13 @@ impl Grade {
     /// The grade as of the last tick up to `at`: 0 for BRONZE to 3 for VIP.
     pub(super) fn at(&mut self, at: Millis) -> u8 {
         self.advance(at.div_euclid(TICK));
-        self.grade
+        self.value
     }
 
     /// Evaluates the ticks up to `until`, jumping over those at which nothing can change.
     fn advance(&mut self, until: i64) {
         while self.tick < until {
-            let next = if self.target() == self.grade {
+            let next = if self.target() == self.value {
                 self.expiries.front().map(|(tick, ..)| *tick)
             } else {
                 Some(self.tick + 1)
@@ -65,7 +66,7 @@ impl Grade {
                 self.amount -= amount;
             }
             let target = self.target();
-            self.grade = if target >= self.grade { target } else { self.grade - 1 };
+            self.value = if target >= self.value { target } else { self.value - 1 };
         }
     }
 

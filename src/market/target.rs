@@ -5,12 +5,12 @@ use std::io::Write;
 use anyhow::{Result, ensure};
 use dataflows::model::{Millis, Topic};
 
-use super::{Batch, keep::Kept};
-use crate::log::{Log, Writer};
+use super::{Events, keep::Kept};
+use crate::log::{Batch, Log, Writer};
 
 /// Takes encoded events.
 pub(super) trait Target {
-    fn take(&mut self, batch: Batch) -> Result<()>;
+    fn take(&mut self, batch: Events) -> Result<()>;
 
     fn flush(&mut self) -> Result<()>;
 
@@ -19,6 +19,9 @@ pub(super) trait Target {
 
     /// Time of the last record in each partition of orders.
     fn orders_at(&self) -> Vec<Millis>;
+
+    /// Market time up to which an earlier run has come.
+    fn held_until(&self) -> Millis;
 }
 
 /// The log. What a partition holds already is skipped: it is what the market is making again.
@@ -26,6 +29,7 @@ pub(super) struct Records {
     writer: Box<dyn Writer>,
     counts: Vec<Vec<u64>>,
     orders_at: Vec<Millis>,
+    held_until: Millis,
 }
 
 impl Records {
@@ -50,12 +54,20 @@ impl Records {
             || vec![0; counts[Topic::Orders as usize].len()],
             |kept| kept.snapshot.orders_at().to_vec(),
         );
-        Ok(Records { writer, counts, orders_at })
+        let mut held_until = Millis::MIN;
+        for partition in partitions(Topic::Orders) {
+            let mut last = Batch::default();
+            if let Some(offset) = writer.end(Topic::Orders, partition).checked_sub(1) {
+                log.reader(Topic::Orders, partition, offset)?.read(&mut last, 1)?;
+            }
+            held_until = last.iter().map(|record| record.timestamp).fold(held_until, Millis::max);
+        }
+        Ok(Records { writer, counts, orders_at, held_until })
     }
 }
 
 impl Target for Records {
-    fn take(&mut self, batch: Batch) -> Result<()> {
+    fn take(&mut self, batch: Events) -> Result<()> {
         let mut start = 0;
         for record in &batch.records {
             let count = &mut self.counts[record.topic as usize][record.partition as usize];
@@ -83,6 +95,10 @@ impl Target for Records {
 
     fn orders_at(&self) -> Vec<Millis> {
         self.orders_at.clone()
+    }
+
+    fn held_until(&self) -> Millis {
+        self.held_until
     }
 }
 
@@ -114,7 +130,7 @@ impl<'a> Lines<'a> {
 }
 
 impl Target for Lines<'_> {
-    fn take(&mut self, batch: Batch) -> Result<()> {
+    fn take(&mut self, batch: Events) -> Result<()> {
         let mut start = 0;
         for record in &batch.records {
             if let Some(key_end) = record.key_end {
@@ -152,5 +168,9 @@ impl Target for Lines<'_> {
 
     fn orders_at(&self) -> Vec<Millis> {
         Vec::new()
+    }
+
+    fn held_until(&self) -> Millis {
+        Millis::MIN
     }
 }
