@@ -48,9 +48,7 @@ pub fn import(log: &dyn Log, mut input: impl BufRead) -> Result<Imported> {
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
-        if input.read_until(b'\n', &mut line).with_context(|| format!("reading line {number}"))?
-            == 0
-        {
+        if input.read_until(b'\n', &mut line).with_context(|| format!("reading line {number}"))? == 0 {
             break;
         }
         if line.trim_ascii().is_empty() {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anyhow::{Result, bail};
-use dataflows::QUERIES;
 use dataflows::model::time::{self, TICK};
 use dataflows::model::{Millis, Topic};
 use marketday::log::{Batch, Log, Reader, Record, Writer};
+use dataflows::QUERIES;
 use marketday::verify::verify;
 use postgres::{Client, Config};
 use serde_json::{Value, json};
