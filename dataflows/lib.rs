@@ -14,6 +14,7 @@
 //!   arrival and the number of workers (`laws` below).
 //! - The timestamp is the epoch, one per batch of input. Event time is data.
 
+pub mod market;
 pub mod model;
 
 pub mod ledger;

@@ -1,0 +1,332 @@
+//! The customers of one worker: who is due, what they did, and what they will take back.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+    sync::Arc,
+};
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Exp1};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    calendar::BANDS,
+    grade::Grade,
+    leading::Leading,
+    people::Person,
+    working_set::{Face, PLACES},
+};
+use crate::model::{
+    Day, Line, Millis, Order, OrderId, OrderKind,
+    time::{DAY, HOUR, MINUTE},
+};
+
+/// A newcomer is a customer who signed up within this and has not bought yet.
+const NEWCOMER: Millis = 30 * DAY;
+/// Demand time until a customer who dropped out comes back, on average.
+const RETURN: f64 = 400.0 * DAY as f64;
+/// Chance that a first order was all they wanted, on top of the customer's own.
+const ONLY_ONE: f32 = 0.3;
+/// Shares of the orders that are cancelled, and that are refunded.
+const CANCELLED: f64 = 0.04;
+const REFUNDED: f64 = 0.04;
+/// Products that a customer remembers having bought.
+const REMEMBERED: usize = 8;
+
+/// Where a customer stands.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+enum Stage {
+    /// Has never bought.
+    Fresh,
+    /// Has bought and would buy again.
+    Due,
+    /// Will be due when the demand time of the age band reaches the number.
+    Resting(u8, i64),
+    /// Has left.
+    Gone,
+}
+
+/// A customer.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Customer {
+    pub(super) person: Person,
+    pub(super) signed_up_at: Millis,
+    stage: Stage,
+    last_order_at: Millis,
+    /// The grade when they became due; the score keeps it until they buy.
+    due_grade: u8,
+    grade: Grade,
+    /// What they bought last, newest last.
+    pub(super) remembered: Vec<u32>,
+}
+
+/// The customers whose id leaves the worker's index when divided by the number of workers.
+pub(super) struct Customers {
+    seed: u64,
+    index: u32,
+    peers: u32,
+    all: Vec<Customer>,
+    /// Past buyers who are due, oldest last order first.
+    due: Leading<(Millis, u32)>,
+    /// Those who never bought, newest sign-up first.
+    fresh: Leading<Reverse<u32>>,
+    /// By age band: when whom is due again.
+    resting: [BinaryHeap<Reverse<(i64, u32)>>; BANDS],
+    /// The customers before this one signed up too long ago to be newcomers.
+    aged: usize,
+    newcomers: u32,
+    /// Takings-back to come.
+    planned: BTreeMap<(Millis, OrderId), Order>,
+    /// Products sold since the last proposal.
+    pub(super) sold: Vec<u32>,
+}
+
+/// The customers of one worker, as kept in a snapshot.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub(super) struct Shard {
+    pub(super) customers: Vec<(u32, Customer)>,
+    planned: Vec<Order>,
+    sold: Vec<u32>,
+}
+
+impl Customers {
+    pub(super) fn new(seed: u64, index: u32, peers: u32) -> Self {
+        Customers {
+            seed,
+            index,
+            peers,
+            all: Vec::new(),
+            due: Leading::new(PLACES),
+            fresh: Leading::new(PLACES),
+            resting: Default::default(),
+            aged: 0,
+            newcomers: 0,
+            planned: BTreeMap::new(),
+            sold: Vec::new(),
+        }
+    }
+
+    /// Takes its share of a snapshot, whatever the number of workers that made it.
+    pub(super) fn restore(&mut self, shards: &[Shard]) {
+        let mut mine: Vec<_> = shards
+            .iter()
+            .flat_map(|shard| &shard.customers)
+            .filter(|(id, _)| self.owns(*id))
+            .collect();
+        mine.sort_by_key(|(id, _)| *id);
+        for (id, customer) in mine {
+            self.enter(*id, customer.clone());
+        }
+        for order in shards.iter().flat_map(|shard| &shard.planned) {
+            if self.owns(order.user_id as u32) {
+                self.planned.insert((order.at, order.order_id), order.clone());
+            }
+        }
+        if self.index == 0 {
+            self.sold = shards.iter().flat_map(|shard| &shard.sold).copied().collect();
+        }
+    }
+
+    /// What a snapshot keeps of them.
+    pub(super) fn shard(&self) -> Shard {
+        let customers = self.all.iter().enumerate();
+        Shard {
+            customers: customers.map(|(place, one)| (self.id(place), one.clone())).collect(),
+            planned: self.planned.values().cloned().collect(),
+            sold: self.sold.clone(),
+        }
+    }
+
+    pub(super) fn owns(&self, id: u32) -> bool {
+        id % self.peers == self.index
+    }
+
+    pub(super) fn get(&self, id: u32) -> &Customer {
+        &self.all[self.place(id)]
+    }
+
+    /// Ids start at 1, so the worker with index 0 has its first customer at `peers`.
+    fn place(&self, id: u32) -> usize {
+        (id / self.peers - u32::from(self.index == 0)) as usize
+    }
+
+    fn id(&self, place: usize) -> u32 {
+        (place as u32 + u32::from(self.index == 0)) * self.peers + self.index
+    }
+
+    /// Adds a customer who has just signed up.
+    pub(super) fn sign_up(&mut self, id: u32, person: Person, signed_up_at: Millis) {
+        let gone = person.status == crate::model::Status::Withdrawn;
+        let customer = Customer {
+            person,
+            signed_up_at,
+            stage: if gone { Stage::Gone } else { Stage::Fresh },
+            last_order_at: 0,
+            due_grade: 0,
+            grade: Grade::default(),
+            remembered: Vec::new(),
+        };
+        self.enter(id, customer);
+    }
+
+    fn enter(&mut self, id: u32, customer: Customer) {
+        match customer.stage {
+            Stage::Fresh => {
+                self.fresh.insert(Reverse(id));
+                self.newcomers += 1;
+            }
+            Stage::Due => self.due.insert((customer.last_order_at, id)),
+            Stage::Resting(band, at) => self.resting[usize::from(band)].push(Reverse((at, id))),
+            Stage::Gone => {}
+        }
+        debug_assert_eq!(self.place(id), self.all.len());
+        self.all.push(customer);
+    }
+
+    /// Moves on to the start of a refresh: who has rested enough is due now.
+    pub(super) fn wake(&mut self, now: Millis, demand_time: &[i64; BANDS]) {
+        for band in 0..BANDS {
+            while let Some(Reverse((at, id))) = self.resting[band].peek().copied()
+                && at <= demand_time[band]
+            {
+                self.resting[band].pop();
+                let place = self.place(id);
+                let customer = &mut self.all[place];
+                customer.stage = Stage::Due;
+                customer.due_grade = customer.grade.at(now);
+                self.due.insert((customer.last_order_at, id));
+            }
+        }
+        while let Some(customer) = self.all.get(self.aged)
+            && customer.signed_up_at + NEWCOMER <= now
+        {
+            self.newcomers -= u32::from(customer.stage == Stage::Fresh);
+            self.aged += 1;
+        }
+    }
+
+    /// Numbers of customers who are due, and of newcomers.
+    pub(super) fn counts(&self) -> (u32, u32) {
+        (self.due.len() as u32, self.newcomers)
+    }
+
+    /// The changes among the leading candidates since the last call: the places that became
+    /// empty, and the faces that came. With `all`, every leading candidate is among the latter.
+    pub(super) fn changes(
+        &mut self,
+        day: Day,
+        all: bool,
+    ) -> (Vec<(Option<Millis>, u32)>, Vec<Face>) {
+        let (due_left, mut due_came) = self.due.take_changes();
+        let (fresh_left, mut fresh_came) = self.fresh.take_changes();
+        if all {
+            due_came = self.due.leaders().collect();
+            fresh_came = self.fresh.leaders().collect();
+        }
+        let left = due_left.into_iter().map(|(at, id)| (Some(at), id));
+        let left = left.chain(fresh_left.into_iter().map(|Reverse(id)| (None, id))).collect();
+        let due = due_came.into_iter().map(|(at, id)| self.face(Some(at), id, day));
+        let fresh = fresh_came.into_iter().map(|Reverse(id)| self.face(None, id, day));
+        (left, due.chain(fresh).collect())
+    }
+
+    fn face(&self, last_order_at: Option<Millis>, id: u32, day: Day) -> Face {
+        let customer = self.get(id);
+        let score = customer.person.score(self.seed, id, customer.due_grade, day);
+        Face { last_order_at, id, band: customer.person.band(day), score }
+    }
+
+    /// Records an order and decides what follows from it.
+    pub(super) fn ordered(
+        &mut self,
+        random: &mut ChaCha8Rng,
+        order: &Order,
+        day: Day,
+        demand_time: &[i64; BANDS],
+        again_at_once: bool,
+    ) {
+        let id = order.user_id as u32;
+        let place = self.place(id);
+        let customer = &mut self.all[place];
+        match customer.stage {
+            Stage::Due => self.due.remove((customer.last_order_at, id)),
+            Stage::Fresh => {
+                self.fresh.remove(Reverse(id));
+                self.newcomers -= u32::from(place >= self.aged);
+            }
+            Stage::Resting(..) | Stage::Gone => unreachable!("only members of the set order"),
+        }
+        let first = customer.last_order_at == 0;
+        customer.last_order_at = order.at;
+        customer.grade.add(order.at, order.at, 1, order.amount());
+        for line in order.lines.iter() {
+            let product = line.product_id as u32;
+            self.sold.push(product);
+            customer.remembered.retain(|known| *known != product);
+            customer.remembered.push(product);
+        }
+        let surplus = customer.remembered.len().saturating_sub(REMEMBERED);
+        customer.remembered.drain(..surplus);
+
+        let only_one = if first { ONLY_ONE } else { 0.0 };
+        let drops_out = random.random::<f32>() < customer.person.drop_out + only_one;
+        let mean = if drops_out { RETURN } else { customer.person.rhythm(day) };
+        let gap: f64 = Exp1.sample(random);
+        let band = customer.person.band(day);
+        let again = demand_time[usize::from(band)] + if again_at_once { 0 } else { (gap * mean) as i64 };
+        customer.stage = Stage::Resting(band, again);
+        self.resting[usize::from(band)].push(Reverse((again, id)));
+
+        if let Some(taking_back) = taking_back(random, order) {
+            self.planned.insert((taking_back.at, taking_back.order_id), taking_back);
+        }
+    }
+
+    /// The takings-back after `from` up to `until`, as (at, order).
+    pub(super) fn takings_back(&self, from: Millis, until: Millis) -> Vec<(Millis, OrderId)> {
+        self.planned
+            .range((from, OrderId::MAX)..=(until, OrderId::MAX))
+            .map(|(key, _)| *key)
+            .collect()
+    }
+
+    /// Carries out a taking-back, if the customer is one of these.
+    pub(super) fn take_back(&mut self, key: (Millis, OrderId)) -> Option<Order> {
+        let order = self.planned.remove(&key)?;
+        let place = self.place(order.user_id as u32);
+        let customer = &mut self.all[place];
+        customer.grade.add(order.at, order.ordered_at, order.kind.orders(), -order.amount());
+        Some(order)
+    }
+
+    /// Customers of each grade at an instant.
+    #[cfg(test)]
+    pub(super) fn grades(&self, now: Millis) -> [u64; 4] {
+        let mut counts = [0; 4];
+        for customer in &self.all {
+            counts[usize::from(customer.grade.clone().at(now))] += 1;
+        }
+        counts
+    }
+}
+
+/// What the customer will take back of an order, if anything: never within its refresh, so that
+/// everybody knows of it before it happens.
+fn taking_back(random: &mut ChaCha8Rng, order: &Order) -> Option<Order> {
+    let fate = random.random::<f64>();
+    let wait: f64 = Exp1.sample(random);
+    let (kind, delay, lines) = if fate < CANCELLED {
+        (OrderKind::Cancelled, 2 * MINUTE + (wait * HOUR as f64) as Millis, order.lines.clone())
+    } else if fate < CANCELLED + REFUNDED {
+        let all = order.lines.len() == 1 || random.random::<f64>() < 0.4;
+        let some: Vec<Line> =
+            order.lines.iter().filter(|_| all || random.random::<f64>() < 0.5).cloned().collect();
+        let lines = if some.is_empty() { order.lines.clone() } else { Arc::from(some) };
+        (OrderKind::Refunded, DAY + (wait * 3.0 * DAY as f64) as Millis, lines)
+    } else {
+        return None;
+    };
+    Some(Order { kind, at: order.at + delay, lines, ..order.clone() })
+}

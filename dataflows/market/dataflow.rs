@@ -1,0 +1,260 @@
+//! The market as a timely dataflow: one round of proposals a refresh, then events to their
+//! partitions.
+//!
+//! A timestamp is a refresh and an order tick in it. When a worker's ticks have passed, its stamp
+//! moves on, and a partition's worker hands out what the frontier has passed, in order of time: so
+//! each partition has one writer and one total order.
+
+use std::{collections::BTreeMap, rc::Rc, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use timely::{
+    container::CapacityContainerBuilder,
+    dataflow::{
+        Scope, Stream,
+        channels::pact::{Exchange, Pipeline},
+        operators::{
+            ConnectLoop, Feedback,
+            generic::{Operator, OutputBuilder, builder_rc::OperatorBuilder},
+        },
+    },
+};
+
+use super::{Command, Event, Figures, Market, Part, Proposal, Settings, Snapshot};
+use crate::model::{
+    Millis, OrderEvent, Topic, partition_of,
+    time::{MINUTE, SECOND},
+};
+
+/// Stamps of a refresh: more than it has ticks.
+const STAMPS: u64 = 16;
+
+/// What the shell tells every worker, all of them the same.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Control {
+    /// Live on to this market time.
+    Run(Millis),
+    /// Put a command into effect; it comes before the leave to run past its time.
+    Command(Command),
+    /// Give a snapshot at the start of this refresh; it comes before the leave to run to it.
+    Snapshot(u64),
+    /// End.
+    Stop,
+}
+
+/// What comes out of a worker.
+pub enum Output {
+    /// Records, complete up to a market time.
+    Release(Release),
+    /// Figures, from one of the workers.
+    Figures(Figures),
+    /// The worker's part of the snapshot at the start of this refresh.
+    Part(u64, Part),
+}
+
+/// Records of a worker's partitions: in each partition, in order.
+pub struct Release {
+    /// Whose.
+    pub worker: usize,
+    /// All records of these partitions up to here are out.
+    pub until: Millis,
+    /// Partition and event, in the order (at, topic, `event_id`).
+    pub records: Vec<(u32, Event)>,
+}
+
+/// An event with its partition.
+type Routed = (u32, Event);
+
+/// Builds the market in a dataflow. `out` takes what comes out, on the worker that it comes from.
+pub fn market<'scope>(
+    scope: Scope<'scope, u64>,
+    settings: &Settings,
+    snapshot: Option<&Snapshot>,
+    commands: &[Command],
+    control: Stream<'scope, u64, Vec<Control>>,
+    out: Rc<dyn Fn(Output)>,
+) {
+    let (handle, proposals) = scope.feedback(1);
+    let live = Market::new(settings.clone(), scope.index(), scope.peers(), snapshot, commands);
+    let (told, events) = generate(scope, live, control, proposals, out.clone());
+    told.connect_loop(handle);
+    let orders_at = snapshot.map_or_else(
+        || vec![settings.origin; settings.partitions[Topic::Orders as usize] as usize],
+        |snapshot| snapshot.orders_at.clone(),
+    );
+    release(events, settings.clone(), orders_at, out);
+}
+
+/// A proposal and the worker it goes to.
+type Told = (usize, Arc<Proposal>);
+
+/// Runs the market as far as it has leave to, refresh by refresh.
+fn generate<'scope>(
+    scope: Scope<'scope, u64>,
+    mut market: Market,
+    control: Stream<'scope, u64, Vec<Control>>,
+    proposals: Stream<'scope, u64, Vec<Told>>,
+    out: Rc<dyn Fn(Output)>,
+) -> (Stream<'scope, u64, Vec<Told>>, Stream<'scope, u64, Vec<Routed>>) {
+    let peers = scope.peers();
+    let leads = scope.index() == 0;
+    let mut builder = OperatorBuilder::new("Market".to_owned(), scope);
+    // What goes out has the stamps of the market's own progress, not those of what comes in.
+    let mut control = builder.new_input_connection(control, Pipeline, []);
+    let pact = Exchange::new(|told: &Told| told.0 as u64);
+    let mut proposals = builder.new_input_connection(proposals, pact, []);
+    let (told, told_stream) = builder.new_output_connection([]);
+    let (events, events_stream) = builder.new_output_connection([]);
+    let mut told = OutputBuilder::<_, CapacityContainerBuilder<Vec<Told>>>::from(told);
+    let mut events = OutputBuilder::<_, CapacityContainerBuilder<Vec<Routed>>>::from(events);
+
+    builder.build(move |mut capabilities| {
+        let (mut of_events, mut of_told) = (capabilities.pop(), capabilities.pop());
+        let mut leave = Millis::MIN;
+        let mut snapshots = Vec::new();
+        let mut heard: BTreeMap<u64, Vec<Arc<Proposal>>> = BTreeMap::new();
+        // The refresh whose proposal is out.
+        let mut proposed = None;
+        move |_frontiers| {
+            control.for_each(|_, messages| {
+                for message in messages.drain(..) {
+                    match message {
+                        Control::Run(until) => leave = leave.max(until),
+                        Control::Command(command) => market.common.scenarios.commands.push(command),
+                        Control::Snapshot(refresh) => snapshots.push(refresh),
+                        Control::Stop => (of_events, of_told) = (None, None),
+                    }
+                }
+            });
+            proposals.for_each(|_, messages| {
+                for (_, proposal) in messages.drain(..) {
+                    heard.entry(proposal.refresh).or_default().push(proposal);
+                }
+            });
+            let (Some(of_events), Some(of_told)) = (&mut of_events, &mut of_told) else { return };
+            let mut told = told.activate();
+            let mut events = events.activate();
+            loop {
+                let refresh = market.common.refresh;
+                if market.next_tick().is_none() {
+                    if proposed != Some(refresh) {
+                        of_events.downgrade(&(refresh * STAMPS));
+                        of_told.downgrade(&(refresh * STAMPS));
+                        if leads {
+                            out(Output::Figures(market.figures()));
+                        }
+                        if snapshots.contains(&refresh) {
+                            snapshots.retain(|other| *other > refresh);
+                            out(Output::Part(refresh, market.part()));
+                        }
+                        let proposal = Arc::new(market.propose());
+                        let mut session = told.session(&*of_told);
+                        session.give_iterator((0..peers).map(|peer| (peer, proposal.clone())));
+                        proposed = Some(refresh);
+                    }
+                    if heard.get(&refresh).is_none_or(|heard| heard.len() < peers) {
+                        return;
+                    }
+                    let proposals = heard.remove(&refresh).expect("just seen");
+                    let mut session = events.session(&*of_events);
+                    let partitions = market.settings.partitions;
+                    market.begin(&proposals, &mut |event| session.give(route(event, &partitions)));
+                }
+                let mut session = events.session(&*of_events);
+                let partitions = market.settings.partitions;
+                while let Some(at) = market.next_tick() {
+                    if at > leave {
+                        drop(session);
+                        // What has happened so far can go out.
+                        of_events.downgrade(&(refresh * STAMPS + market.tick as u64));
+                        return;
+                    }
+                    market.run_tick(&mut |event| session.give(route(event, &partitions)));
+                }
+            }
+        }
+    });
+    (told_stream, events_stream)
+}
+
+/// Finds an event's partition.
+fn route(event: Event, partitions: &[u32; 4]) -> Routed {
+    let key = event.key().unwrap_or_default();
+    (partition_of(key.as_bytes(), partitions[event.topic() as usize]), event)
+}
+
+/// Hands out what is complete, in order, and fills silence in orders with heartbeats.
+fn release<'scope>(
+    events: Stream<'scope, u64, Vec<Routed>>,
+    settings: Settings,
+    mut orders_at: Vec<Millis>,
+    out: Rc<dyn Fn(Output)>,
+) {
+    let (worker, peers) = (events.scope().index(), events.scope().peers());
+    let mut pending: Vec<(u64, Routed)> = Vec::new();
+    let mut released = 0;
+    let pact = Exchange::new(|(partition, _): &Routed| u64::from(*partition));
+    events.sink(pact, "Release", move |(input, frontier)| {
+        input.for_each(|stamp, events| {
+            let stamp = *stamp.least().expect("events have a time");
+            pending.extend(events.drain(..).map(|event| (stamp, event)));
+        });
+        // An empty frontier is the end: what is not complete then will be made again.
+        let Some(stamp) = frontier.frontier().first().copied() else { return };
+        if stamp <= released {
+            return;
+        }
+        released = stamp;
+        let until = match (stamp / STAMPS, stamp % STAMPS) {
+            (refresh, 0) => settings.border(refresh),
+            (refresh, tick) => settings.ticks(refresh)[tick as usize - 1],
+        };
+        let mut records: Vec<Routed> =
+            pending.extract_if(.., |(of, _)| *of < stamp).map(|(_, event)| event).collect();
+        records.sort_by_key(|(_, event)| (event.at(), event.topic(), event.event_id()));
+        let records = settings.with_heartbeats(records, &mut orders_at, until, |partition| {
+            partition as usize % peers == worker
+        });
+        out(Output::Release(Release { worker, until, records }));
+    });
+}
+
+impl Settings {
+    /// Adds a heartbeat wherever a partition of orders was silent too long: 10 min of market time
+    /// in history, 10 s live.
+    fn with_heartbeats(
+        &self,
+        events: Vec<Routed>,
+        orders_at: &mut [Millis],
+        until: Millis,
+        mine: impl Fn(u32) -> bool,
+    ) -> Vec<Routed> {
+        let mut records = Vec::with_capacity(events.len());
+        let beat = |records: &mut Vec<Routed>, partition: u32, last: &mut Millis, until: Millis| {
+            while self.silent_until(*last) <= until {
+                *last = self.silent_until(*last);
+                records.push((partition, Event::Heartbeat(*last)));
+            }
+        };
+        for (partition, event) in events {
+            if let Event::Order(OrderEvent { order, .. }) = &event {
+                let last = &mut orders_at[partition as usize];
+                beat(&mut records, partition, last, order.at);
+                *last = order.at;
+            }
+            records.push((partition, event));
+        }
+        for partition in (0..orders_at.len() as u32).filter(|partition| mine(*partition)) {
+            beat(&mut records, partition, &mut orders_at[partition as usize], until);
+        }
+        records
+    }
+
+    fn silent_until(&self, last: Millis) -> Millis {
+        if last >= self.start {
+            last + 10 * SECOND
+        } else {
+            (last + 10 * MINUTE).min(self.start + 10 * SECOND)
+        }
+    }
+}

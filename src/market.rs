@@ -1,0 +1,528 @@
+//! Drives the market: gives it leave to live on, and puts what it does into the log.
+//!
+//! The workers encode; the thread that calls [`run`] appends, flushes and watches the clock. Its
+//! queue is bounded, so workers wait when the log is slow. A restart loads the newest snapshot (or
+//! none), simulates on from there, and skips what each partition holds already.
+//!
+//! Invariant: what is in the log depends on the settings and the journal of commands alone
+//! (`tests/market.rs`).
+
+mod keep;
+mod target;
+
+pub use keep::{Wish, settle};
+
+use std::{
+    cell::{Cell, RefCell},
+    io::Write,
+    path::Path,
+    rc::Rc,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread::Thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use dataflows::{
+    market::{Command, Control, Event, Figures, Output, Part, Release, Settings, Snapshot, market},
+    model::{
+        Millis, Topic,
+        time::{DAY, HOUR},
+    },
+};
+use timely::dataflow::operators::vec::input::Input;
+
+use crate::{
+    clock::{self, Stopwatch},
+    log::Log,
+    wire,
+};
+use keep::{Keep, Kept};
+use target::{Lines, Records, Target};
+
+/// Encoded batches on their way to the log; each is about [`BATCH_BYTES`].
+const QUEUE: usize = 64;
+/// While the market lives through its past, a worker collects so much before it hands it over.
+const BATCH_BYTES: usize = 128 << 10;
+/// How far ahead of the log the market may live in its past.
+const AHEAD: Millis = 2 * DAY;
+/// Appended bytes, and time, after which the log is made durable.
+const FLUSH_BYTES: usize = 16 << 20;
+const FLUSH_AFTER: Duration = Duration::from_millis(500);
+/// Time between snapshots: of the wall in history, of the market live.
+const SNAPSHOT_AFTER: Duration = Duration::from_secs(20);
+const SNAPSHOT_LIVE: Duration = Duration::from_secs(600);
+/// A snapshot may cost a twentieth of the time.
+const SNAPSHOT_SHARE: u32 = 20;
+/// How soon the clock is looked at again.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// How fast market time goes by once the market is live.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Speed {
+    /// As fast as the machine allows.
+    Max,
+    /// So many times as fast as the wall clock. At 1 the market catches up with an absence.
+    Times(f64),
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to stop.
+    Stopped,
+    /// History is over, and all of it is in the log.
+    HistoryOver,
+}
+
+/// What others see of a running market, and say to it.
+#[derive(Default)]
+pub struct Remote {
+    /// Set to end the run.
+    pub stop: AtomicBool,
+    /// Set to hold the clock; no event changes by it.
+    pub paused: AtomicBool,
+    figures: Mutex<Figures>,
+    /// Market time up to which everything is in the log.
+    logged: AtomicI64,
+    requests: Mutex<Vec<Request>>,
+}
+
+/// A scenario to start or stop by hand.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The scenario's name.
+    pub name: String,
+    /// The factor on all orders, up to 10; none stops the scenario.
+    pub strength: Option<f64>,
+    /// The categories it favours; empty means all.
+    pub categories: Vec<String>,
+}
+
+impl Remote {
+    /// The figures of the market; they run ahead of the log by the length of the queue.
+    pub fn figures(&self) -> Figures {
+        *self.figures.lock().expect("no panic while held")
+    }
+
+    /// Market time up to which everything is in the log.
+    pub fn logged(&self) -> Millis {
+        self.logged.load(Ordering::Relaxed)
+    }
+
+    /// Asks for a scenario; it takes effect at the next order tick.
+    pub fn ask(&self, request: Request) -> Result<()> {
+        let strength = request.strength.unwrap_or(1.0);
+        ensure!(strength > 0.0 && strength <= 10.0, "a strength lies above 0, up to 10");
+        let word = |text: &String| {
+            !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        };
+        ensure!(word(&request.name), "a scenario's name has letters, digits and hyphens");
+        ensure!(request.categories.iter().all(word), "a category is one word");
+        self.requests.lock().expect("no panic while held").push(request);
+        Ok(())
+    }
+}
+
+/// Runs a market and puts its events into the log, until it is told to stop, or with
+/// `history_only` until it would go live. `dir` holds its snapshots and the journal of commands.
+pub fn run(
+    dir: &Path,
+    log: &dyn Log,
+    settings: &Settings,
+    workers: usize,
+    speed: Speed,
+    history_only: bool,
+    remote: &Remote,
+) -> Result<Ended> {
+    let keep = Keep::open(dir, log.identity())?;
+    let kept = keep.newest()?;
+    let target = Records::open(log, kept.as_ref())?;
+    let plan = Plan { settings, workers, speed, history_only, remote };
+    plan.run(Some(&keep), kept, Box::new(target))
+}
+
+/// Runs a market without a log: a JSON line for each event goes to `out`, in market-time order.
+pub fn write_lines(
+    settings: &Settings,
+    workers: usize,
+    speed: Speed,
+    history_only: bool,
+    remote: &Remote,
+    out: &mut dyn Write,
+) -> Result<Ended> {
+    let plan = Plan { settings, workers, speed, history_only, remote };
+    plan.run(None, None, Box::new(Lines::new(workers, out)))
+}
+
+/// Events of a worker, encoded.
+pub(crate) struct Batch {
+    worker: usize,
+    until: Millis,
+    bytes: Vec<u8>,
+    records: Vec<Encoded>,
+}
+
+/// A record and where its key and value end in the batch's bytes.
+struct Encoded {
+    topic: Topic,
+    partition: u32,
+    at: Millis,
+    event_id: Option<u64>,
+    key_end: Option<usize>,
+    value_end: usize,
+}
+
+/// What comes from the workers to the thread that appends.
+enum Message {
+    Batch(Batch),
+    Figures(Figures),
+    Part(u64, Part),
+}
+
+struct Plan<'a> {
+    settings: &'a Settings,
+    workers: usize,
+    speed: Speed,
+    history_only: bool,
+    remote: &'a Remote,
+}
+
+impl Plan<'_> {
+    fn run(
+        &self,
+        keep: Option<&Keep>,
+        kept: Option<Kept>,
+        target: Box<dyn Target + '_>,
+    ) -> Result<Ended> {
+        let commands = keep.map_or(Ok(Vec::new()), Keep::commands)?;
+        let begun = kept.as_ref().map_or(0, |kept| kept.snapshot.refresh());
+        let begun = self.settings.border(begun);
+        let crew = Crew::start(self.settings, self.workers, kept.map(|kept| kept.snapshot), &commands);
+        let mut driver = Driver {
+            plan: self,
+            keep,
+            target,
+            leave: begun,
+            done: vec![begun; self.workers],
+            snapshot: None,
+            snapshot_cost: Duration::ZERO,
+            since_snapshot: Stopwatch::start(),
+            since_flush: Stopwatch::start(),
+            unflushed: 0,
+            // Where market time and wall time meet.
+            anchor: None,
+            paused_at: None,
+            // A command that is not in effect yet keeps its time.
+            commands_until: commands.last().map_or(begun, |command| command.at),
+        };
+        let ended = driver.drive(&crew);
+        crew.end();
+        ended
+    }
+}
+
+/// The workers, on threads of their own.
+struct Crew {
+    orders: Vec<SyncSender<Control>>,
+    messages: Receiver<Message>,
+    threads: Arc<Mutex<Vec<Thread>>>,
+    leave: Arc<AtomicI64>,
+    guards: timely::communication::WorkerGuards<()>,
+}
+
+impl Crew {
+    fn start(
+        settings: &Settings,
+        workers: usize,
+        snapshot: Option<Snapshot>,
+        commands: &[Command],
+    ) -> Crew {
+        let (sender, messages) = sync_channel(QUEUE);
+        let (orders, hears): (Vec<_>, Vec<_>) = (0..workers).map(|_| sync_channel(QUEUE)).unzip();
+        let threads = Arc::new(Mutex::new(Vec::new()));
+        let leave = Arc::new(AtomicI64::new(Millis::MIN));
+        let hears: Vec<_> = hears.into_iter().map(|hears| Mutex::new(Some(hears))).collect();
+        let shared = (settings.clone(), Mutex::new(snapshot), commands.to_vec());
+        let (threads_here, leave_here) = (threads.clone(), leave.clone());
+        let sender = Mutex::new(sender);
+        let guards = timely::execute(timely::Config::process(workers), move |worker| {
+            let (settings, snapshot, commands) = &shared;
+            let hears: Receiver<Control> =
+                hears[worker.index()].lock().expect("no panic while held").take().expect("its own");
+            threads_here.lock().expect("no panic while held").push(std::thread::current());
+            let sender = sender.lock().expect("no panic while held").clone();
+            let out = outlet(worker.index(), sender, leave_here.clone());
+            let mut control = worker.dataflow(|scope| {
+                let (control, stream) = scope.new_input();
+                let snapshot = snapshot.lock().expect("no panic while held");
+                market(scope, settings, snapshot.as_ref(), commands, stream, out);
+                control
+            });
+            'living: loop {
+                while let Ok(order) = hears.try_recv() {
+                    let last = matches!(order, Control::Stop);
+                    control.send(order);
+                    if last {
+                        break 'living;
+                    }
+                }
+                control.flush();
+                worker.step_or_park(Some(5 * LOOK));
+            }
+        })
+        .expect("threads can be started");
+        Crew { orders, messages, threads, leave, guards }
+    }
+
+    fn tell(&self, order: &Control) {
+        if let Control::Run(leave) = order {
+            self.leave.store(*leave, Ordering::Relaxed);
+        }
+        for worker in &self.orders {
+            // A worker that is gone has said why.
+            _ = worker.send(order.clone());
+        }
+        for thread in self.threads.lock().expect("no panic while held").iter() {
+            thread.unpark();
+        }
+    }
+
+    fn end(self) {
+        self.tell(&Control::Stop);
+        // Lets go of workers that wait for room in the queue.
+        drop(self.messages);
+        drop(self.guards);
+    }
+}
+
+/// Takes what comes out of a worker, encodes it and hands it over: at once when the market is
+/// live, in bigger batches when it has leave to live far on.
+fn outlet(worker: usize, sender: SyncSender<Message>, leave: Arc<AtomicI64>) -> Rc<dyn Fn(Output)> {
+    let batch = RefCell::new(Batch { worker, until: 0, bytes: Vec::new(), records: Vec::new() });
+    let sends = Cell::new(0);
+    Rc::new(move |output| {
+        // The receiver is gone when the market was stopped.
+        match output {
+            Output::Release(release) => {
+                let mut batch = batch.borrow_mut();
+                encode(release, &mut batch);
+                let far = batch.until + HOUR < leave.load(Ordering::Relaxed);
+                if !far || batch.bytes.len() >= BATCH_BYTES {
+                    let next = Batch {
+                        worker,
+                        until: batch.until,
+                        bytes: Vec::with_capacity(BATCH_BYTES + BATCH_BYTES / 4),
+                        records: Vec::with_capacity(batch.records.len()),
+                    };
+                    _ = sender.send(Message::Batch(std::mem::replace(&mut *batch, next)));
+                }
+            }
+            Output::Figures(figures) => {
+                sends.set(sends.get() + 1);
+                if sends.get() % 64 == 0 || figures.at + HOUR >= leave.load(Ordering::Relaxed) {
+                    _ = sender.send(Message::Figures(figures));
+                }
+            }
+            Output::Part(refresh, part) => _ = sender.send(Message::Part(refresh, part)),
+        }
+    })
+}
+
+fn encode(release: Release, batch: &mut Batch) {
+    batch.until = release.until;
+    for (partition, event) in release.records {
+        let key_end = event.key().map(|key| {
+            batch.bytes.extend_from_slice(key.as_bytes());
+            batch.bytes.len()
+        });
+        match &event {
+            Event::User(user) => wire::encode_user(user, &mut batch.bytes),
+            Event::Product(product) => wire::encode_product(product, &mut batch.bytes),
+            Event::Order(order) => wire::encode_order(order, &mut batch.bytes),
+            Event::Scenario(scenario) => wire::encode_scenario(scenario, &mut batch.bytes),
+            Event::Heartbeat(at) => wire::encode_heartbeat(*at, &mut batch.bytes),
+        }
+        batch.records.push(Encoded {
+            topic: event.topic(),
+            partition,
+            at: event.at(),
+            event_id: event.event_id(),
+            key_end,
+            value_end: batch.bytes.len(),
+        });
+    }
+}
+
+/// The thread that appends and gives leave.
+struct Driver<'a> {
+    plan: &'a Plan<'a>,
+    keep: Option<&'a Keep>,
+    target: Box<dyn Target + 'a>,
+    /// Market time up to which the workers may live.
+    leave: Millis,
+    /// Market time up to which each worker's partitions are complete in the target.
+    done: Vec<Millis>,
+    /// The snapshot that is being made: its refresh, and the parts that have come.
+    snapshot: Option<(u64, Vec<Part>)>,
+    snapshot_cost: Duration,
+    since_snapshot: Stopwatch,
+    since_flush: Stopwatch,
+    unflushed: usize,
+    anchor: Option<(Millis, Millis)>,
+    paused_at: Option<Millis>,
+    commands_until: Millis,
+}
+
+impl Driver<'_> {
+    fn drive(&mut self, crew: &Crew) -> Result<Ended> {
+        let Plan { settings, remote, .. } = *self.plan;
+        loop {
+            if remote.stop.load(Ordering::Relaxed) {
+                self.flush()?;
+                return Ok(Ended::Stopped);
+            }
+            self.grant(crew)?;
+            match crew.messages.recv_timeout(LOOK) {
+                Ok(Message::Batch(batch)) => {
+                    self.unflushed += batch.bytes.len();
+                    self.done[batch.worker] = batch.until;
+                    self.target.take(batch)?;
+                }
+                Ok(Message::Figures(figures)) => {
+                    *remote.figures.lock().expect("no panic while held") = figures;
+                }
+                Ok(Message::Part(refresh, part)) => {
+                    if let Some((of, parts)) = &mut self.snapshot
+                        && *of == refresh
+                    {
+                        parts.push(part);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => bail!("a worker of the market ended"),
+            }
+            let done = self.done();
+            let waits = done >= self.leave;
+            if self.unflushed >= FLUSH_BYTES
+                || self.since_flush.elapsed() >= FLUSH_AFTER
+                || (waits && self.unflushed > 0)
+            {
+                self.flush()?;
+            }
+            self.finish_snapshot()?;
+            if self.plan.history_only && done >= settings.start && self.snapshot.is_none() {
+                self.flush()?;
+                return Ok(Ended::HistoryOver);
+            }
+        }
+    }
+
+    fn done(&self) -> Millis {
+        self.done.iter().copied().min().expect("at least one worker")
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.target.flush()?;
+        self.unflushed = 0;
+        self.since_flush = Stopwatch::start();
+        self.plan.remote.logged.store(self.done(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Lets the workers live on as far as they may.
+    fn grant(&mut self, crew: &Crew) -> Result<()> {
+        let Plan { settings, remote, .. } = *self.plan;
+        let requests = std::mem::take(&mut *remote.requests.lock().expect("no panic while held"));
+        for Request { name, strength, categories } in requests {
+            self.commands_until = self.commands_until.max(self.leave);
+            let command = Command { at: self.commands_until, name, strength, categories };
+            if let Some(keep) = self.keep {
+                keep.journal(&command)?;
+            }
+            crew.tell(&Control::Command(command));
+        }
+
+        let border = settings.border(settings.refresh_of(self.leave) + 1);
+        let goes_live = self.leave < settings.start && self.may_live() >= settings.start;
+        let leave = if goes_live { settings.start } else { self.may_live() };
+        if self.keep.is_some() && self.snapshot.is_none() && (self.snapshot_due() || goes_live) {
+            // A snapshot is made at a border that the workers have no leave yet to reach.
+            let border = if goes_live { settings.start } else { border };
+            let refresh = settings.refresh_of(border);
+            crew.tell(&Control::Snapshot(refresh));
+            self.snapshot = Some((refresh, Vec::new()));
+        }
+        let limit = self.snapshot.as_ref().map_or(Millis::MAX, |(refresh, _)| settings.border(*refresh));
+        let leave = leave.min(limit);
+        if leave > self.leave {
+            self.leave = leave;
+            crew.tell(&Control::Run(leave));
+        }
+        Ok(())
+    }
+
+    /// Market time up to which the clock and the log allow to live.
+    fn may_live(&mut self) -> Millis {
+        let Plan { settings, speed, history_only, remote, .. } = *self.plan;
+        let wall = clock::wall();
+        if remote.paused.load(Ordering::Relaxed) {
+            self.paused_at.get_or_insert(wall);
+            return self.leave;
+        }
+        if let (Some(paused_at), Some((_, meets))) = (self.paused_at.take(), &mut self.anchor) {
+            *meets += wall - paused_at;
+        }
+        // Half of what is ahead is used up before more is given, so that leave comes in big steps.
+        let ahead = if self.leave < self.done() + AHEAD / 2 { self.done() + AHEAD } else { self.leave };
+        if self.leave < settings.start || history_only {
+            return ahead.min(settings.start);
+        }
+        let Speed::Times(times) = speed else { return ahead };
+        let (market, meets) = *self.anchor.get_or_insert_with(|| {
+            // At 1 the market lives by the wall clock, if it began in step with it.
+            if times.to_bits() == 1f64.to_bits() && (settings.start..wall).contains(&self.leave) {
+                (wall, wall)
+            } else {
+                (self.leave, wall)
+            }
+        });
+        let clock = market + ((wall - meets) as f64 * times) as Millis;
+        clock.min(self.done() + AHEAD).max(self.leave)
+    }
+
+    fn snapshot_due(&self) -> bool {
+        let least = match self.plan.speed {
+            Speed::Times(times) if self.leave >= self.plan.settings.start => {
+                SNAPSHOT_LIVE.div_f64(times.max(1.0))
+            }
+            _ => SNAPSHOT_AFTER,
+        };
+        let least = least.max(self.snapshot_cost * SNAPSHOT_SHARE);
+        self.since_snapshot.elapsed() >= least
+    }
+
+    /// Writes the snapshot once all its parts have come and the log has all that is before it.
+    fn finish_snapshot(&mut self) -> Result<()> {
+        let Some((refresh, parts)) = &self.snapshot else { return Ok(()) };
+        let border = self.plan.settings.border(*refresh);
+        if parts.len() < self.plan.workers || self.done() < border {
+            return Ok(());
+        }
+        let began = Stopwatch::start();
+        self.flush()?;
+        let (_, parts) = self.snapshot.take().expect("just seen");
+        if let Some(keep) = self.keep {
+            let snapshot = Snapshot::new(parts, self.target.orders_at());
+            let snapshot = snapshot.context("worker 0 gave no part")?;
+            keep.save(&Kept { counts: self.target.counts(), snapshot })?;
+        }
+        self.snapshot_cost = began.elapsed();
+        self.since_snapshot = Stopwatch::start();
+        Ok(())
+    }
+}

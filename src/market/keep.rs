@@ -1,0 +1,188 @@
+//! What the market keeps in its directory: its settings, snapshots and the journal of commands.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{ErrorKind, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use dataflows::{
+    market::{Command, Settings, Snapshot},
+    model::{
+        Millis,
+        time::{DAY, date_of, day_of, start_of_day},
+    },
+};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::clock;
+
+/// What the flags of a start say about the market; what they leave out stays as it is, or takes
+/// its default in a new market.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// Names the random numbers; default 1.
+    pub seed: Option<u64>,
+    /// Length of the history; default a year.
+    pub history: Option<Millis>,
+    /// Market time at which the market goes live; default the start of today.
+    pub start: Option<Millis>,
+}
+
+/// The settings of the market in a directory: those that it has, or new ones, which it then keeps.
+/// A wish that contradicts what it has is an error, since the events so far come from that.
+pub fn settle(dir: &Path, wish: &Wish) -> Result<Settings> {
+    let path = dir.join("market.json");
+    let settings: Settings = match fs::read(&path) {
+        Ok(text) => serde_json::from_slice(&text).with_context(|| path.display().to_string())?,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let start = wish.start.unwrap_or_else(|| start_of_day(day_of(clock::wall())));
+            let settings =
+                Settings::new(wish.seed.unwrap_or(1), start, wish.history.unwrap_or(365 * DAY));
+            fs::create_dir_all(dir)?;
+            replace(&path, &serde_json::to_vec_pretty(&settings)?)?;
+            return Ok(settings);
+        }
+        Err(error) => return Err(error).with_context(|| path.display().to_string()),
+    };
+    let has = |what: &str, has: String, wanted: String| {
+        bail!(
+            "the market in {} has {what} {has}, not {wanted}: leave the flag out, or begin a new \
+             market in another directory",
+            dir.display()
+        )
+    };
+    if let Some(seed) = wish.seed.filter(|seed| *seed != settings.seed) {
+        has("seed", settings.seed.to_string(), seed.to_string())?;
+    }
+    if let Some(start) = wish.start.filter(|start| *start != settings.start) {
+        let date = |at| date_of(day_of(at)).to_string();
+        has("start", date(settings.start), date(start))?;
+    }
+    let history = settings.start - settings.origin;
+    if let Some(wanted) = wish.history.filter(|wanted| *wanted != history) {
+        has("a history of", format!("{} d", history / DAY), format!("{} d", wanted / DAY))?;
+    }
+    Ok(settings)
+}
+
+/// A snapshot with what the log held then.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Kept {
+    /// Number of records in each partition, by topic.
+    pub(super) counts: Vec<Vec<u64>>,
+    pub(super) snapshot: Snapshot,
+}
+
+/// The market's directory.
+pub(super) struct Keep {
+    dir: PathBuf,
+    /// A snapshot belongs to one log and to one version of the program.
+    mark: Vec<u8>,
+}
+
+impl Keep {
+    pub(super) fn open(dir: &Path, log: &str) -> Result<Self> {
+        let mark = format!("marketday {} log {log}\n", env!("CARGO_PKG_VERSION"));
+        let dir = dir.join("market");
+        fs::create_dir_all(&dir)?;
+        Ok(Keep { dir, mark: mark.into_bytes() })
+    }
+
+    /// The newest snapshot that is whole and belongs to the log.
+    pub(super) fn newest(&self) -> Result<Option<Kept>> {
+        for path in self.snapshots()?.iter().rev() {
+            if let Some(kept) = self.read(path)? {
+                return Ok(Some(kept));
+            }
+        }
+        Ok(None)
+    }
+
+    fn read(&self, path: &Path) -> Result<Option<Kept>> {
+        let bytes = fs::read(path).with_context(|| path.display().to_string())?;
+        let Some((body, sum)) = bytes.split_last_chunk() else { return Ok(None) };
+        if xxh3_64(body) != u64::from_le_bytes(*sum) {
+            return Ok(None);
+        }
+        let Some(body) = body.strip_prefix(self.mark.as_slice()) else { return Ok(None) };
+        Ok(bincode::deserialize(body).ok())
+    }
+
+    /// Saves a snapshot, and forgets all but the one before it.
+    pub(super) fn save(&self, kept: &Kept) -> Result<()> {
+        let mut bytes = self.mark.clone();
+        bincode::serialize_into(&mut bytes, kept)?;
+        let sum = xxh3_64(&bytes);
+        bytes.extend_from_slice(&sum.to_le_bytes());
+        let name = format!("{:012}.snapshot", kept.snapshot.refresh());
+        replace(&self.dir.join(name), &bytes)?;
+        let all = self.snapshots()?;
+        for old in &all[..all.len().saturating_sub(2)] {
+            fs::remove_file(old)?;
+        }
+        Ok(())
+    }
+
+    /// The files, oldest first.
+    fn snapshots(&self) -> Result<Vec<PathBuf>> {
+        let mut paths = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "snapshot") {
+                paths.push(path);
+            }
+        }
+        paths.sort();
+        Ok(paths)
+    }
+
+    /// The commands of all times, oldest first.
+    pub(super) fn commands(&self) -> Result<Vec<Command>> {
+        let path = self.dir.join("commands.ndjson");
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            text => text.with_context(|| path.display().to_string())?,
+        };
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        if whole < text.len() {
+            // The end of a line that a crash cut off: its command was never in effect.
+            OpenOptions::new().write(true).open(&path)?.set_len(whole as u64)?;
+        }
+        let commands: Vec<Command> = text[..whole]
+            .lines()
+            .map(serde_json::from_str)
+            .collect::<Result<_, _>>()
+            .with_context(|| path.display().to_string())?;
+        ensure!(
+            commands.is_sorted_by_key(|command| command.at),
+            "{}: out of order",
+            path.display()
+        );
+        Ok(commands)
+    }
+
+    /// Makes a command durable.
+    pub(super) fn journal(&self, command: &Command) -> Result<()> {
+        let mut line = serde_json::to_vec(command)?;
+        line.push(b'\n');
+        let path = self.dir.join("commands.ndjson");
+        let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+        file.write_all(&line)?;
+        file.sync_all()?;
+        Ok(File::open(&self.dir)?.sync_all()?)
+    }
+}
+
+/// Replaces a file so that it is whole at any time.
+fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let new = path.with_extension("new");
+    let mut file = File::create(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    let parent = path.parent().context("a file is in a directory")?;
+    Ok(File::open(parent)?.sync_all()?)
+}
