@@ -145,6 +145,7 @@ CREATE TABLE pipeline_status (
     committed bigint NOT NULL,
     log_end bigint NOT NULL,
     lag bigint NOT NULL,
+    memory_bytes bigint NOT NULL,    -- resident, of the process that reads the partition
     written_at timestamptz NOT NULL,
     PRIMARY KEY (topic, partition)
 );

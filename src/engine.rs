@@ -9,6 +9,7 @@
 //! worker reads on only while less than [`UNCOMMITTED_RECORDS`] of its records are beyond it.
 
 mod committing;
+mod reporting;
 mod source;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -19,7 +20,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use dataflows::Epoch;
 use dataflows::analytics::{Begin, Handles, Output, analytics, commit};
-use dataflows::ledger::{Sourced, Tally};
+use dataflows::ledger::Sourced;
 use dataflows::model::{Millis, Topic};
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::vec::{Broadcast, Input};
@@ -31,6 +32,7 @@ use crate::log::Log;
 use crate::store::{self, Claim};
 use crate::wire::Decoded;
 use committing::Commits;
+use reporting::Reading;
 use source::Source;
 
 /// A worker reads on while fewer of its records than this are uncommitted: enough for commits in
@@ -65,18 +67,27 @@ pub fn run(log: &Arc<dyn Log>, settings: Settings) -> Result<()> {
         &mut worker_config,
         &differential_dataflow::Config::default().idle_merge_effort(Some(1_000)),
     );
-    let config =
-        timely::Config { communication: settings.timely.clone(), worker: worker_config };
-    let log = Arc::clone(log);
-    let workers = timely::execute(config, move |worker| run_worker(worker, &log, &settings))
+    let config = timely::Config { communication: settings.timely.clone(), worker: worker_config };
+    let reading = Arc::new(Reading::default());
+    let reporting = reading.report(Arc::clone(log), settings.database.clone());
+    let (log, read) = (Arc::clone(log), Arc::clone(&reading));
+    let workers = timely::execute(config, move |worker| run_worker(worker, &log, &settings, &read))
         .map_err(|message| anyhow!("starting the analytics' workers: {message}"))?;
-    for result in workers.join() {
+    let ended: Vec<_> = workers.join().into_iter().collect();
+    reading.end();
+    reporting.join().map_err(|_| anyhow!("the reporting thread died"))?;
+    for result in ended {
         result.map_err(|message| anyhow!("a worker of the analytics ended: {message}"))??;
     }
     Ok(())
 }
 
-fn run_worker(worker: &mut Worker, log: &Arc<dyn Log>, settings: &Settings) -> Result<()> {
+fn run_worker(
+    worker: &mut Worker,
+    log: &Arc<dyn Log>,
+    settings: &Settings,
+    reading: &Reading,
+) -> Result<()> {
     let mut client = store::connect(&settings.database)?;
     // Once the claim stands, no other engine can change the store: what all workers read back
     // after it is one snapshot.
@@ -134,6 +145,9 @@ fn run_worker(worker: &mut Worker, log: &Arc<dyn Log>, settings: &Settings) -> R
         if uncommitted < UNCOMMITTED_RECORDS && !ended {
             read = source.read(EPOCH_RECORDS, pace.horizon(), &mut handles)?;
             pace.tell(source.next_at());
+            source
+                .offsets()
+                .for_each(|(topic, partition, offset)| reading.tell(topic, partition, offset));
         }
         if read > 0 {
             in_flight.push_back((epoch, read));
@@ -154,7 +168,8 @@ fn run_worker(worker: &mut Worker, log: &Arc<dyn Log>, settings: &Settings) -> R
         worker.step_or_park(Some(EPOCH));
     }
     commits.close();
-    committing.map_or(Ok(()), |thread| thread.join().map_err(|_| anyhow!("the committing thread died")))
+    committing
+        .map_or(Ok(()), |thread| thread.join().map_err(|_| anyhow!("the committing thread died")))
 }
 
 /// Feeds what the store holds: every worker its shard of the ledgers, worker 0 the result rows as
@@ -231,7 +246,8 @@ impl Epochs {
 /// would be early for `now`, and the other's late.
 struct Pace {
     next: std::rc::Rc<std::cell::RefCell<BTreeMap<usize, Millis>>>,
-    input: std::cell::RefCell<timely::dataflow::operators::vec::input::Handle<u64, (usize, Millis)>>,
+    input:
+        std::cell::RefCell<timely::dataflow::operators::vec::input::Handle<u64, (usize, Millis)>>,
     index: usize,
 }
 
@@ -247,7 +263,9 @@ impl Pace {
         let hear = std::rc::Rc::clone(&next);
         let input = worker.dataflow::<u64, _, _>(|scope| {
             let (input, stream) = scope.new_input();
-            stream.broadcast().inspect(move |(index, at)| _ = hear.borrow_mut().insert(*index, *at));
+            stream
+                .broadcast()
+                .inspect(move |(index, at)| _ = hear.borrow_mut().insert(*index, *at));
             input
         });
         Pace { next, input: input.into(), index: worker.index() }
@@ -270,9 +288,4 @@ impl Pace {
         let hindmost = next.values().copied().min().unwrap_or(Millis::MAX);
         if next[&self.index] == hindmost { Millis::MAX } else { hindmost.saturating_add(PACE) }
     }
-}
-
-/// What a read adds to a partition's tally.
-fn tally(next_offset: u64) -> Tally {
-    Tally { next_offset, ..Tally::default() }
 }

@@ -1,6 +1,39 @@
 //! The shell of marketday: everything that touches the world.
+//!
+//! ```text
+//!  market -> log -> engine -> store      up: all of it on this machine
+//!             |                 |
+//!             +---- verify -----+        status, import
+//! ```
+//!
+//! Declared in the order in which data flows:
+//!
+//! - [`wire`]: events as JSON; the only place that knows the encoding.
+//! - [`log`]: the durable log, embedded in a directory.
+//! - [`market`]: drives the generator of [`dataflows`] and appends what it makes.
+//! - [`import`]: puts events from a file into the log.
+//! - [`engine`]: the workers that read the log and run the queries.
+//! - [`store`]: what they read from PostgreSQL and write to it.
+//! - [`verify`]: compares every table with its batch twin, and the ledgers with the log.
+//!
+//! Invariants, each with the test that keeps it:
+//! - An epoch's rows and its offsets are committed in one transaction, or not at all (`tests/crash.rs`).
+//! - A bad record becomes a dead letter and nothing else (`tests/bad_input.rs`).
+//! - Same seed, same events; same events, same tables (`dataflows/analytics/laws.rs`, `tests/market.rs`).
+//! - Only `clock.rs` reads a clock (`.clippy.toml`).
+
+pub mod wire;
 
 pub mod log;
+
+pub mod engine;
+
+pub mod store;
+
+pub mod verify;
+
+pub mod cli;
+pub mod clock;
 pub mod migrate;
 pub mod private_postgres;
-pub mod verify;
+pub mod status;

@@ -14,6 +14,7 @@ use std::io::Write;
 use std::thread;
 
 use anyhow::{Context, Result, anyhow};
+use dataflows::{QUERIES, Query};
 use postgres::{Client, Config, IsolationLevel, NoTls, Transaction};
 use serde::Serialize;
 
@@ -24,17 +25,6 @@ const SAMPLES: usize = 3;
 
 /// Memory for each sort or hash of a twin: it reads the whole ledger.
 const WORK_MEM: &str = "256MB";
-
-/// Result tables and their twins. A twin may read those before it.
-pub const TWINS: &[(&str, &str)] = &[
-    ("orders_by_minute", include_str!("../dataflows/queries/orders_by_minute.sql")),
-    ("sales_by_category", include_str!("../dataflows/queries/sales_by_category.sql")),
-    ("grade_changes", include_str!("../dataflows/queries/grade_changes.sql")),
-    ("customer_grade", include_str!("../dataflows/queries/customer_grade.sql")),
-    ("grade_distribution", include_str!("../dataflows/queries/grade_distribution.sql")),
-    ("users", include_str!("../dataflows/queries/users.sql")),
-    ("products", include_str!("../dataflows/queries/products.sql")),
-];
 
 /// What was compared, and what differed.
 #[derive(Default, Serialize)]
@@ -132,9 +122,9 @@ fn compare_results(tx: &mut Transaction<'_>) -> Result<Report> {
         .context("asking for the schema of the result tables")?;
     tx.batch_execute(&format!("SET LOCAL work_mem = '{WORK_MEM}'; SET LOCAL jit = off"))
         .context("giving the twins memory")?;
-    for &(table, twin) in TWINS {
-        let compared = compare_result(tx, &schema, table, twin)
-            .with_context(|| format!("comparing {table} with its twin"))?;
+    for Query { name, twin, .. } in QUERIES {
+        let compared = compare_result(tx, &schema, name, twin)
+            .with_context(|| format!("comparing {name} with its twin"))?;
         report.tables.push(compared);
     }
     Ok(report)

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anyhow::{Result, bail};
+use dataflows::QUERIES;
 use dataflows::model::time::{self, TICK};
 use dataflows::model::{Millis, Topic};
 use marketday::log::{Batch, Log, Reader, Record, Writer};
-use marketday::verify::{TWINS, verify};
+use marketday::verify::verify;
 use postgres::{Client, Config};
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
@@ -23,7 +24,7 @@ fn client(config: &Config) -> Client {
 
 /// Runs all twins as their role and keeps what they give under the results' names in `pg_temp`.
 fn run_twins(client: &mut Client) {
-    for (table, twin) in TWINS {
+    for (table, twin) in QUERIES.iter().map(|query| (query.name, query.twin)) {
         client
             .batch_execute(&format!(
                 "SET ROLE marketday_twin; CREATE TEMP TABLE {table} AS {twin}; RESET ROLE"
@@ -519,7 +520,7 @@ fn story() -> Story {
 fn commit(config: &Config, story: &Story) {
     let mut client = connect(config);
     let (mut all, mut all_hash) = (0, 0i64);
-    let mut offsets = BTreeMap::<_, Vec<usize>>::new();
+    let mut offsets = BTreeMap::<_, BTreeMap<u32, usize>>::new();
     for topic in Topic::ALL {
         for partition in 0..story.partitions(topic) {
             let records = story.of(topic, partition);
@@ -601,7 +602,7 @@ fn commit(config: &Config, story: &Story) {
                 .unwrap();
             all += count(Fate::Counted);
             all_hash = all_hash.wrapping_add(hash);
-            offsets.entry(topic.name()).or_default().push(records.len());
+            offsets.entry(topic.name()).or_default().insert(partition, records.len());
         }
     }
     client
@@ -616,7 +617,7 @@ fn commit(config: &Config, story: &Story) {
         )
         .unwrap();
     run_twins(&mut client);
-    for (table, _) in TWINS {
+    for table in QUERIES.iter().map(|query| query.name) {
         client
             .batch_execute(&format!("INSERT INTO public.{table} SELECT * FROM pg_temp.{table}"))
             .unwrap();
@@ -645,8 +646,8 @@ fn equal_is_reported_equal() {
 
 #[test]
 fn verify_finds_a_change_in_every_table() {
-    let tables = TWINS.iter().flat_map(|(table, _)| {
-        let (column, value) = match *table {
+    let tables = QUERIES.iter().map(|query| query.name).flat_map(|table| {
+        let (column, value) = match table {
             "orders_by_minute" | "sales_by_category" => ("units", "units + 1"),
             "grade_changes" => ("to_grade", "'VIP'"),
             "customer_grade" => ("amount_6m", "amount_6m - 1"),
@@ -655,7 +656,7 @@ fn verify_finds_a_change_in_every_table() {
             "products" => ("order_count", "order_count + 1"),
             table => panic!("say which column of {table} to change"),
         };
-        let key = match *table {
+        let key = match table {
             "orders_by_minute" => r#"{"minute": "2001-01-01"}"#,
             "sales_by_category" => r#"{"category": "none"}"#,
             "grade_distribution" => r#"{"grade": "none"}"#,
@@ -667,7 +668,7 @@ fn verify_finds_a_change_in_every_table() {
             format!("DELETE FROM {table} WHERE ctid = (SELECT min(ctid) FROM {table})"),
             format!("INSERT INTO {table} SELECT (jsonb_populate_record(t, '{key}')).* FROM {table} AS t LIMIT 1"),
         ]
-        .map(|sql| (*table, sql))
+        .map(|sql| (table, sql))
     });
     let base = [
         ("user_events", "UPDATE user_events SET name = 'other'"),
@@ -695,7 +696,7 @@ fn verify_finds_a_change_in_every_table() {
         ("commit_points", "UPDATE commit_points SET checksum = checksum + 1"),
         ("commit_points", "UPDATE commit_points SET counted = counted + 1"),
         ("commit_points", "UPDATE commit_points SET now = now - interval '1 ms'"),
-        ("commit_points", "UPDATE commit_points SET offsets = '{\"orders\": [5, 2]}'"),
+        ("commit_points", "UPDATE commit_points SET offsets = '{\"orders\": {\"0\": 5}}'"),
         ("progress", "UPDATE progress SET now = NULL"),
         ("progress", "UPDATE progress SET log_identity = 'another'"),
     ];

@@ -31,6 +31,8 @@ struct Partition {
     topic: Topic,
     partition: u32,
     reader: Box<dyn Reader>,
+    /// The offset behind the record given last.
+    next_offset: u64,
     /// Fetched and not yet given to the graph.
     fetched: VecDeque<Fetched>,
     /// The time of the record given last; a dead letter has none of its own.
@@ -61,10 +63,23 @@ impl Source {
                 })?;
                 let fetched = VecDeque::new();
                 let last_at = Millis::MIN;
-                partitions.push(Partition { topic, partition, reader, fetched, last_at });
+                partitions.push(Partition {
+                    topic,
+                    partition,
+                    reader,
+                    next_offset: offset,
+                    fetched,
+                    last_at,
+                });
             }
         }
         Ok(Source { partitions, batch: Batch::default(), words: Words::default() })
+    }
+
+    /// How far each partition has been given to the graph.
+    pub(super) fn offsets(&self) -> impl Iterator<Item = (Topic, u32, u64)> {
+        let partitions = self.partitions.iter();
+        partitions.map(|partition| (partition.topic, partition.partition, partition.next_offset))
     }
 
     /// The time of the earliest record that is fetched and not given yet.
@@ -74,7 +89,12 @@ impl Source {
 
     /// Gives at most `max` records up to `horizon` to the graph, in the order of their times as
     /// far as the partitions have it; returns how many.
-    pub(super) fn read(&mut self, max: usize, horizon: Millis, handles: &mut Handles) -> Result<usize> {
+    pub(super) fn read(
+        &mut self,
+        max: usize,
+        horizon: Millis,
+        handles: &mut Handles,
+    ) -> Result<usize> {
         let mut tallies: BTreeMap<usize, Tally> = BTreeMap::new();
         let mut given = 0;
         for place in 0..self.partitions.len() {
@@ -91,7 +111,8 @@ impl Source {
             let fetched = partition.fetched.pop_front().expect("it has a next time");
             partition.last_at = at;
             let tally = tallies.entry(place).or_default();
-            tally.next_offset = fetched.origin.offset + 1;
+            partition.next_offset = fetched.origin.offset + 1;
+            tally.next_offset = partition.next_offset;
             match fetched.content {
                 Ok(decoded) => {
                     if partition.topic == Topic::Orders {
@@ -133,8 +154,10 @@ impl Source {
                 offset: record.offset,
                 hash: record.value.map_or(0, xxh3_64),
             };
-            let content = wire::decode(partition.topic, record.value, &mut self.words)
-                .map_err(|reason| dead_letter(partition.topic, partition.partition, record, &reason));
+            let content =
+                wire::decode(partition.topic, record.value, &mut self.words).map_err(|reason| {
+                    dead_letter(partition.topic, partition.partition, record, &reason)
+                });
             partition.fetched.push_back(Fetched { origin, content });
         }
         Ok(())

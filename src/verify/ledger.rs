@@ -230,12 +230,12 @@ fn commit_point(
     if row.try_get::<_, i64>(2)? != checksum {
         report.differs(format!("the commit point's checksum is not the offsets', {checksum}"));
     }
-    let named: BTreeMap<String, Vec<u64>> = serde_json::from_str(row.try_get(3)?)
-        .context("the commit point's offsets are not lists of numbers by topic")?;
+    let named: BTreeMap<String, BTreeMap<i64, u64>> = serde_json::from_str(row.try_get(3)?)
+        .context("the commit point's offsets are not numbers by topic and partition")?;
     let named: BTreeMap<_, _> = named
-        .into_iter()
+        .iter()
         .flat_map(|(topic, offsets)| {
-            (0..).zip(offsets).map(move |(partition, offset)| ((topic.clone(), partition), offset))
+            offsets.iter().map(|(partition, offset)| ((topic.clone(), *partition), *offset))
         })
         .filter(|(_, offset)| *offset > 0)
         .collect();
@@ -509,13 +509,14 @@ fn judge(seen: &mut [Seen], found: &mut [Partition]) {
         let Some(first) = counted.next() else { continue };
         for again in counted {
             found[again.partition as usize]
-                .unexpected(again.offset, "counted, though its order has such an event already");
+                .unexpected(again.offset, "counted, though its order had such an event");
         }
         for open in group.iter_mut().filter(|it| it.fate == Fate::Open && it.may_follow(&first)) {
             open.fate = Fate::OrderTwice;
         }
     }
-    // Of the events with one id, the first counts, or is its order's second.
+    // Of the events with one id, the first counts. (Where that one is its order's second, whether
+    // it uses up the id is open, and so is the next one's fate.)
     seen.sort_unstable_by_key(|it| (it.event_id, it.partition, it.offset));
     for group in seen.chunk_by(|a, b| a.event_id == b.event_id) {
         let mut counted = 0;
@@ -524,21 +525,17 @@ fn judge(seen: &mut [Seen], found: &mut [Partition]) {
             match event.fate {
                 Fate::Counted => {
                     counted += 1;
-                    let earlier =
-                        |it: &&Seen| it.partition == event.partition && it.offset < event.offset;
-                    if counted > 1 || group.iter().any(|it| earlier(&it)) {
-                        partition
-                            .unexpected(event.offset, "counted, though its event_id is used up");
+                    if counted > 1 {
+                        partition.unexpected(event.offset, "counted, though its event_id was");
                     }
                 }
                 Fate::OrderTwice => partition.duplicate += 1,
-                Fate::Open => {
-                    if group.iter().any(|it| it.fate != Fate::Open && event.may_follow(it)) {
-                        partition.duplicate += 1;
-                    } else {
-                        partition.missing(event.offset, "has no row, and is no duplicate");
-                    }
+                Fate::Open
+                    if group.iter().any(|it| it.fate != Fate::Open && event.may_follow(it)) =>
+                {
+                    partition.duplicate += 1;
                 }
+                Fate::Open => partition.missing(event.offset, "has no row, and is no duplicate"),
             }
         }
     }

@@ -1,0 +1,186 @@
+//! The command line: what each command takes, and how it ends.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+
+use crate::engine;
+use crate::log::{self, Log};
+use crate::migrate;
+use crate::private_postgres::PrivatePostgres;
+
+/// A living online market in one program, and its exact, incremental analytics.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the analytics alone, over a log directory.
+    Analytics(Analytics),
+}
+
+/// Where the embedded parts live, or the real ones.
+#[derive(Args)]
+struct Place {
+    /// Directory of the log, the private `PostgreSQL` and the market's state.
+    #[arg(long, default_value = "marketday-data")]
+    dir: PathBuf,
+    /// A `PostgreSQL` to use instead of a private one, as a URL; better given as `DATABASE_URL`,
+    /// since arguments can be seen by others.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    database: Option<String>,
+}
+
+#[derive(Args)]
+struct Analytics {
+    #[command(flatten)]
+    place: Place,
+    /// End when everything in the log is committed.
+    #[arg(long)]
+    exit_when_caught_up: bool,
+    #[command(flatten)]
+    workers: Workers,
+}
+
+/// Timely's workers.
+#[derive(Args)]
+struct Workers {
+    /// Worker threads in each process.
+    #[arg(short = 'w', long, default_value_t = 1)]
+    workers: usize,
+    /// Number of processes.
+    #[arg(short = 'n', long, default_value_t = 1)]
+    processes: usize,
+    /// Which of the processes this one is, from 0.
+    #[arg(short = 'p', long, default_value_t = 0)]
+    process: usize,
+    /// File with a line `host:port` for each process; default localhost, ports from 2101 on.
+    #[arg(short = 'H', long)]
+    hosts: Option<PathBuf>,
+}
+
+/// Runs a command; an error is printed once, with its causes.
+pub fn run(cli: Cli) -> ExitCode {
+    let result = match cli.command {
+        Command::Analytics(command) => analytics(command),
+    };
+    result.unwrap_or_else(|error| {
+        _ = writeln!(std::io::stderr(), "marketday: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// The store of a place, migrated: the one named, or the private one, started.
+pub(crate) struct Database {
+    pub(crate) config: postgres::Config,
+    private: Option<PrivatePostgres>,
+}
+
+impl Place {
+    fn database(&self) -> Result<Database> {
+        let database = match &self.database {
+            Some(url) => Database {
+                config: url.parse().context("reading the database's URL")?,
+                private: None,
+            },
+            None => {
+                let private = PrivatePostgres::start(&self.dir)?;
+                Database { config: private.config(), private: Some(private) }
+            }
+        };
+        migrate::run(&database.config)?;
+        Ok(database)
+    }
+
+    fn log(&self) -> Result<Arc<dyn Log>> {
+        log::embedded::open(&self.dir.join("log"))
+    }
+}
+
+impl Database {
+    /// Stops the private server, unless somebody else uses it.
+    fn stop(self) -> Result<()> {
+        self.private.map_or(Ok(()), PrivatePostgres::stop)
+    }
+}
+
+impl Workers {
+    fn communication(&self) -> Result<timely::CommunicationConfig> {
+        use timely::CommunicationConfig as To;
+        if self.processes == 1 {
+            return Ok(match self.workers {
+                1 => To::Thread,
+                workers => To::Process(workers),
+            });
+        }
+        let addresses = match &self.hosts {
+            Some(file) => {
+                let text = std::fs::read_to_string(file)
+                    .with_context(|| format!("reading the hosts from {}", file.display()))?;
+                text.lines()
+                    .map(str::trim)
+                    .filter(|line| !line.is_empty())
+                    .map(str::to_owned)
+                    .collect()
+            }
+            None => (0..self.processes)
+                .map(|process| format!("localhost:{}", 2101 + process))
+                .collect::<Vec<_>>(),
+        };
+        anyhow::ensure!(
+            addresses.len() == self.processes && self.process < self.processes,
+            "{} processes need as many addresses (there are {}) and an index below it (it is {})",
+            self.processes,
+            addresses.len(),
+            self.process
+        );
+        Ok(To::Cluster {
+            threads: self.workers,
+            process: self.process,
+            addresses,
+            report: false,
+            zerocopy: false,
+        })
+    }
+}
+
+fn analytics(command: Analytics) -> Result<ExitCode> {
+    let database = command.place.database()?;
+    let log = command.place.log()?;
+    let stop = stop_on_signal()?;
+    engine::run(
+        &log,
+        engine::Settings {
+            database: database.config.clone(),
+            timely: command.workers.communication()?,
+            exit_when_caught_up: command.exit_when_caught_up,
+            producer_done: Arc::new(AtomicBool::new(true)),
+            stop,
+        },
+    )?;
+    database.stop()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A flag that the first Ctrl-C, or a request to terminate, sets; a second one ends at once.
+fn stop_on_signal() -> Result<Arc<AtomicBool>> {
+    use std::sync::atomic::Ordering;
+    let stop = Arc::new(AtomicBool::new(false));
+    let set = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if set.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+    })
+    .context("listening for Ctrl-C")?;
+    Ok(stop)
+}

@@ -1,0 +1,100 @@
+//! How far the analytics are, told once a second outside the commits, so that a stall shows.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{JoinHandle, sleep};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use dataflows::model::Topic;
+
+use crate::log::Log;
+use crate::store;
+
+/// How far the workers of this process have read.
+#[derive(Default)]
+pub(super) struct Reading {
+    offsets: Mutex<BTreeMap<(Topic, u32), u64>>,
+    ended: AtomicBool,
+}
+
+impl Reading {
+    /// Tells the offset behind the last record read.
+    pub(super) fn tell(&self, topic: Topic, partition: u32, offset: u64) {
+        let mut offsets = self.offsets.lock().unwrap_or_else(PoisonError::into_inner);
+        offsets.insert((topic, partition), offset);
+    }
+
+    /// Nothing more will be read.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    /// Starts the thread that writes `pipeline_status`. Where that fails the commits fail too, and
+    /// theirs is the error that counts; this thread tries again.
+    pub(super) fn report(
+        self: &Arc<Self>,
+        log: Arc<dyn Log>,
+        database: postgres::Config,
+    ) -> JoinHandle<()> {
+        let reading = Arc::clone(self);
+        std::thread::spawn(move || {
+            let mut client = None;
+            for beat in 0u64.. {
+                let ended = reading.ended.load(Ordering::Relaxed);
+                if beat.is_multiple_of(10) || ended {
+                    if client.is_none() {
+                        client = store::connect(&database).ok();
+                    }
+                    let written = client.as_mut().map(|client| reading.write(&*log, client));
+                    if written.is_some_and(|written| written.is_err()) {
+                        client = None;
+                    }
+                }
+                if ended {
+                    return;
+                }
+                sleep(Duration::from_millis(100));
+            }
+        })
+    }
+
+    fn write(&self, log: &dyn Log, client: &mut postgres::Client) -> Result<()> {
+        let offsets = self.offsets.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let committed = store::committed_tallies(client)?;
+        let memory = resident_bytes().unwrap_or(0);
+        let mut tx = client.transaction()?;
+        for ((topic, partition), read) in offsets {
+            let end = log.end(topic, partition)?;
+            let committed = committed.get(&(topic, partition)).map_or(0, |tally| tally.next_offset);
+            tx.execute(
+                "INSERT INTO pipeline_status
+                     (topic, partition, read, committed, log_end, lag, memory_bytes, written_at)
+                 VALUES ($1, $2, $3, $4, $5, $5 - $4, $6, clock_timestamp())
+                 ON CONFLICT (topic, partition) DO UPDATE SET
+                     read = excluded.read, committed = excluded.committed,
+                     log_end = excluded.log_end, lag = excluded.lag,
+                     memory_bytes = excluded.memory_bytes, written_at = excluded.written_at",
+                &[
+                    &topic.name(),
+                    &i64::from(partition),
+                    &(read as i64),
+                    &(committed as i64),
+                    &(end as i64),
+                    &(memory as i64),
+                ],
+            )?;
+        }
+        tx.commit()?;
+        Ok(())
+    }
+}
+
+/// Resident memory of this process, as Linux tells it.
+fn resident_bytes() -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()).context("no VmRSS")?;
+    Ok(kilobytes.parse::<u64>()? * 1024)
+}
