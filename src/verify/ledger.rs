@@ -36,6 +36,7 @@ const DAY: i64 = 86_400_000_000;
 
 /// What was found in one topic partition.
 #[derive(Default, Serialize)]
+#[expect(clippy::struct_field_names, reason = "these are the words of the tables")]
 pub(super) struct Partition {
     pub(super) topic: &'static str,
     pub(super) partition: u32,
@@ -160,7 +161,7 @@ pub(super) fn compare(tx: &mut Transaction<'_>, log: &dyn Log) -> Result<Report>
         judge(&mut seen, &mut found);
         for (partition, committed) in found.iter().zip(committed) {
             let key = (topic.name().to_owned(), i64::from(partition.partition));
-            compare_dead(partition, dead_letters.remove(&key).unwrap_or_default(), &mut dead);
+            compare_dead(partition, &dead_letters.remove(&key).unwrap_or_default(), &mut dead);
             if let Some(committed) = committed {
                 compare_counts(partition, &committed, &mut report);
             }
@@ -251,11 +252,10 @@ fn commit_point(
         .filter(|((topic, _), _)| topic == Topic::Orders.name())
         .filter_map(|(_, committed)| committed.newest_at)
         .collect();
-    let last = newest.iter().copied().max();
-    let least =
-        newest.iter().copied().filter(|at| last.is_some_and(|last| *at >= last - DAY)).min();
+    let end = newest.iter().copied().max();
+    let least = newest.iter().copied().filter(|at| end.is_some_and(|end| *at >= end - DAY)).min();
     // It never goes back, so where a partition came in late it may be past the least.
-    if now < least || now > last {
+    if now < least || now > end {
         report.differs(
             "the commit point's now does not follow from the partitions' newest_at".to_owned(),
         );
@@ -342,14 +342,13 @@ fn rows(
         let event_id: &str = row.try_get(2)?;
         canon.text(event_id);
         canon.int(row.try_get::<Micros>(3)?.0);
-        let once = match topic {
-            Topic::Orders => order_row(&row, &mut canon)?,
-            _ => {
-                for (column, kind) in types.iter().enumerate().skip(4) {
-                    column_of(&row, column, kind, &mut canon)?;
-                }
-                None
+        let once = if topic == Topic::Orders {
+            order_row(&row, &mut canon)?
+        } else {
+            for (column, kind) in types.iter().enumerate().skip(4) {
+                column_of(&row, column, kind, &mut canon)?;
             }
+            None
         };
         let hash = canon.take();
         let offset = offset as u64;
@@ -542,11 +541,11 @@ fn judge(seen: &mut [Seen], found: &mut [Partition]) {
 }
 
 /// Compares the dead records of a partition with its dead letters, both in order.
-fn compare_dead(partition: &Partition, letters: Vec<u64>, table: &mut Table) {
+fn compare_dead(partition: &Partition, letters: &[u64], table: &mut Table) {
     let name = format!("{}/{}", partition.topic, partition.partition);
     table.rows += letters.len() as u64;
     let mut dead = partition.dead_offsets.iter().copied().peekable();
-    for letter in letters.into_iter().filter(|letter| *letter >= partition.from) {
+    for letter in letters.iter().copied().filter(|letter| *letter >= partition.from) {
         while let Some(offset) = dead.next_if(|offset| *offset < letter) {
             table.missing += 1;
             table.sample(|| format!("{name} offset {offset} is no event and has no row"));
