@@ -3,13 +3,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Millis, OrderEvent, OrderKind, ProductEvent, ScenarioEvent, Topic, UserEvent};
+use crate::model::{
+    Millis, OrderEvent, OrderKind, ProductEvent, ScenarioEvent, Topic, UserEvent,
+};
 use crate::row::{Cell, Row};
 
 /// Where an event was read.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Origin {
     /// The partition of the event's topic.
     pub partition: u32,

@@ -5,7 +5,8 @@ pub mod time;
 
 pub use event::{
     Line, Order, OrderEvent, OrderKind, Product, ProductEvent, ScenarioAction, ScenarioEvent, Sex,
-    Status, Strength, Topic, User, UserEvent, named,
+    Status, Strength, Topic, User, UserEvent,
+    named,
 };
 pub use time::{Day, Millis};
 

@@ -67,7 +67,8 @@ pub fn run(log: &Arc<dyn Log>, settings: Settings) -> Result<()> {
         &mut worker_config,
         &differential_dataflow::Config::default().idle_merge_effort(Some(1_000)),
     );
-    let config = timely::Config { communication: settings.timely.clone(), worker: worker_config };
+    let config =
+        timely::Config { communication: settings.timely.clone(), worker: worker_config };
     let reading = Arc::new(Reading::default());
     let reporting = reading.report(Arc::clone(log), settings.database.clone());
     let (log, read) = (Arc::clone(log), Arc::clone(&reading));
@@ -145,9 +146,7 @@ fn run_worker(
         if uncommitted < UNCOMMITTED_RECORDS && !ended {
             read = source.read(EPOCH_RECORDS, pace.horizon(), &mut handles)?;
             pace.tell(source.next_at());
-            source
-                .offsets()
-                .for_each(|(topic, partition, offset)| reading.tell(topic, partition, offset));
+            source.offsets().for_each(|(topic, partition, offset)| reading.tell(topic, partition, offset));
         }
         if read > 0 {
             in_flight.push_back((epoch, read));
@@ -168,8 +167,7 @@ fn run_worker(
         worker.step_or_park(Some(EPOCH));
     }
     commits.close();
-    committing
-        .map_or(Ok(()), |thread| thread.join().map_err(|_| anyhow!("the committing thread died")))
+    committing.map_or(Ok(()), |thread| thread.join().map_err(|_| anyhow!("the committing thread died")))
 }
 
 /// Feeds what the store holds: every worker its shard of the ledgers, worker 0 the result rows as
@@ -246,8 +244,7 @@ impl Epochs {
 /// would be early for `now`, and the other's late.
 struct Pace {
     next: std::rc::Rc<std::cell::RefCell<BTreeMap<usize, Millis>>>,
-    input:
-        std::cell::RefCell<timely::dataflow::operators::vec::input::Handle<u64, (usize, Millis)>>,
+    input: std::cell::RefCell<timely::dataflow::operators::vec::input::Handle<u64, (usize, Millis)>>,
     index: usize,
 }
 
@@ -263,9 +260,7 @@ impl Pace {
         let hear = std::rc::Rc::clone(&next);
         let input = worker.dataflow::<u64, _, _>(|scope| {
             let (input, stream) = scope.new_input();
-            stream
-                .broadcast()
-                .inspect(move |(index, at)| _ = hear.borrow_mut().insert(*index, *at));
+            stream.broadcast().inspect(move |(index, at)| _ = hear.borrow_mut().insert(*index, *at));
             input
         });
         Pace { next, input: input.into(), index: worker.index() }

@@ -338,88 +338,73 @@ fn text<'a>(field: &str, text: &'a str) -> Result<&'a str, Reason> {
 /// Appends a customer's record.
 pub fn encode_user(event: &UserEvent, bytes: &mut Vec<u8>) {
     let user = &event.user;
-    write(
-        bytes,
-        &UserWire {
-            event_id: event.event_id,
-            at: event.at,
-            user_id: user.user_id,
-            name: Cow::Borrowed(&user.name),
-            birth_date: Cow::Owned(date(user.birth_date)),
-            sex: user.sex.word().into(),
-            region: Cow::Borrowed(&user.region),
-            status: user.status.word().into(),
-            marketing_consent: user.marketing_consent,
-            signed_up_at: user.signed_up_at,
-        },
-    );
+    write(bytes, &UserWire {
+        event_id: event.event_id,
+        at: event.at,
+        user_id: user.user_id,
+        name: Cow::Borrowed(&user.name),
+        birth_date: Cow::Owned(date(user.birth_date)),
+        sex: user.sex.word().into(),
+        region: Cow::Borrowed(&user.region),
+        status: user.status.word().into(),
+        marketing_consent: user.marketing_consent,
+        signed_up_at: user.signed_up_at,
+    });
 }
 
 /// Appends a product's record.
 pub fn encode_product(event: &ProductEvent, bytes: &mut Vec<u8>) {
     let product = &event.product;
-    write(
-        bytes,
-        &ProductWire {
-            event_id: event.event_id,
-            at: event.at,
-            product_id: product.product_id,
-            name: Cow::Borrowed(&product.name),
-            category: Cow::Borrowed(&product.category),
-            price: product.price,
-            stock: product.stock,
-            listed_at: product.listed_at,
-        },
-    );
+    write(bytes, &ProductWire {
+        event_id: event.event_id,
+        at: event.at,
+        product_id: product.product_id,
+        name: Cow::Borrowed(&product.name),
+        category: Cow::Borrowed(&product.category),
+        price: product.price,
+        stock: product.stock,
+        listed_at: product.listed_at,
+    });
 }
 
 /// Appends an order event.
 pub fn encode_order(event: &OrderEvent, bytes: &mut Vec<u8>) {
     let order = &event.order;
-    write(
-        bytes,
-        &OrderWire {
-            event_id: Some(event.event_id),
-            at: order.at,
-            event: order.kind.word().into(),
-            order_id: Some(order.order_id),
-            user_id: Some(order.user_id),
-            ordered_at: Some(order.ordered_at),
-            lines: Some(order.lines.iter().map(LineWire::of).collect()),
-        },
-    );
+    write(bytes, &OrderWire {
+        event_id: Some(event.event_id),
+        at: order.at,
+        event: order.kind.word().into(),
+        order_id: Some(order.order_id),
+        user_id: Some(order.user_id),
+        ordered_at: Some(order.ordered_at),
+        lines: Some(order.lines.iter().map(LineWire::of).collect()),
+    });
 }
 
 /// Appends a scenario event.
 pub fn encode_scenario(event: &ScenarioEvent, bytes: &mut Vec<u8>) {
-    write(
-        bytes,
-        &ScenarioWire {
-            event_id: event.event_id,
-            at: event.at,
-            occurrence: Cow::Borrowed(&event.occurrence),
-            name: Cow::Borrowed(&event.name),
-            action: event.action.word().into(),
-            strength: event.strength.get(),
-            categories: event.categories.iter().map(|word| Cow::Borrowed(&**word)).collect(),
-        },
-    );
+    write(bytes, &ScenarioWire {
+        event_id: event.event_id,
+        at: event.at,
+        occurrence: Cow::Borrowed(&event.occurrence),
+        name: Cow::Borrowed(&event.name),
+        action: event.action.word().into(),
+        strength: event.strength.get(),
+        categories: event.categories.iter().map(|word| Cow::Borrowed(&**word)).collect(),
+    });
 }
 
 /// Appends a heartbeat.
 pub fn encode_heartbeat(at: Millis, bytes: &mut Vec<u8>) {
-    write(
-        bytes,
-        &OrderWire {
-            event_id: None,
-            at,
-            event: HEARTBEAT.into(),
-            order_id: None,
-            user_id: None,
-            ordered_at: None,
-            lines: None,
-        },
-    );
+    write(bytes, &OrderWire {
+        event_id: None,
+        at,
+        event: HEARTBEAT.into(),
+        order_id: None,
+        user_id: None,
+        ordered_at: None,
+        lines: None,
+    });
 }
 
 fn date(day: Day) -> String {
@@ -427,6 +412,5 @@ fn date(day: Day) -> String {
 }
 
 fn write(bytes: &mut Vec<u8>, wire: &impl Serialize) {
-    serde_json::to_writer(bytes, wire)
-        .expect("a vector takes every byte, and wire types are plain");
+    serde_json::to_writer(bytes, wire).expect("a vector takes every byte, and wire types are plain");
 }

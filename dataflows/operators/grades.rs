@@ -161,7 +161,9 @@ pub fn grades<'s>(
                         let mut touched: HashMap<UserId, Before> = HashMap::new();
                         for (entry, diff) in arrivals.entries {
                             let customer = customers.entry(entry.user_id).or_default();
-                            touched.entry(entry.user_id).or_insert_with(|| Before::of(customer));
+                            touched
+                                .entry(entry.user_id)
+                                .or_insert_with(|| Before::of(customer));
                             customer.entries += diff;
                             customer.timeline.add(
                                 entry.at,

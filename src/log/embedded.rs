@@ -125,7 +125,8 @@ impl End {
             let bytes = slot.get(8 * place..8 * place + 8)?;
             Some(u64::from_le_bytes(bytes.try_into().ok()?))
         };
-        let end = End { offset: part(0)?, segment: part(1)?, bytes: part(2)?, version: part(3)? };
+        let end =
+            End { offset: part(0)?, segment: part(1)?, bytes: part(2)?, version: part(3)? };
         (part(4)? == xxh3_64(&slot[..32])).then_some(end)
     }
 }
@@ -207,10 +208,7 @@ impl Log for Embedded {
     fn writer(&self) -> Result<Box<dyn Writer>> {
         let lock = File::create(self.dir.join("writer.lock"))?;
         if lock.try_lock().is_err() {
-            bail!(
-                "the log in {} already has a writer: another marketday is running on it",
-                self.dir.display()
-            );
+            bail!("the log in {} already has a writer: another marketday is running on it", self.dir.display());
         }
         let mut partitions = Vec::new();
         for (topic, count) in &self.identity.partitions {
@@ -218,12 +216,9 @@ impl Log for Embedded {
                 let dir = self.partition_dir(*topic, partition);
                 fs::create_dir_all(&dir)?;
                 let opened = OpenPartition::open(dir, self.read_end(*topic, partition)?);
-                partitions.push((
-                    (*topic, partition),
-                    opened.with_context(|| {
-                        format!("opening {}-{partition} for writing", topic.name())
-                    })?,
-                ));
+                partitions.push(((*topic, partition), opened.with_context(|| {
+                    format!("opening {}-{partition} for writing", topic.name())
+                })?));
             }
         }
         File::open(&self.dir)?.sync_all()?;
@@ -354,7 +349,8 @@ impl Writer for EmbeddedWriter {
         let (_, open) =
             found.with_context(|| format!("the log has no {}-{partition}", topic.name()))?;
         let record = Record { offset: open.end.offset, timestamp, key, value: Some(value) };
-        open.append(record).with_context(|| format!("appending to {}-{partition}", topic.name()))
+        open.append(record)
+            .with_context(|| format!("appending to {}-{partition}", topic.name()))
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -459,11 +455,8 @@ impl EmbeddedReader {
 }
 
 fn decode(bytes: &[u8], offset: u64) -> Result<Record<'_>> {
-    let (header, rest) =
-        bytes.split_first_chunk::<HEADER>().context("a record without a header")?;
-    let number = |at: usize| {
-        u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
-    };
+    let (header, rest) = bytes.split_first_chunk::<HEADER>().context("a record without a header")?;
+    let number = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     ensure!(xxh3_64(&bytes[8..]) as u32 == number(4), "the checksum of record {offset} is wrong");
     let key_length = if number(16) == NO_KEY { 0 } else { number(16) as usize };
     let (key, value) = rest.split_at_checked(key_length).context("a key longer than its record")?;

@@ -192,9 +192,9 @@ fn chunk_by_key(rows: Vec<(Row, isize)>) -> impl Iterator<Item = Vec<(Row, isize
     std::iter::from_fn(move || {
         let first = rows.next()?;
         let mut group = vec![first];
-        while let Some(next) =
-            rows.next_if(|(row, _)| row.table == group[0].0.table && row.key == group[0].0.key)
-        {
+        while let Some(next) = rows.next_if(|(row, _)| {
+            row.table == group[0].0.table && row.key == group[0].0.key
+        }) {
             group.push(next);
         }
         Some(group)
@@ -210,23 +210,15 @@ fn not_one_row(row: &Row, diffs: &[isize]) -> anyhow::Error {
     )
 }
 
-fn write_changes(
-    tx: &mut Transaction<'_>,
-    statements: &Statements,
-    changes: &[Change],
-) -> Result<()> {
-    let come = || {
-        changes.iter().filter_map(|change| match change {
-            Change::Upsert(row) => Some((row, true)),
-            Change::Delete(_) => None,
-        })
-    };
-    let go = || {
-        changes.iter().filter_map(|change| match change {
-            Change::Upsert(_) => None,
-            Change::Delete(row) => Some((row, false)),
-        })
-    };
+fn write_changes(tx: &mut Transaction<'_>, statements: &Statements, changes: &[Change]) -> Result<()> {
+    let come = || changes.iter().filter_map(|change| match change {
+        Change::Upsert(row) => Some((row, true)),
+        Change::Delete(_) => None,
+    });
+    let go = || changes.iter().filter_map(|change| match change {
+        Change::Upsert(_) => None,
+        Change::Delete(row) => Some((row, false)),
+    });
     if go().next().is_some() {
         copy(tx, &statements.stage_gone, go())?;
         tx.execute(&statements.delete, &[])?;
@@ -273,12 +265,7 @@ fn count_fields(bytes: &[u8]) -> i16 {
     count
 }
 
-fn write_tally(
-    tx: &mut Transaction<'_>,
-    topic: Topic,
-    partition: u32,
-    tally: &Tally,
-) -> Result<()> {
+fn write_tally(tx: &mut Transaction<'_>, topic: Topic, partition: u32, tally: &Tally) -> Result<()> {
     tx.execute(
         "INSERT INTO commit_offsets
              (topic, partition, next_offset, newest_at, counted, duplicate, dead, heartbeat, amount, hash)
