@@ -60,7 +60,12 @@ impl Table {
 
 macro_rules! queries {
     ($($name:ident)*) => {
+<<<<<<< HEAD
         /// Every query, in the order in which a newcomer should read them; a twin reads only earlier ones.
+=======
+        /// Every query, in the order in which a newcomer should read them; a twin may read those
+        /// of the tables before its own.
+>>>>>>> main
         pub const QUERIES: &[Query] = &[$(Query {
             name: stringify!($name),
             twin: include_str!(concat!("queries/", stringify!($name), ".sql")),
@@ -81,9 +86,17 @@ mod users;
 queries! {
     orders_by_minute
     sales_by_category
+<<<<<<< HEAD
     grade_changes
     customer_grade
     grade_distribution
     users
     products
+=======
+    products
+    grade_changes
+    customer_grade
+    grade_distribution
+    users
+>>>>>>> main
 }

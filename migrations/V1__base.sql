@@ -131,7 +131,7 @@ CREATE TABLE commit_offsets (
 CREATE TABLE commit_points (
     epoch bigint PRIMARY KEY,
     now timestamptz,
-    offsets jsonb NOT NULL,          -- {"orders": {"0": 12, "1": 15, "2": 11}, ...}
+    offsets jsonb NOT NULL,          -- {"orders": [12, 15, 11], ...}
     counted bigint NOT NULL,         -- events counted in all partitions
     checksum bigint NOT NULL,        -- sum of the partitions' hashes, mod 2^64
     committed_at timestamptz NOT NULL

@@ -10,9 +10,11 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
 use crate::engine;
+use crate::import;
 use crate::log::{self, Log};
 use crate::migrate;
 use crate::private_postgres::PrivatePostgres;
+use crate::status;
 
 /// A living online market in one program, and its exact, incremental analytics.
 #[derive(Parser)]
@@ -26,6 +28,30 @@ pub struct Cli {
 enum Command {
     /// Runs the analytics alone, over a log directory.
     Analytics(Analytics),
+    /// Puts events from a file into the log: a JSON line an event, as `market --to -` prints them.
+    Import(Import),
+    /// Compares every table with its batch twin, and the ledgers with the log; exit 1 on any difference.
+    Verify(Look),
+    /// Shows partitions, lag, the commit point, rates and memory.
+    Status(Look),
+}
+
+#[derive(Args)]
+struct Import {
+    /// The file; `-` is standard input.
+    file: PathBuf,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// A command that looks and changes nothing.
+#[derive(Args)]
+struct Look {
+    #[command(flatten)]
+    place: Place,
+    /// Answer in JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Where the embedded parts live, or the real ones.
@@ -72,6 +98,9 @@ struct Workers {
 pub fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Analytics(command) => analytics(command),
+        Command::Import(command) => import(&command),
+        Command::Verify(look) => verify(&look),
+        Command::Status(look) => show_status(&look),
     };
     result.unwrap_or_else(|error| {
         _ = writeln!(std::io::stderr(), "marketday: {error:#}");
@@ -177,4 +206,37 @@ fn stop_on_signal() -> Result<Arc<AtomicBool>> {
     })
     .context("listening for Ctrl-C")?;
     Ok(stop)
+}
+
+fn verify(look: &Look) -> Result<ExitCode> {
+    let database = look.place.database()?;
+    let log = look.place.log()?;
+    let out = &mut std::io::stdout().lock();
+    let equal = crate::verify::verify(&database.config, Some(&*log), out, look.json)?;
+    database.stop()?;
+    Ok(if equal { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn show_status(look: &Look) -> Result<ExitCode> {
+    let database = look.place.database()?;
+    status::status(&database.config, &mut std::io::stdout().lock(), look.json)?;
+    database.stop()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn import(command: &Import) -> Result<ExitCode> {
+    let log = command.place.log()?;
+    let input: Box<dyn std::io::Read> = if command.file.as_os_str() == "-" {
+        Box::new(std::io::stdin())
+    } else {
+        let file = std::fs::File::open(&command.file);
+        Box::new(file.with_context(|| format!("opening {}", command.file.display()))?)
+    };
+    let imported = import::import(&*log, std::io::BufReader::new(input))?;
+    let out = &mut std::io::stdout().lock();
+    writeln!(out, "{} records imported, {} lines refused", imported.records, imported.refused)?;
+    for (line, reason) in imported.refusals {
+        writeln!(out, "line {line}: {reason}")?;
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -126,6 +126,7 @@ fn run_worker(
     drop(client);
 
     let mut source = Source::open(log, &claim.tallies, (worker.index(), worker.peers()))?;
+    source.announce(&mut handles);
     let epochs = Epochs::new(hydrated + 1, started_at);
     let mut in_flight: VecDeque<(Epoch, usize)> = VecDeque::new();
     loop {

@@ -26,6 +26,8 @@ pub mod wire;
 
 pub mod log;
 
+pub mod import;
+
 pub mod engine;
 
 pub mod store;

@@ -76,6 +76,14 @@ impl Source {
         Ok(Source { partitions, batch: Batch::default(), words: Words::default() })
     }
 
+    /// Names every partition to the store, so that one without records has its line there too.
+    pub(super) fn announce(&self, handles: &mut Handles) {
+        for (topic, partition, next_offset) in self.offsets() {
+            let tally = Tally { next_offset, ..Tally::default() };
+            handles.outputs.send(Output::Tally(topic, partition, tally));
+        }
+    }
+
     /// How far each partition has been given to the graph.
     pub(super) fn offsets(&self) -> impl Iterator<Item = (Topic, u32, u64)> {
         let partitions = self.partitions.iter();

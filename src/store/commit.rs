@@ -296,9 +296,9 @@ fn write_commit_point(
     now: Option<Millis>,
     tallies: &BTreeMap<(Topic, u32), Tally>,
 ) -> Result<()> {
-    let mut offsets: BTreeMap<&str, BTreeMap<u32, u64>> = BTreeMap::new();
-    for ((topic, partition), tally) in tallies {
-        offsets.entry(topic.name()).or_default().insert(*partition, tally.next_offset);
+    let mut offsets: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+    for ((topic, _partition), tally) in tallies {
+        offsets.entry(topic.name()).or_default().push(tally.next_offset);
     }
     let offsets = serde_json::to_string(&offsets).context("writing the offsets as JSON")?;
     let counted: u64 = tallies.values().map(|tally| tally.counted).sum();
