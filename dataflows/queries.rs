@@ -41,7 +41,7 @@ pub struct Inputs<'s> {
 pub struct Query {
     /// Its name and its table's.
     pub name: &'static str,
-    /// The batch twin: SQL over the ledgers, and the twins listed before, that gives the whole table.
+    /// The batch twin: SQL over the ledgers that gives the whole table.
     pub twin: &'static str,
     /// Builds the dataflow that keeps the table.
     pub build: for<'s> fn(&Inputs<'s>, Table) -> Rows<'s>,
@@ -60,12 +60,8 @@ impl Table {
 
 macro_rules! queries {
     ($($name:ident)*) => {
-<<<<<<< HEAD
-        /// Every query, in the order in which a newcomer should read them; a twin reads only earlier ones.
-=======
         /// Every query, in the order in which a newcomer should read them; a twin may read those
         /// of the tables before its own.
->>>>>>> main
         pub const QUERIES: &[Query] = &[$(Query {
             name: stringify!($name),
             twin: include_str!(concat!("queries/", stringify!($name), ".sql")),
@@ -86,17 +82,9 @@ mod users;
 queries! {
     orders_by_minute
     sales_by_category
-<<<<<<< HEAD
-    grade_changes
-    customer_grade
-    grade_distribution
-    users
-    products
-=======
     products
     grade_changes
     customer_grade
     grade_distribution
     users
->>>>>>> main
 }
