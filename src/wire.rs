@@ -214,15 +214,19 @@ pub fn decode(topic: Topic, value: Option<&[u8]>, words: &mut Words) -> Result<D
 }
 
 fn parse<'a, T: Deserialize<'a>>(value: &'a [u8]) -> Result<T, Reason> {
+    // As a whole, because the parser does not look into the fields that it skips.
+    let value = str::from_utf8(value).map_err(|error| Reason(format!("the value is {error}")))?;
     // What the parser quotes may hold a NUL, which the store's text cannot.
-    let parsed = serde_json::from_slice::<Object<T>>(value);
+    let parsed = serde_json::from_str::<Object<T>>(value);
     parsed.map(|object| object.0).map_err(|error| Reason(error.to_string().replace('\0', "?")))
 }
 
 fn user(wire: UserWire<'_>, words: &mut Words) -> Result<UserEvent, Reason> {
     let birth_date = NaiveDate::parse_from_str(&wire.birth_date, "%Y-%m-%d")
         .ok()
-        .filter(|date| wire.birth_date.len() == 10 && (1900..=2099).contains(&date.year()))
+        // chrono would also take blanks and missing zeros.
+        .filter(|date| date.to_string() == wire.birth_date)
+        .filter(|date| (1900..=2099).contains(&date.year()))
         .ok_or_else(|| Reason("birth_date is no date from 1900-01-01 to 2099-12-31".into()))?;
     Ok(UserEvent {
         event_id: wire.event_id,
