@@ -1,1 +1,5 @@
+//! The shell of marketday: everything that touches the world.
 
+pub mod log;
+
+pub mod wire;
