@@ -3,3 +3,5 @@
 pub mod log;
 
 pub mod wire;
+
+pub mod import;

