@@ -49,8 +49,8 @@ fn conforms(open: &dyn Fn() -> Arc<dyn Log>) {
     assert!(log.reader(ORDERS, 3, 0).is_err(), "a partition that is not there");
 
     let mut follower = other.reader(ORDERS, 1, 0).unwrap();
-    let mut followed = Batch::default();
-    assert_eq!(follower.read(&mut followed, 100).unwrap(), 0);
+    let mut seen = Batch::default();
+    assert_eq!(follower.read(&mut seen, 100).unwrap(), 0);
 
     let mut writer = log.writer().unwrap();
     assert!(other.writer().is_err(), "a second writer");
@@ -64,23 +64,23 @@ fn conforms(open: &dyn Fn() -> Arc<dyn Log>) {
         written[partition as usize].push((offset, n as i64, key, Some(value(n))));
         if n == 1499 {
             assert_eq!(log.end(ORDERS, 1).unwrap(), 0, "nothing is visible before the flush");
-            assert_eq!(follower.read(&mut followed, 100).unwrap(), 0);
+            assert_eq!(follower.read(&mut seen, 100).unwrap(), 0);
             writer.flush().unwrap();
             assert_eq!(other.end(ORDERS, 1).unwrap(), 500);
-            while follower.read(&mut followed, 33).unwrap() > 0 {}
-            assert_eq!(followed.len(), 500);
+            while follower.read(&mut seen, 33).unwrap() > 0 {}
+            assert_eq!(seen.len(), 500);
         }
     }
     assert_eq!(other.end(ORDERS, 1).unwrap(), 500);
     writer.flush().unwrap();
     writer.flush().unwrap();
-    assert_eq!(follower.read(&mut followed, 5).unwrap(), 5, "at most as many as asked for");
-    while follower.read(&mut followed, 100).unwrap() > 0 {}
-    assert_eq!(owned(&followed), written[1]);
+    assert_eq!(follower.read(&mut seen, 5).unwrap(), 5, "at most as many as asked for");
+    while follower.read(&mut seen, 100).unwrap() > 0 {}
+    assert_eq!(owned(&seen), written[1]);
 
     // Empty and long parts, and a topic with one partition.
-    let long = vec![b'x'; 900_000];
-    for (key, value) in [(Some(&b""[..]), &b""[..]), (None, &long), (Some(&long[..9]), b"{}")] {
+    let big = vec![b'x'; 900_000];
+    for (key, value) in [(Some(&b""[..]), &b""[..]), (None, &big), (Some(&big[..9]), b"{}")] {
         writer.append(Topic::Scenarios, 0, -1, key, value).unwrap();
     }
     writer.flush().unwrap();
@@ -108,8 +108,8 @@ fn conforms(open: &dyn Fn() -> Arc<dyn Log>) {
 
     writer.append(ORDERS, 1, 7, None, b"after").unwrap();
     writer.flush().unwrap();
-    assert_eq!(follower.read(&mut followed, 100).unwrap(), 1, "the follower goes on");
-    assert_eq!(followed.get(1000).value, Some(&b"after"[..]));
+    assert_eq!(follower.read(&mut seen, 100).unwrap(), 1, "the follower goes on");
+    assert_eq!(seen.get(1000).value, Some(&b"after"[..]));
 }
 
 #[test]
@@ -278,6 +278,14 @@ fn segments_follow_each_other() {
     let mut reader = log.reader(ORDERS, 0, start).unwrap();
     let error = (0..200).find_map(|_| reader.read(&mut batch, 1).err()).expect("a gap");
     assert!(error.downcast_ref::<OffsetNotHeld>().is_some(), "{error:#}");
+
+    fs::remove_file(&paths[1]).unwrap();
+    fs::remove_file(&paths[3]).unwrap();
+    assert_eq!(log.start(ORDERS, 0).unwrap(), 200, "nothing is held any more");
+    for offset in [0, 199, 200, 201] {
+        let error = log.reader(ORDERS, 0, offset).err().expect("not held");
+        assert!(error.downcast_ref::<OffsetNotHeld>().is_some(), "{error:#}");
+    }
 }
 
 /// Names the directory in which this program, started by the test below, appends until killed.
@@ -314,18 +322,18 @@ fn killed_while_appending_nothing_flushed_is_lost() {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut flushes = 0;
-        while flushes < 3 + round {
+        let mut acknowledged = 0;
+        while acknowledged < 3 + round {
             let line = lines.next().unwrap().unwrap();
-            flushes += u64::from(line.contains("flushed "));
+            acknowledged += u64::from(line.contains("flushed "));
         }
         child.kill().unwrap();
         child.wait().unwrap();
         // What the child still said before it died counts too.
         for line in lines.map_while(Result::ok) {
-            flushes += u64::from(line.starts_with("flushed ") && line.ends_with("000"));
+            acknowledged += u64::from(line.starts_with("flushed ") && line.ends_with("000"));
         }
-        flushed += flushes * 1000;
+        flushed += acknowledged * 1000;
         for partition in 0..3 {
             let records = read(&*log, ORDERS, partition, 0);
             assert!(records.len() as u64 >= flushed, "{} < {flushed}", records.len());

@@ -60,15 +60,15 @@ pub struct Damaged {
 
 /// Opens the log in a directory, or creates one where there is nothing yet.
 pub fn open(dir: &Path) -> Result<Arc<dyn Log>> {
-    let about = dir.join("log.json");
-    if !about.exists() {
+    let path = dir.join("log.json");
+    if !path.exists() {
         create(dir).with_context(|| format!("creating a log in {}", dir.display()))?;
     }
-    let identity = fs::read(&about)
+    let about = fs::read(&path)
         .map_err(anyhow::Error::from)
         .and_then(|text| Ok(serde_json::from_slice(&text)?))
-        .with_context(|| format!("reading {}", about.display()))?;
-    Ok(Arc::new(Embedded(Arc::new(Files::open(dir, identity)?))))
+        .with_context(|| format!("reading {}", path.display()))?;
+    Ok(Arc::new(Embedded(Arc::new(Files::open(dir, about)?))))
 }
 
 /// What `log.json` says.
@@ -129,7 +129,7 @@ fn create(dir: &Path) -> Result<()> {
     let mut random = [0; 16];
     File::open("/dev/urandom")?.read_exact(&mut random)?;
     let about = About {
-        identity: random.iter().map(|byte| format!("{byte:02x}")).collect(),
+        identity: format!("{:032x}", u128::from_ne_bytes(random)),
         format: 1,
         partitions: Partitions { users: 3, products: 3, orders: 3, scenarios: 1 },
     };
@@ -215,7 +215,10 @@ impl Files {
     }
 
     fn start(&self, topic: Topic, partition: u32) -> Result<u64> {
-        Ok(self.bases(topic, partition)?.first().copied().unwrap_or(0))
+        match self.bases(topic, partition)?.first() {
+            Some(base) => Ok(*base),
+            None => Ok(self.end(topic, partition)?.offset),
+        }
     }
 }
 
@@ -575,10 +578,6 @@ impl EmbeddedReader {
     fn open(files: Arc<Files>, topic: Topic, partition: u32, offset: u64) -> Result<Self> {
         let end = files.end(topic, partition)?;
         let mut reader = EmbeddedReader { files, topic, partition, offset, end, segment: None };
-        let bases = reader.files.bases(topic, partition)?;
-        if offset > end.offset || offset < bases.first().copied().unwrap_or(0) {
-            return Err(reader.not_held());
-        }
         if offset == end.offset {
             if end.position > 0 {
                 let mut segment = reader.segment_at(end.base)?;
@@ -587,8 +586,11 @@ impl EmbeddedReader {
             }
             return Ok(reader);
         }
-        let base = bases.into_iter().rfind(|base| *base <= offset);
-        reader.offset = base.expect("one is not above the offset, as was checked");
+        let bases = reader.files.bases(topic, partition)?;
+        match bases.into_iter().rfind(|base| *base <= offset) {
+            Some(base) if offset < end.offset => reader.offset = base,
+            _ => return Err(reader.not_held()),
+        }
         while reader.offset < offset {
             reader.next()?;
         }
