@@ -14,7 +14,7 @@ use std::io::Write;
 use std::thread;
 
 use anyhow::{Context, Result, anyhow};
-use dataflows::QUERIES;
+use dataflows::{QUERIES, Query};
 use postgres::{Client, Config, IsolationLevel, NoTls, Transaction};
 use serde::Serialize;
 
@@ -39,6 +39,7 @@ struct Report {
 
 /// One table against what it should hold.
 #[derive(Default, Serialize)]
+#[expect(clippy::struct_field_names, reason = "these are the words of the tables")]
 struct Table {
     table: &'static str,
     rows: u64,
@@ -122,9 +123,9 @@ fn compare_results(tx: &mut Transaction<'_>) -> Result<Report> {
         .context("asking for the schema of the result tables")?;
     tx.batch_execute(&format!("SET LOCAL work_mem = '{WORK_MEM}'; SET LOCAL jit = off"))
         .context("giving the twins memory")?;
-    for query in QUERIES {
-        let compared = compare_result(tx, &schema, query.name, query.twin)
-            .with_context(|| format!("comparing {} with its twin", query.name))?;
+    for Query { name, twin, .. } in QUERIES {
+        let compared = compare_result(tx, &schema, name, twin)
+            .with_context(|| format!("comparing {name} with its twin"))?;
         report.tables.push(compared);
     }
     Ok(report)

@@ -72,7 +72,7 @@ impl Reading {
             tx.execute(
                 "INSERT INTO pipeline_status
                      (topic, partition, read, committed, log_end, lag, memory_bytes, written_at)
-                 VALUES ($1, $2, $3, $4, $5, $5 - $4, $6, clock_timestamp())
+                 VALUES ($1, $2, $3, $4, $5, $5::bigint - $4::bigint, $6, clock_timestamp())
                  ON CONFLICT (topic, partition) DO UPDATE SET
                      read = excluded.read, committed = excluded.committed,
                      log_end = excluded.log_end, lag = excluded.lag,

@@ -36,6 +36,7 @@ const DAY: i64 = 86_400_000_000;
 
 /// What was found in one topic partition.
 #[derive(Default, Serialize)]
+#[expect(clippy::struct_field_names, reason = "these are the words of the tables")]
 pub(super) struct Partition {
     pub(super) topic: &'static str,
     pub(super) partition: u32,
@@ -160,7 +161,7 @@ pub(super) fn compare(tx: &mut Transaction<'_>, log: &dyn Log) -> Result<Report>
         judge(&mut seen, &mut found);
         for (partition, committed) in found.iter().zip(committed) {
             let key = (topic.name().to_owned(), i64::from(partition.partition));
-            compare_dead(partition, dead_letters.remove(&key).unwrap_or_default(), &mut dead);
+            compare_dead(partition, &dead_letters.remove(&key).unwrap_or_default(), &mut dead);
             if let Some(committed) = committed {
                 compare_counts(partition, &committed, &mut report);
             }
@@ -230,12 +231,12 @@ fn commit_point(
     if row.try_get::<_, i64>(2)? != checksum {
         report.differs(format!("the commit point's checksum is not the offsets', {checksum}"));
     }
-    let named: BTreeMap<String, Vec<u64>> = serde_json::from_str(row.try_get(3)?)
-        .context("the commit point's offsets are not lists of numbers by topic")?;
+    let named: BTreeMap<String, BTreeMap<i64, u64>> = serde_json::from_str(row.try_get(3)?)
+        .context("the commit point's offsets are not numbers by topic and partition")?;
     let named: BTreeMap<_, _> = named
-        .into_iter()
+        .iter()
         .flat_map(|(topic, offsets)| {
-            (0..).zip(offsets).map(move |(partition, offset)| ((topic.clone(), partition), offset))
+            offsets.iter().map(|(partition, offset)| ((topic.clone(), *partition), *offset))
         })
         .filter(|(_, offset)| *offset > 0)
         .collect();
@@ -251,11 +252,10 @@ fn commit_point(
         .filter(|((topic, _), _)| topic == Topic::Orders.name())
         .filter_map(|(_, committed)| committed.newest_at)
         .collect();
-    let last = newest.iter().copied().max();
-    let least =
-        newest.iter().copied().filter(|at| last.is_some_and(|last| *at >= last - DAY)).min();
+    let end = newest.iter().copied().max();
+    let least = newest.iter().copied().filter(|at| end.is_some_and(|end| *at >= end - DAY)).min();
     // It never goes back, so where a partition came in late it may be past the least.
-    if now < least || now > last {
+    if now < least || now > end {
         report.differs(
             "the commit point's now does not follow from the partitions' newest_at".to_owned(),
         );
@@ -342,14 +342,13 @@ fn rows(
         let event_id: &str = row.try_get(2)?;
         canon.text(event_id);
         canon.int(row.try_get::<Micros>(3)?.0);
-        let once = match topic {
-            Topic::Orders => order_row(&row, &mut canon)?,
-            _ => {
-                for (column, kind) in types.iter().enumerate().skip(4) {
-                    column_of(&row, column, kind, &mut canon)?;
-                }
-                None
+        let once = if topic == Topic::Orders {
+            order_row(&row, &mut canon)?
+        } else {
+            for (column, kind) in types.iter().enumerate().skip(4) {
+                column_of(&row, column, kind, &mut canon)?;
             }
+            None
         };
         let hash = canon.take();
         let offset = offset as u64;
@@ -509,13 +508,14 @@ fn judge(seen: &mut [Seen], found: &mut [Partition]) {
         let Some(first) = counted.next() else { continue };
         for again in counted {
             found[again.partition as usize]
-                .unexpected(again.offset, "counted, though its order has such an event already");
+                .unexpected(again.offset, "counted, though its order had such an event");
         }
         for open in group.iter_mut().filter(|it| it.fate == Fate::Open && it.may_follow(&first)) {
             open.fate = Fate::OrderTwice;
         }
     }
-    // Of the events with one id, the first counts, or is its order's second.
+    // Of the events with one id, the first counts. (Where that one is its order's second, whether
+    // it uses up the id is open, and so is the next one's fate.)
     seen.sort_unstable_by_key(|it| (it.event_id, it.partition, it.offset));
     for group in seen.chunk_by(|a, b| a.event_id == b.event_id) {
         let mut counted = 0;
@@ -524,32 +524,28 @@ fn judge(seen: &mut [Seen], found: &mut [Partition]) {
             match event.fate {
                 Fate::Counted => {
                     counted += 1;
-                    let earlier =
-                        |it: &&Seen| it.partition == event.partition && it.offset < event.offset;
-                    if counted > 1 || group.iter().any(|it| earlier(&it)) {
-                        partition
-                            .unexpected(event.offset, "counted, though its event_id is used up");
+                    if counted > 1 {
+                        partition.unexpected(event.offset, "counted, though its event_id was");
                     }
                 }
                 Fate::OrderTwice => partition.duplicate += 1,
-                Fate::Open => {
-                    if group.iter().any(|it| it.fate != Fate::Open && event.may_follow(it)) {
-                        partition.duplicate += 1;
-                    } else {
-                        partition.missing(event.offset, "has no row, and is no duplicate");
-                    }
+                Fate::Open
+                    if group.iter().any(|it| it.fate != Fate::Open && event.may_follow(it)) =>
+                {
+                    partition.duplicate += 1;
                 }
+                Fate::Open => partition.missing(event.offset, "has no row, and is no duplicate"),
             }
         }
     }
 }
 
 /// Compares the dead records of a partition with its dead letters, both in order.
-fn compare_dead(partition: &Partition, letters: Vec<u64>, table: &mut Table) {
+fn compare_dead(partition: &Partition, letters: &[u64], table: &mut Table) {
     let name = format!("{}/{}", partition.topic, partition.partition);
     table.rows += letters.len() as u64;
     let mut dead = partition.dead_offsets.iter().copied().peekable();
-    for letter in letters.into_iter().filter(|letter| *letter >= partition.from) {
+    for letter in letters.iter().copied().filter(|letter| *letter >= partition.from) {
         while let Some(offset) = dead.next_if(|offset| *offset < letter) {
             table.missing += 1;
             table.sample(|| format!("{name} offset {offset} is no event and has no row"));

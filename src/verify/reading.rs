@@ -35,6 +35,7 @@ pub(super) enum Reading {
 
 /// An event, as far as the comparison looks at it.
 #[derive(Debug, PartialEq)]
+#[expect(clippy::struct_field_names, reason = "these are the words of the tables")]
 pub(super) struct Event {
     pub(super) event_id: u64,
     /// Microseconds since 2000, as PostgreSQL has it.
@@ -345,5 +346,143 @@ mod tests {
         {
             assert_eq!(user(date), Reading::Dead, "{date}");
         }
+    }
+
+    /// An event of every kind.
+    const EVENTS: &[(Topic, &str)] = &[
+        (
+            Topic::Users,
+            r#"{"event_id":1,"at":1700000000000,"user_id":1,"name":"n","birth_date":"2000-01-01","sex":"F","region":"r","status":"ACTIVE","marketing_consent":true,"signed_up_at":1700000000000}"#,
+        ),
+        (
+            Topic::Products,
+            r#"{"event_id":1,"at":1700000000000,"product_id":1,"name":"n","category":"c","price":1,"stock":1,"listed_at":1700000000000}"#,
+        ),
+        (
+            Topic::Orders,
+            r#"{"event_id":1,"at":1700000000000,"event":"placed","order_id":1,"user_id":1,"ordered_at":1700000000000,"lines":[{"product_id":1,"category":"c","quantity":1,"unit_price":1}]}"#,
+        ),
+        (
+            Topic::Orders,
+            r#"{"event_id":1,"at":1700000000009,"event":"refunded","order_id":1,"user_id":1,"ordered_at":1700000000000,"lines":[{"product_id":1,"category":"c","quantity":1,"unit_price":1}]}"#,
+        ),
+        (Topic::Orders, r#"{"event":"heartbeat","at":1700000000000}"#),
+        (
+            Topic::Scenarios,
+            r#"{"event_id":1,"at":1700000000000,"occurrence":"o","name":"n","action":"start","strength":1.5,"categories":["a","b"]}"#,
+        ),
+    ];
+    /// What a field may be given instead.
+    const VALUES: &[&str] = &[
+        "0",
+        "-0",
+        "1",
+        "-1",
+        "1.0",
+        "1e0",
+        "1e999",
+        "9223372036854775807",
+        "9223372036854775808",
+        "18446744073709551615",
+        "18446744073709551616",
+        "1000000",
+        "1000001",
+        "1000000000",
+        "1000000001",
+        "631151999999",
+        "631152000000",
+        "4102444799999",
+        "4102444800000",
+        "null",
+        "true",
+        "\"\"",
+        "\"1\"",
+        "\"\\u0000\"",
+        "\"\\ud800\"",
+        "\"\\u0046\"",
+        "\"F\"",
+        "\"f\"",
+        "\"DORMANT\"",
+        "\"heartbeat\"",
+        "\"cancelled\"",
+        "\"change\"",
+        "\"1899-12-31\"",
+        "\"1900-01-01\"",
+        "\"2099-12-31\"",
+        "\"2100-01-01\"",
+        "\"2001-02-29\"",
+        "\" 2001-1-01\"",
+        "\"2001-1- 01\"",
+        "\"2001-01- 1\"",
+        "\"+200-01-01\"",
+        "\"02001-01-1\"",
+        "[]",
+        "[1]",
+        "[\"a\"]",
+        "[\"\\u0000\"]",
+        "[[]]",
+        "{}",
+        "[{}]",
+        "[1,\"c\",1,1]",
+        "[[1,\"c\",1,1]]",
+        "",
+        "tru",
+        "\"\u{1}\"",
+    ];
+    /// Two readers, written apart: whatever a value is, both must say the same.
+    #[test]
+    fn the_analytics_read_the_same() {
+        use crate::wire::{Decoded, Words, decode};
+        let mut canon = Canon::default();
+        let mut differing = Vec::new();
+        for &(topic, sample) in EVENTS {
+            let mut variants = vec![
+                sample.to_owned(),
+                format!(" {sample}\n"),
+                format!("{sample}x"),
+                format!("\u{feff}{sample}"),
+                format!("[{sample}]"),
+                sample.replace('{', "{\"more\":[{\"x\":1e999}],"),
+                sample.replace("\"at\"", "\"\\u0061t\""),
+                sample.replace(':', " : "),
+            ];
+            // Each field left out, given twice, or with each other value.
+            for field in sample.split(['{', ',', '[', ']', '}']).filter(|field| field.contains(':'))
+            {
+                let Some((name, _)) = field.split_once(':') else { continue };
+                variants.push(
+                    sample.replace(&format!("{field},"), "").replace(&format!(",{field}"), ""),
+                );
+                variants.push(sample.replacen(field, &format!("{field},{field}"), 1));
+                for value in VALUES {
+                    variants.push(sample.replacen(field, &format!("{name}:{value}"), 1));
+                    variants.push(sample.replacen('{', &format!("{{\"more\":{value},"), 1));
+                }
+            }
+            for variant in variants {
+                let ours = read(topic, Some(variant.as_bytes()), &mut canon);
+                let same =
+                    match (&ours, decode(topic, Some(variant.as_bytes()), &mut Words::default())) {
+                        (Reading::Dead, Err(_)) => true,
+                        (Reading::Heartbeat { at }, Ok(Decoded::Heartbeat(other))) => {
+                            *at == (other - POSTGRES_EPOCH) * 1000
+                        }
+                        (Reading::Event(event), Ok(decoded)) => {
+                            event.at == (decoded.at() - POSTGRES_EPOCH) * 1000
+                        }
+                        _ => false,
+                    };
+                if !same {
+                    differing.push(format!("{variant} is {ours:?} here"));
+                }
+            }
+        }
+        for value in
+            [&b"{\"event\":\"heartbeat\",\"at\":1700000000000,\"x\":\"\xff\"}"[..], b"", b"\xff"]
+        {
+            assert_eq!(read(Topic::Orders, Some(value), &mut canon), Reading::Dead);
+            assert!(decode(Topic::Orders, Some(value), &mut Words::default()).is_err());
+        }
+        assert!(differing.is_empty(), "{}", differing.join("\n"));
     }
 }
