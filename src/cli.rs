@@ -4,17 +4,21 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
+use chrono::NaiveDate;
 use clap::{Args, Parser, Subcommand};
+use dataflows::model::time::{day_of_date, start_of_day};
 
 use crate::engine;
 use crate::import;
 use crate::log::{self, Log};
+use crate::market::{self, Speed};
 use crate::migrate;
 use crate::private_postgres::PrivatePostgres;
 use crate::status;
+use crate::up;
 
 /// A living online market in one program, and its exact, incremental analytics.
 #[derive(Parser)]
@@ -26,6 +30,10 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Runs everything on this machine: the market, the log, the analytics and the store.
+    Up(Up),
+    /// Runs the market alone: events go into a log directory, or as lines of JSON to standard output.
+    Market(Market),
     /// Runs the analytics alone, over a log directory.
     Analytics(Analytics),
     /// Puts events from a file into the log: a JSON line an event, as `market --to -` prints them.
@@ -66,6 +74,73 @@ struct Place {
     database: Option<String>,
 }
 
+/// Which market it is; what is left out stays as it is, or takes its default in a new market.
+#[derive(Args)]
+struct Which {
+    /// Names the random numbers: the same seed, the same market [default: 1].
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How long the market lives through before it goes live: 12mo, 30d or 0 [default: 12mo].
+    #[arg(long)]
+    history: Option<market::History>,
+    /// Market date at which live running starts, as 2026-11-27 [default: today].
+    #[arg(long)]
+    start: Option<NaiveDate>,
+    /// How fast the live market's clock goes: 1 is real time, or 60, or max.
+    #[arg(long, default_value = "1", value_parser = speed)]
+    speed: Speed,
+}
+
+impl Which {
+    fn wish(&self) -> market::Wish {
+        market::Wish {
+            seed: self.seed,
+            history: self.history,
+            start: self.start.map(|date| start_of_day(day_of_date(date))),
+        }
+    }
+}
+
+fn speed(text: &str) -> Result<Speed, String> {
+    match (text, text.parse()) {
+        ("max", _) => Ok(Speed::Max),
+        (_, Ok(times)) if times > 0.0 && times <= 100_000.0 => Ok(Speed::Times(times)),
+        _ => Err("a speed is a number above 0, or max".into()),
+    }
+}
+
+#[derive(Args)]
+struct Up {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    which: Which,
+    /// Worker threads of the market, and as many of the analytics.
+    #[arg(short = 'w', long, default_value_t = 1)]
+    workers: usize,
+    /// Live through the history only; end when all of it is committed.
+    #[arg(long)]
+    exit_when_caught_up: bool,
+    /// Print the summary in JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Market {
+    /// Where the events go: a directory, which then holds the log and the market's state, or `-`.
+    #[arg(long, default_value = "marketday-data")]
+    to: PathBuf,
+    #[command(flatten)]
+    which: Which,
+    /// Worker threads.
+    #[arg(short = 'w', long, default_value_t = 1)]
+    workers: usize,
+    /// Live through the history only.
+    #[arg(long)]
+    exit_when_caught_up: bool,
+}
+
 #[derive(Args)]
 struct Analytics {
     #[command(flatten)]
@@ -97,6 +172,8 @@ struct Workers {
 /// Runs a command; an error is printed once, with its causes.
 pub fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
+        Command::Up(command) => run_up(command),
+        Command::Market(command) => run_market(&command),
         Command::Analytics(command) => analytics(command),
         Command::Import(command) => import(&command),
         Command::Verify(look) => verify(&look),
@@ -176,6 +253,56 @@ impl Workers {
     }
 }
 
+fn run_up(command: Up) -> Result<ExitCode> {
+    let settings = up::Settings {
+        wish: command.which.wish(),
+        speed: command.which.speed,
+        workers: command.workers,
+        exit_when_caught_up: command.exit_when_caught_up,
+    };
+    let stop = stop_on_signal()?;
+    let _only_one = up::lock(&command.place.dir)?;
+    let log = command.place.log()?;
+    let database = command.place.database()?;
+    let look = match &database.private {
+        Some(private) => format!(
+            "PGPASSWORD=$(cat {}) psql -h 127.0.0.1 -p {} -U marketday marketday",
+            private.password_file().display(),
+            private.port()
+        ),
+        None => "psql, on the database that you named".into(),
+    };
+    let summary = up::run(&command.place.dir, &log, &database.config, &look, &settings, &stop)?;
+    database.stop()?;
+    let out = &mut std::io::stdout().lock();
+    if command.json {
+        serde_json::to_writer_pretty(&mut *out, &summary)?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{summary}")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_market(command: &Market) -> Result<ExitCode> {
+    let remote = Arc::new(market::Remote::default());
+    let stop = Arc::clone(&remote);
+    on_signal(move || stop.stop.swap(true, Ordering::SeqCst))?;
+    let (wish, speed) = (command.which.wish(), command.which.speed);
+    let (workers, history_only) = (command.workers, command.exit_when_caught_up);
+    if command.to.as_os_str() == "-" {
+        let out = &mut std::io::BufWriter::new(std::io::stdout().lock());
+        market::write_lines(&wish.settings(), workers, speed, history_only, &remote, out)?;
+        out.flush()?;
+    } else {
+        let dir = &command.to;
+        let log = log::embedded::open(&dir.join("log"))?;
+        let settings = market::settle(dir, &wish)?;
+        market::run(dir, &*log, &settings, workers, speed, history_only, &remote)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 fn analytics(command: Analytics) -> Result<ExitCode> {
     let database = command.place.database()?;
     let log = command.place.log()?;
@@ -187,6 +314,7 @@ fn analytics(command: Analytics) -> Result<ExitCode> {
             timely: command.workers.communication()?,
             exit_when_caught_up: command.exit_when_caught_up,
             producer_done: Arc::new(AtomicBool::new(true)),
+            now: Arc::default(),
             stop,
         },
     )?;
@@ -196,16 +324,20 @@ fn analytics(command: Analytics) -> Result<ExitCode> {
 
 /// A flag that the first Ctrl-C, or a request to terminate, sets; a second one ends at once.
 fn stop_on_signal() -> Result<Arc<AtomicBool>> {
-    use std::sync::atomic::Ordering;
     let stop = Arc::new(AtomicBool::new(false));
     let set = Arc::clone(&stop);
+    on_signal(move || set.swap(true, Ordering::SeqCst))?;
+    Ok(stop)
+}
+
+/// Calls `set` at a signal to end, and ends at once where it says that it was called before.
+fn on_signal(set: impl Fn() -> bool + Send + 'static) -> Result<()> {
     ctrlc::set_handler(move || {
-        if set.swap(true, Ordering::SeqCst) {
+        if set() {
             std::process::exit(130);
         }
     })
-    .context("listening for Ctrl-C")?;
-    Ok(stop)
+    .context("listening for Ctrl-C")
 }
 
 fn verify(look: &Look) -> Result<ExitCode> {
@@ -232,10 +364,10 @@ fn import(command: &Import) -> Result<ExitCode> {
         let file = std::fs::File::open(&command.file);
         Box::new(file.with_context(|| format!("opening {}", command.file.display()))?)
     };
-    let imported = import::import(&*log, std::io::BufReader::new(input))?;
+    let imported = import::import(&*log, std::io::BufReader::new(input), |_| {})?;
     let out = &mut std::io::stdout().lock();
     writeln!(out, "{} records imported, {} lines refused", imported.records, imported.refused)?;
-    for (line, reason) in imported.refusals {
+    for (line, reason) in imported.refused_first {
         writeln!(out, "line {line}: {reason}")?;
     }
     Ok(ExitCode::SUCCESS)

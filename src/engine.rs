@@ -14,7 +14,7 @@ mod source;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -56,6 +56,8 @@ pub struct Settings {
     pub exit_when_caught_up: bool,
     /// Set when nobody will write any more.
     pub producer_done: Arc<AtomicBool>,
+    /// Told the market time of the newest commit.
+    pub now: Arc<AtomicI64>,
     /// Set to end early, after committing what was read.
     pub stop: Arc<AtomicBool>,
 }
@@ -102,7 +104,7 @@ fn run_worker(
     let mut committing = None;
     if worker.index() == 0 {
         let client = store::connect(&settings.database)?;
-        committing = Some(commits.start(store::Committer::new(client, &claim)?));
+        committing = Some(commits.start(store::Committer::new(client, &claim)?, Arc::clone(&settings.now)));
     }
 
     let hydrated = claim.epoch + 1;

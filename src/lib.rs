@@ -41,3 +41,4 @@ pub mod clock;
 pub mod migrate;
 pub mod private_postgres;
 pub mod status;
+pub mod up;

@@ -25,8 +25,30 @@ pub trait Log: Send + Sync {
     /// Opens the one writer; a second one, in whatever process, is an error.
     fn writer(&self) -> Result<Box<dyn Writer>>;
 
-    /// Opens a reader at an offset; an offset that the log does not hold is an error.
+    /// Opens a reader at an offset; one that the log does not hold is an [`OffsetNotHeld`].
     fn reader(&self, topic: Topic, partition: u32, offset: u64) -> Result<Box<dyn Reader>>;
+}
+
+/// An offset before the start or after the end of what a log holds of a partition.
+///
+/// Callers tell it from other errors, because going on elsewhere would lose or double records.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the log does not hold offset {wanted} of {}-{partition}, only {start} up to {end}: \
+     was it deleted in part, or is it another log than the one read before?",
+    topic.name()
+)]
+pub struct OffsetNotHeld {
+    /// Where.
+    pub topic: Topic,
+    /// Where.
+    pub partition: u32,
+    /// What was asked for.
+    pub wanted: u64,
+    /// The first offset that is held.
+    pub start: u64,
+    /// The offset after the last that is held.
+    pub end: u64,
 }
 
 /// The writing end of a [`Log`].

@@ -10,7 +10,7 @@
 mod keep;
 mod target;
 
-pub use keep::{Wish, settle};
+pub use keep::{History, Wish, settle};
 
 use std::{
     cell::{Cell, RefCell},

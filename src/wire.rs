@@ -1,41 +1,51 @@
-//! Events as JSON: the contract of the topics, in both directions.
+//! The events of the topics as JSON: the only place that knows the encoding.
 //!
-//! Decoding is strict and total: every value is an event, a heartbeat, or a [`Reason`] why not.
+//! [`decode`] is the border: what passes it keeps every rule of the contract, so nothing behind it
+//! checks again, and what does not pass becomes a dead letter with a [`Reason`]. It looks at one
+//! record alone. Fields are read by visitors of their own, not by derived ones, because a derived
+//! struct also takes an array, a derived enum also takes an object, and neither says which field
+//! was wrong.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 use std::marker::PhantomData;
-use std::ops::RangeInclusive;
-use std::sync::Arc;
 
-use chrono::{Datelike, NaiveDate};
+use chrono::NaiveDate;
 use dataflows::model::time::{TIME_END, TIME_MIN, date_of, day_of_date};
 use dataflows::model::{
     Day, Line, Millis, Order, OrderEvent, OrderKind, Product, ProductEvent, ScenarioAction,
-    ScenarioEvent, Sex, Status, Strength, Topic, User, UserEvent, Word, named,
+    ScenarioEvent, Sex, Status, Strength, Topic, User, UserEvent, Word,
 };
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// A record that is what its topic promises.
+/// The largest value that can be an event, in bytes.
+pub const VALUE_MAX: usize = 1 << 20;
+
+/// How many different short texts [`Words`] shares; later ones are valid, but stand alone.
+const WORDS_MAX: usize = 4096;
+
+/// Reasons quote the record, and a record may be long.
+const REASON_CHARS_MAX: usize = 300;
+
+/// What a valid record says.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decoded {
-    /// Of topic `users`.
+    /// A record of `users`.
     User(UserEvent),
-    /// Of topic `products`.
+    /// A record of `products`.
     Product(ProductEvent),
-    /// Of topic `orders`.
+    /// A ledger entry of `orders`.
     Order(OrderEvent),
-    /// Of topic `scenarios`.
+    /// A record of `scenarios`.
     Scenario(ScenarioEvent),
-    /// Of topic `orders`: nothing happened in this partition up to then.
+    /// Nothing happened in this partition of `orders` up to then.
     Heartbeat(Millis),
 }
 
 impl Decoded {
-    /// When it happened.
+    /// When it happened; also the record's timestamp.
     pub fn at(&self) -> Millis {
         match self {
             Decoded::User(event) => event.at,
@@ -47,9 +57,15 @@ impl Decoded {
     }
 }
 
-/// Why a value is not an event, in a sentence for the dead letter.
+/// Why a record is a dead letter, for people; it names the field where there is one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason(String);
+
+impl Reason {
+    fn new(text: &str) -> Reason {
+        Reason(text.chars().take(REASON_CHARS_MAX).collect())
+    }
+}
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -57,360 +73,1027 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Short texts that many records share; an equal text is the same allocation.
+/// Short texts seen before (categories, regions), so that equal ones share their memory.
 #[derive(Default)]
 pub struct Words(HashSet<Word>);
 
-/// Beyond so many different words a topic's texts are not shared any more: they are not words.
-const WORDS_MAX: usize = 10_000;
-
 impl Words {
-    /// The word of that text.
-    pub fn intern(&mut self, text: &str) -> Word {
+    /// The shared form of a text.
+    pub fn get(&mut self, text: &str) -> Word {
         if let Some(word) = self.0.get(text) {
-            return Word::clone(word);
+            return word.clone();
         }
         let word = Word::from(text);
         if self.0.len() < WORDS_MAX {
-            self.0.insert(Word::clone(&word));
+            self.0.insert(word.clone());
         }
         word
     }
 }
 
-/// A value of more bytes than this is no event.
-pub const VALUE_BYTES_MAX: usize = 1 << 20;
-
-/// What a heartbeat's `event` says.
-const HEARTBEAT: &str = "heartbeat";
-
-const MONEY: RangeInclusive<i64> = 0..=1_000_000_000;
-const QUANTITY: RangeInclusive<i64> = 1..=1_000_000;
-const NATURAL: RangeInclusive<i64> = 0..=i64::MAX;
-const TIMES: RangeInclusive<i64> = TIME_MIN..=TIME_END - 1;
-
-#[derive(Serialize, Deserialize)]
-struct UserWire<'a> {
-    event_id: u64,
-    at: Millis,
-    user_id: i64,
-    #[serde(borrow)]
-    name: Cow<'a, str>,
-    #[serde(borrow)]
-    birth_date: Cow<'a, str>,
-    #[serde(borrow)]
-    sex: Cow<'a, str>,
-    #[serde(borrow)]
-    region: Cow<'a, str>,
-    #[serde(borrow)]
-    status: Cow<'a, str>,
-    marketing_consent: bool,
-    signed_up_at: Millis,
-}
-
-#[derive(Serialize, Deserialize)]
-struct ProductWire<'a> {
-    event_id: u64,
-    at: Millis,
-    product_id: i64,
-    #[serde(borrow)]
-    name: Cow<'a, str>,
-    #[serde(borrow)]
-    category: Cow<'a, str>,
-    price: i64,
-    stock: i64,
-    listed_at: Millis,
-}
-
-#[derive(Serialize, Deserialize)]
-struct OrderWire<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    event_id: Option<u64>,
-    at: Millis,
-    #[serde(borrow)]
-    event: Cow<'a, str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    order_id: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user_id: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ordered_at: Option<Millis>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    lines: Option<Vec<Object<LineWire<'a>>>>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct LineWire<'a> {
-    product_id: i64,
-    #[serde(borrow)]
-    category: Cow<'a, str>,
-    quantity: i64,
-    unit_price: i64,
-}
-
-impl<'a> LineWire<'a> {
-    fn of(line: &'a Line) -> Object<LineWire<'a>> {
-        Object(LineWire {
-            product_id: line.product_id,
-            category: Cow::Borrowed(&line.category),
-            quantity: line.quantity,
-            unit_price: line.unit_price,
-        })
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct ScenarioWire<'a> {
-    event_id: u64,
-    at: Millis,
-    #[serde(borrow)]
-    occurrence: Cow<'a, str>,
-    #[serde(borrow)]
-    name: Cow<'a, str>,
-    #[serde(borrow)]
-    action: Cow<'a, str>,
-    strength: f64,
-    #[serde(borrow)]
-    categories: Vec<Cow<'a, str>>,
-}
-
-/// A JSON object. (What derive makes would take an array of the fields' values as well.)
-#[derive(Serialize)]
-#[serde(transparent)]
-struct Object<T>(T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
-            type Value = Object<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Object<T>, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(fields)).map(Object)
-            }
-        }
-
-        deserializer.deserialize_map(Fields(PhantomData))
-    }
-}
-
-/// Reads a record's value as an event of its topic.
+/// Reads a record's value, or says why it is a dead letter.
 pub fn decode(topic: Topic, value: Option<&[u8]>, words: &mut Words) -> Result<Decoded, Reason> {
-    let value = value.ok_or_else(|| Reason("the record has no value".into()))?;
-    if value.len() > VALUE_BYTES_MAX {
-        return Err(Reason(format!("the value has {} bytes, more than 1 MiB", value.len())));
+    let value = value.ok_or_else(|| Reason::new("the record has no value"))?;
+    if value.len() > VALUE_MAX {
+        return Err(Reason(format!("the value has {} bytes, more than {VALUE_MAX}", value.len())));
     }
+    // Checked once as a whole, also in fields that are ignored.
+    let value =
+        str::from_utf8(value).map_err(|e| Reason(format!("not a JSON object: not UTF-8, {e}")))?;
     match topic {
-        Topic::Users => user(parse(value)?, words).map(Decoded::User),
-        Topic::Products => product(parse(value)?, words).map(Decoded::Product),
-        Topic::Orders => order(parse(value)?, words),
-        Topic::Scenarios => scenario(parse(value)?, words).map(Decoded::Scenario),
-    }
-}
-
-fn parse<'a, T: Deserialize<'a>>(value: &'a [u8]) -> Result<T, Reason> {
-    // As a whole, because the parser does not look into the fields that it skips.
-    let value = str::from_utf8(value).map_err(|error| Reason(format!("the value is {error}")))?;
-    // What the parser quotes may hold a NUL, which the store's text cannot.
-    let parsed = serde_json::from_str::<Object<T>>(value);
-    parsed.map(|object| object.0).map_err(|error| Reason(error.to_string().replace('\0', "?")))
-}
-
-fn user(wire: UserWire<'_>, words: &mut Words) -> Result<UserEvent, Reason> {
-    let birth_date = NaiveDate::parse_from_str(&wire.birth_date, "%Y-%m-%d")
-        .ok()
-        // chrono would also take blanks and missing zeros.
-        .filter(|date| date.to_string() == wire.birth_date)
-        .filter(|date| (1900..=2099).contains(&date.year()))
-        .ok_or_else(|| Reason("birth_date is no date from 1900-01-01 to 2099-12-31".into()))?;
-    Ok(UserEvent {
-        event_id: wire.event_id,
-        at: within("at", wire.at, TIMES)?,
-        user: User {
-            user_id: within("user_id", wire.user_id, NATURAL)?,
-            name: text("name", &wire.name)?.into(),
-            birth_date: day_of_date(birth_date),
-            sex: word("sex", &wire.sex, &Sex::ALL, Sex::word)?,
-            region: words.intern(text("region", &wire.region)?),
-            status: word("status", &wire.status, &Status::ALL, Status::word)?,
-            marketing_consent: wire.marketing_consent,
-            signed_up_at: within("signed_up_at", wire.signed_up_at, TIMES)?,
+        Topic::Users => parse::<UserFields>(value).map(|user| Decoded::User(user.event(words))),
+        Topic::Products => {
+            parse::<ProductFields>(value).map(|product| Decoded::Product(product.event(words)))
+        }
+        Topic::Scenarios => {
+            parse::<ScenarioFields>(value).map(|scenario| Decoded::Scenario(scenario.event(words)))
+        }
+        Topic::Orders => match parse::<OrderFields>(value) {
+            Ok(order) => order.event(words),
+            // To a heartbeat all fields of an order are unknown ones, whatever they hold.
+            Err(reason) => match parse::<EventField>(value) {
+                Ok(EventField { event: OneOf(Event::Heartbeat), .. }) => {
+                    parse::<HeartbeatFields>(value).map(|beat| Decoded::Heartbeat(beat.at.0))
+                }
+                _ => Err(reason),
+            },
         },
-    })
-}
-
-fn product(wire: ProductWire<'_>, words: &mut Words) -> Result<ProductEvent, Reason> {
-    Ok(ProductEvent {
-        event_id: wire.event_id,
-        at: within("at", wire.at, TIMES)?,
-        product: Product {
-            product_id: within("product_id", wire.product_id, NATURAL)?,
-            name: text("name", &wire.name)?.into(),
-            category: words.intern(text("category", &wire.category)?),
-            price: within("price", wire.price, MONEY)?,
-            stock: within("stock", wire.stock, NATURAL)?,
-            listed_at: within("listed_at", wire.listed_at, TIMES)?,
-        },
-    })
-}
-
-fn order(wire: OrderWire<'_>, words: &mut Words) -> Result<Decoded, Reason> {
-    let at = within("at", wire.at, TIMES)?;
-    if wire.event == HEARTBEAT {
-        return Ok(Decoded::Heartbeat(at));
-    }
-    let kind = word("event", &wire.event, &OrderKind::ALL, OrderKind::word)?;
-    let event_id = present("event_id", wire.event_id)?;
-    let ordered_at = within("ordered_at", present("ordered_at", wire.ordered_at)?, TIMES)?;
-    if kind == OrderKind::Placed && at != ordered_at {
-        return Err(Reason("at is not ordered_at, though the order is placed".into()));
-    }
-    if at < ordered_at {
-        return Err(Reason("at is before ordered_at".into()));
-    }
-    let lines = present("lines", wire.lines)?;
-    if lines.is_empty() {
-        return Err(Reason("lines is empty".into()));
-    }
-    let line = |Object(line): Object<LineWire<'_>>| {
-        Ok(Line {
-            product_id: within("product_id", line.product_id, NATURAL)?,
-            category: words.intern(text("category", &line.category)?),
-            quantity: within("quantity", line.quantity, QUANTITY)?,
-            unit_price: within("unit_price", line.unit_price, MONEY)?,
-        })
-    };
-    let lines: Arc<[Line]> = lines.into_iter().map(line).collect::<Result<_, Reason>>()?;
-    let order_id = within("order_id", present("order_id", wire.order_id)?, NATURAL)?;
-    let user_id = within("user_id", present("user_id", wire.user_id)?, NATURAL)?;
-    let order = Order { kind, order_id, user_id, at, ordered_at, lines };
-    Ok(Decoded::Order(OrderEvent { event_id, order }))
-}
-
-fn scenario(wire: ScenarioWire<'_>, words: &mut Words) -> Result<ScenarioEvent, Reason> {
-    let categories = wire.categories.iter();
-    let categories = categories.map(|category| Ok(words.intern(text("categories", category)?)));
-    Ok(ScenarioEvent {
-        event_id: wire.event_id,
-        at: within("at", wire.at, TIMES)?,
-        categories: categories.collect::<Result<_, Reason>>()?,
-        occurrence: text("occurrence", &wire.occurrence)?.into(),
-        name: text("name", &wire.name)?.into(),
-        action: word("action", &wire.action, &ScenarioAction::ALL, ScenarioAction::word)?,
-        strength: Strength::new(wire.strength)
-            .ok_or_else(|| Reason("strength is not above 0".into()))?,
-    })
-}
-
-fn present<T>(field: &str, value: Option<T>) -> Result<T, Reason> {
-    value.ok_or_else(|| Reason(format!("missing field `{field}`")))
-}
-
-fn word<T: Copy>(
-    field: &str,
-    text: &str,
-    values: &[T],
-    word: fn(T) -> &'static str,
-) -> Result<T, Reason> {
-    named(text, values, word).ok_or_else(|| {
-        let words: Vec<&str> = values.iter().map(|value| word(*value)).collect();
-        Reason(format!("{field} is none of {}", words.join(", ")))
-    })
-}
-
-fn within(field: &str, value: i64, range: RangeInclusive<i64>) -> Result<i64, Reason> {
-    if range.contains(&value) {
-        Ok(value)
-    } else {
-        Err(Reason(format!("{field} is {value}, not from {} to {}", range.start(), range.end())))
     }
 }
 
-fn text<'a>(field: &str, text: &'a str) -> Result<&'a str, Reason> {
-    if text.contains('\0') { Err(Reason(format!("{field} holds U+0000"))) } else { Ok(text) }
-}
-
-/// Appends a customer's record.
-pub fn encode_user(event: &UserEvent, bytes: &mut Vec<u8>) {
+/// Appends a customer's record as JSON.
+pub fn encode_user(event: &UserEvent, out: &mut Vec<u8>) {
+    #[derive(Serialize)]
+    struct Fields<'a> {
+        event_id: u64,
+        at: Millis,
+        user_id: i64,
+        name: &'a str,
+        birth_date: fmt::Arguments<'a>,
+        sex: Sex,
+        region: &'a str,
+        status: Status,
+        marketing_consent: bool,
+        signed_up_at: Millis,
+    }
     let user = &event.user;
-    write(bytes, &UserWire {
+    let fields = Fields {
         event_id: event.event_id,
         at: event.at,
         user_id: user.user_id,
-        name: Cow::Borrowed(&user.name),
-        birth_date: Cow::Owned(date(user.birth_date)),
-        sex: user.sex.word().into(),
-        region: Cow::Borrowed(&user.region),
-        status: user.status.word().into(),
+        name: &user.name,
+        birth_date: format_args!("{}", date_of(user.birth_date)),
+        sex: user.sex,
+        region: &user.region,
+        status: user.status,
         marketing_consent: user.marketing_consent,
         signed_up_at: user.signed_up_at,
-    });
+    };
+    encode(&fields, out);
 }
 
-/// Appends a product's record.
-pub fn encode_product(event: &ProductEvent, bytes: &mut Vec<u8>) {
+/// Appends a product's record as JSON.
+pub fn encode_product(event: &ProductEvent, out: &mut Vec<u8>) {
+    #[derive(Serialize)]
+    struct Fields<'a> {
+        event_id: u64,
+        at: Millis,
+        product_id: i64,
+        name: &'a str,
+        category: &'a str,
+        price: i64,
+        stock: i64,
+        listed_at: Millis,
+    }
     let product = &event.product;
-    write(bytes, &ProductWire {
+    let fields = Fields {
         event_id: event.event_id,
         at: event.at,
         product_id: product.product_id,
-        name: Cow::Borrowed(&product.name),
-        category: Cow::Borrowed(&product.category),
+        name: &product.name,
+        category: &product.category,
         price: product.price,
         stock: product.stock,
         listed_at: product.listed_at,
-    });
+    };
+    encode(&fields, out);
 }
 
-/// Appends an order event.
-pub fn encode_order(event: &OrderEvent, bytes: &mut Vec<u8>) {
+/// Appends a ledger entry as JSON.
+pub fn encode_order(event: &OrderEvent, out: &mut Vec<u8>) {
+    #[derive(Serialize)]
+    struct Fields<'a> {
+        event_id: u64,
+        at: Millis,
+        event: OrderKind,
+        order_id: i64,
+        user_id: i64,
+        ordered_at: Millis,
+        lines: &'a [Line],
+    }
     let order = &event.order;
-    write(bytes, &OrderWire {
-        event_id: Some(event.event_id),
+    let fields = Fields {
+        event_id: event.event_id,
         at: order.at,
-        event: order.kind.word().into(),
-        order_id: Some(order.order_id),
-        user_id: Some(order.user_id),
-        ordered_at: Some(order.ordered_at),
-        lines: Some(order.lines.iter().map(LineWire::of).collect()),
-    });
+        event: order.kind,
+        order_id: order.order_id,
+        user_id: order.user_id,
+        ordered_at: order.ordered_at,
+        lines: &order.lines,
+    };
+    encode(&fields, out);
 }
 
-/// Appends a scenario event.
-pub fn encode_scenario(event: &ScenarioEvent, bytes: &mut Vec<u8>) {
-    write(bytes, &ScenarioWire {
+/// Appends a scenario producer's decision as JSON.
+pub fn encode_scenario(event: &ScenarioEvent, out: &mut Vec<u8>) {
+    #[derive(Serialize)]
+    struct Fields<'a> {
+        event_id: u64,
+        at: Millis,
+        occurrence: &'a str,
+        name: &'a str,
+        action: ScenarioAction,
+        strength: f64,
+        categories: &'a [Word],
+    }
+    let fields = Fields {
         event_id: event.event_id,
         at: event.at,
-        occurrence: Cow::Borrowed(&event.occurrence),
-        name: Cow::Borrowed(&event.name),
-        action: event.action.word().into(),
+        occurrence: &event.occurrence,
+        name: &event.name,
+        action: event.action,
         strength: event.strength.get(),
-        categories: event.categories.iter().map(|word| Cow::Borrowed(&**word)).collect(),
+        categories: &event.categories,
+    };
+    encode(&fields, out);
+}
+
+/// Appends a heartbeat as JSON.
+pub fn encode_heartbeat(at: Millis, out: &mut Vec<u8>) {
+    #[derive(Serialize)]
+    struct Fields {
+        event: &'static str,
+        at: Millis,
+    }
+    encode(&Fields { event: "heartbeat", at }, out);
+}
+
+/// Appends a record as the line of text that `marketday import` takes; the value must be JSON.
+pub fn ndjson_line(topic: Topic, key: Option<&[u8]>, value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"topic\":\"");
+    out.extend_from_slice(topic.name().as_bytes());
+    out.extend_from_slice(b"\",\"key\":");
+    encode(&key.map(String::from_utf8_lossy), out);
+    out.extend_from_slice(b",\"value\":");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"}\n");
+}
+
+fn encode(fields: &impl Serialize, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, fields).expect("memory takes every write, and every key is a text");
+}
+
+fn parse<'de, T: Deserialize<'de>>(value: &'de str) -> Result<T, Reason> {
+    serde_json::from_str(value).map_err(|e| {
+        let text = e.to_string();
+        // A record is one line: the place would only be noise behind the field's name.
+        let place = format!(" at line {} column {}", e.line(), e.column());
+        match text.strip_suffix(&place) {
+            Some(field) if field.starts_with('`') => Reason::new(field),
+            _ => Reason::new(&format!("not a JSON object: {text}")),
+        }
+    })
+}
+
+/// Declares a JSON object of which the named fields are needed, once each, and others ignored.
+macro_rules! object {
+    ($object:ident<'de> { $($field:ident: $type:ty,)* }) => {
+        struct $object<'de> {
+            $($field: $type,)*
+            text: PhantomData<&'de str>,
+        }
+
+        impl<'de> Deserialize<'de> for $object<'de> {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                #[derive(Deserialize)]
+                #[serde(field_identifier)]
+                #[expect(non_camel_case_types, reason = "a variant is the field's name")]
+                enum Name {
+                    $($field,)*
+                    #[serde(other)]
+                    unknown,
+                }
+
+                struct Fields<'de>(PhantomData<&'de str>);
+
+                impl<'de> Visitor<'de> for Fields<'de> {
+                    type Value = $object<'de>;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str("an object")
+                    }
+
+                    fn visit_map<M: MapAccess<'de>>(
+                        self,
+                        mut map: M,
+                    ) -> Result<Self::Value, M::Error> {
+                        $(let mut $field: Option<$type> = None;)*
+                        while let Some(key) = map.next_key()? {
+                            match key {
+                                $(Name::$field => {
+                                    read(&mut map, &mut $field, stringify!($field))?;
+                                })*
+                                Name::unknown => {
+                                    map.next_value::<IgnoredAny>()?;
+                                }
+                            }
+                        }
+                        Ok($object {
+                            $($field: $field.ok_or_else(|| missing(stringify!($field)))?,)*
+                            text: PhantomData,
+                        })
+                    }
+                }
+
+                from.deserialize_map(Fields(PhantomData))
+            }
+        }
+    };
+}
+
+/// Reads the value of a field that was not there before.
+fn read<'de, M: MapAccess<'de>, T: Deserialize<'de>>(
+    map: &mut M,
+    field: &mut Option<T>,
+    name: &str,
+) -> Result<(), M::Error> {
+    if field.is_some() {
+        return Err(M::Error::custom(format_args!("`{name}` is given twice")));
+    }
+    let value = map.next_value().map_err(|e| M::Error::custom(format_args!("`{name}`: {e}")))?;
+    *field = Some(value);
+    Ok(())
+}
+
+#[cold]
+fn missing<E: Error>(name: &str) -> E {
+    E::custom(format_args!("`{name}` is missing"))
+}
+
+object!(UserFields<'de> {
+    event_id: u64,
+    at: Time,
+    user_id: Id,
+    name: Text<'de>,
+    birth_date: Date,
+    sex: OneOf<Sex>,
+    region: Text<'de>,
+    status: OneOf<Status>,
+    marketing_consent: bool,
+    signed_up_at: Time,
+});
+
+impl UserFields<'_> {
+    fn event(self, words: &mut Words) -> UserEvent {
+        UserEvent {
+            event_id: self.event_id,
+            at: self.at.0,
+            user: User {
+                user_id: self.user_id.0,
+                name: Word::from(&*self.name.0),
+                birth_date: self.birth_date.0,
+                sex: self.sex.0,
+                region: words.get(&self.region.0),
+                status: self.status.0,
+                marketing_consent: self.marketing_consent,
+                signed_up_at: self.signed_up_at.0,
+            },
+        }
+    }
+}
+
+object!(ProductFields<'de> {
+    event_id: u64,
+    at: Time,
+    product_id: Id,
+    name: Text<'de>,
+    category: Text<'de>,
+    price: Price,
+    stock: Whole<0, { i64::MAX }>,
+    listed_at: Time,
+});
+
+impl ProductFields<'_> {
+    fn event(self, words: &mut Words) -> ProductEvent {
+        ProductEvent {
+            event_id: self.event_id,
+            at: self.at.0,
+            product: Product {
+                product_id: self.product_id.0,
+                name: Word::from(&*self.name.0),
+                category: words.get(&self.category.0),
+                price: self.price.0,
+                stock: self.stock.0,
+                listed_at: self.listed_at.0,
+            },
+        }
+    }
+}
+
+object!(OrderFields<'de> {
+    event_id: u64,
+    at: Time,
+    event: OneOf<Event>,
+    order_id: Id,
+    user_id: Id,
+    ordered_at: Time,
+    lines: List<LineFields<'de>>,
+});
+
+object!(LineFields<'de> {
+    product_id: Id,
+    category: Text<'de>,
+    quantity: Whole<1, 1_000_000>,
+    unit_price: Price,
+});
+
+impl OrderFields<'_> {
+    fn event(self, words: &mut Words) -> Result<Decoded, Reason> {
+        let (at, ordered_at) = (self.at.0, self.ordered_at.0);
+        let kind = match self.event.0 {
+            Event::Heartbeat => return Ok(Decoded::Heartbeat(at)),
+            Event::Entry(kind) => kind,
+        };
+        if kind == OrderKind::Placed && at != ordered_at {
+            return Err(Reason::new("`at` differs from `ordered_at` in a placed event"));
+        }
+        if at < ordered_at {
+            return Err(Reason(format!("`at` is before `ordered_at` in a {} event", kind.word())));
+        }
+        if self.lines.0.is_empty() {
+            return Err(Reason::new("`lines` is empty"));
+        }
+        let lines = self.lines.0.iter().map(|line| Line {
+            product_id: line.product_id.0,
+            category: words.get(&line.category.0),
+            quantity: line.quantity.0,
+            unit_price: line.unit_price.0,
+        });
+        Ok(Decoded::Order(OrderEvent {
+            event_id: self.event_id,
+            order: Order {
+                kind,
+                order_id: self.order_id.0,
+                user_id: self.user_id.0,
+                at,
+                ordered_at,
+                lines: lines.collect(),
+            },
+        }))
+    }
+}
+
+object!(EventField<'de> {
+    event: OneOf<Event>,
+});
+
+object!(HeartbeatFields<'de> {
+    at: Time,
+});
+
+object!(ScenarioFields<'de> {
+    event_id: u64,
+    at: Time,
+    occurrence: Text<'de>,
+    name: Text<'de>,
+    action: OneOf<ScenarioAction>,
+    strength: Positive,
+    categories: List<Text<'de>>,
+});
+
+impl ScenarioFields<'_> {
+    fn event(self, words: &mut Words) -> ScenarioEvent {
+        ScenarioEvent {
+            event_id: self.event_id,
+            at: self.at.0,
+            occurrence: Word::from(&*self.occurrence.0),
+            name: words.get(&self.name.0),
+            action: self.action.0,
+            strength: self.strength.0,
+            categories: self.categories.0.iter().map(|category| words.get(&category.0)).collect(),
+        }
+    }
+}
+
+/// A JSON integer from `MIN` to `MAX`.
+struct Whole<const MIN: i64, const MAX: i64>(i64);
+
+type Id = Whole<0, { i64::MAX }>;
+type Time = Whole<TIME_MIN, { TIME_END - 1 }>;
+type Price = Whole<0, 1_000_000_000>;
+
+impl<'de, const MIN: i64, const MAX: i64> Deserialize<'de> for Whole<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Number<const MIN: i64, const MAX: i64>;
+
+        impl<const MIN: i64, const MAX: i64> Visitor<'_> for Number<MIN, MAX> {
+            type Value = i64;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a whole number from {MIN} to {MAX}")
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<i64, E> {
+                if (MIN..=MAX).contains(&number) {
+                    Ok(number)
+                } else {
+                    Err(E::invalid_value(Unexpected::Signed(number), &self))
+                }
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<i64, E> {
+                match i64::try_from(number) {
+                    Ok(number) => self.visit_i64(number),
+                    Err(_) => Err(E::invalid_value(Unexpected::Unsigned(number), &self)),
+                }
+            }
+        }
+
+        from.deserialize_i64(Number::<MIN, MAX>).map(Whole)
+    }
+}
+
+/// Asks for a text and makes something of it.
+struct TextVisitor<T, F: FnOnce(&str) -> Option<T>> {
+    expecting: &'static str,
+    make: F,
+}
+
+impl<T, F: FnOnce(&str) -> Option<T>> Visitor<'_> for TextVisitor<T, F> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expecting)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        let Self { expecting, make } = self;
+        make(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &expecting))
+    }
+}
+
+/// A text without U+0000, which PostgreSQL cannot store.
+struct Text<'de>(Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Text<'de> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Borrowed;
+
+        impl<'de> Visitor<'de> for Borrowed {
+            type Value = Text<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text without U+0000")
+            }
+
+            // What needed no unescaping holds no control character.
+            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Text<'de>, E> {
+                if text.contains('\0') {
+                    return Err(E::invalid_value(Unexpected::Str(text), &self));
+                }
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+
+        from.deserialize_str(Borrowed)
+    }
+}
+
+/// A date "YYYY-MM-DD" that exists, 1900 to 2099.
+struct Date(Day);
+
+impl<'de> Deserialize<'de> for Date {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let expecting = "a date \"YYYY-MM-DD\" that exists, 1900 to 2099";
+        from.deserialize_str(TextVisitor { expecting, make: day_of_text }).map(Date)
+    }
+}
+
+fn day_of_text(text: &str) -> Option<Day> {
+    // chrono alone would also take signs, blanks and missing zeros.
+    let form = text.bytes().enumerate().all(|(place, byte)| match place {
+        4 | 7 => byte == b'-',
+        _ => byte.is_ascii_digit(),
     });
+    if text.len() != 10 || !form {
+        return None;
+    }
+    let year = text[..4].parse().ok().filter(|year| (1900..2100).contains(year))?;
+    NaiveDate::from_ymd_opt(year, text[5..7].parse().ok()?, text[8..].parse().ok()?)
+        .map(day_of_date)
 }
 
-/// Appends a heartbeat.
-pub fn encode_heartbeat(at: Millis, bytes: &mut Vec<u8>) {
-    write(bytes, &OrderWire {
-        event_id: None,
-        at,
-        event: HEARTBEAT.into(),
-        order_id: None,
-        user_id: None,
-        ordered_at: None,
-        lines: None,
-    });
+/// A word of a fixed list.
+struct OneOf<T>(T);
+
+/// What has a fixed list of words.
+trait Choice: Copy + 'static {
+    const EXPECTING: &'static str;
+    const WORDS: &'static [(&'static str, Self)];
 }
 
-fn date(day: Day) -> String {
-    date_of(day).format("%Y-%m-%d").to_string()
+impl<'de, T: Choice> Deserialize<'de> for OneOf<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let make = |text: &str| {
+            T::WORDS.iter().find(|(word, _)| *word == text).map(|(_, choice)| OneOf(*choice))
+        };
+        from.deserialize_str(TextVisitor { expecting: T::EXPECTING, make })
+    }
 }
 
-fn write(bytes: &mut Vec<u8>, wire: &impl Serialize) {
-    serde_json::to_writer(bytes, wire).expect("a vector takes every byte, and wire types are plain");
+impl Choice for Sex {
+    const EXPECTING: &'static str = "F or M";
+    const WORDS: &'static [(&'static str, Self)] = &[("F", Sex::F), ("M", Sex::M)];
+}
+
+impl Choice for Status {
+    const EXPECTING: &'static str = "ACTIVE, DORMANT or WITHDRAWN";
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("ACTIVE", Status::Active),
+        ("DORMANT", Status::Dormant),
+        ("WITHDRAWN", Status::Withdrawn),
+    ];
+}
+
+impl Choice for ScenarioAction {
+    const EXPECTING: &'static str = "start, change or stop";
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("start", ScenarioAction::Start),
+        ("change", ScenarioAction::Change),
+        ("stop", ScenarioAction::Stop),
+    ];
+}
+
+/// What a record of `orders` is.
+#[derive(Clone, Copy)]
+enum Event {
+    Entry(OrderKind),
+    Heartbeat,
+}
+
+impl Choice for Event {
+    const EXPECTING: &'static str = "placed, cancelled, refunded or heartbeat";
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("placed", Event::Entry(OrderKind::Placed)),
+        ("cancelled", Event::Entry(OrderKind::Cancelled)),
+        ("refunded", Event::Entry(OrderKind::Refunded)),
+        ("heartbeat", Event::Heartbeat),
+    ];
+}
+
+/// A number above zero.
+struct Positive(Strength);
+
+impl<'de> Deserialize<'de> for Positive {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let number = f64::deserialize(from)?;
+        Strength::new(number).map(Positive).ok_or_else(|| {
+            D::Error::invalid_value(Unexpected::Float(number), &"a finite number above 0")
+        })
+    }
+}
+
+/// A list, of which an error names the element (counted from 1).
+struct List<T>(Vec<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Elements<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Elements<T> {
+            type Value = List<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<List<T>, S::Error> {
+                let mut list = Vec::with_capacity(4);
+                loop {
+                    match seq.next_element() {
+                        Ok(Some(element)) => list.push(element),
+                        Ok(None) => return Ok(List(list)),
+                        Err(e) => {
+                            let number = list.len() + 1;
+                            return Err(S::Error::custom(format_args!("number {number}: {e}")));
+                        }
+                    }
+                }
+            }
+        }
+
+        from.deserialize_seq(Elements(PhantomData))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn decoded(topic: Topic, text: &str) -> Result<Decoded, String> {
+        decode(topic, Some(text.as_bytes()), &mut Words::default()).map_err(|e| e.to_string())
+    }
+
+    /// A valid value of each kind.
+    fn samples() -> [(Topic, Value); 5] {
+        let line = json!({"product_id": 7, "category": "식품", "quantity": 2, "unit_price": 900});
+        [
+            (
+                Topic::Users,
+                json!({"event_id": 1, "at": 1_700_000_000_000_i64, "user_id": 5, "name": "김서연",
+                    "birth_date": "1992-02-29", "sex": "F", "region": "서울", "status": "ACTIVE",
+                    "marketing_consent": true, "signed_up_at": 1_600_000_000_000_i64}),
+            ),
+            (
+                Topic::Products,
+                json!({"event_id": 1, "at": 1_700_000_000_000_i64, "product_id": 5, "name": "쌀",
+                    "category": "식품", "price": 0, "stock": 0, "listed_at": 631_152_000_000_i64}),
+            ),
+            (
+                Topic::Orders,
+                json!({"event_id": u64::MAX, "at": 1_700_000_000_000_i64, "event": "placed",
+                    "order_id": i64::MAX, "user_id": 5, "ordered_at": 1_700_000_000_000_i64,
+                    "lines": [line.clone(), line]}),
+            ),
+            (
+                Topic::Scenarios,
+                json!({"event_id": 0, "at": 4_102_444_799_999_i64, "occurrence": "seollal-2026",
+                    "name": "seollal", "action": "start", "strength": 2, "categories": []}),
+            ),
+            (Topic::Orders, json!({"event": "heartbeat", "at": 1_700_000_000_000_i64})),
+        ]
+    }
+
+    #[test]
+    fn valid_values_are_events() {
+        for (topic, value) in samples() {
+            decoded(topic, &value.to_string()).unwrap();
+            let mut more = value.clone();
+            more["more"] = json!([{"at": "x"}, 1.5, "\0"]);
+            assert_eq!(decoded(topic, &more.to_string()), decoded(topic, &value.to_string()));
+        }
+        // To a heartbeat an order's fields are unknown ones.
+        let beat = r#"{"order_id":"x","event":"heartbeat","order_id":1,"at":631152000000}"#;
+        assert_eq!(decoded(Topic::Orders, beat), Ok(Decoded::Heartbeat(631_152_000_000)));
+        let escaped = r#"{"\u0061t":631152000000,"event":"heart\u0062eat"}"#;
+        assert_eq!(decoded(Topic::Orders, escaped), Ok(Decoded::Heartbeat(631_152_000_000)));
+    }
+
+    #[test]
+    fn a_field_that_is_missing_null_twice_or_ill_typed_is_named() {
+        for (topic, value) in samples() {
+            let whole = value.to_string();
+            for (name, right) in value.as_object().unwrap() {
+                let mut variants = Vec::new();
+                let mut without = value.clone();
+                without.as_object_mut().unwrap().remove(name);
+                variants.push(without.to_string());
+                for wrong in [json!(null), json!({}), json!([1]), json!(["a", 1]), json!({"F": 1})]
+                {
+                    let mut with = value.clone();
+                    with[name] = wrong;
+                    variants.push(with.to_string());
+                }
+                let mut with = value.clone();
+                with[name] = if right.is_string() { json!(1) } else { json!("1") };
+                variants.push(with.to_string());
+                variants.push(format!("{},\"{name}\":{right}}}", &whole[..whole.len() - 1]));
+                for variant in variants {
+                    // What is no heartbeat is an order, and lacks what an order needs.
+                    let order = value["event"] == "heartbeat" && name == "event";
+                    let reason = decoded(topic, &variant).expect_err(&variant);
+                    assert!(order || reason.contains(&format!("`{name}`")), "{variant}: {reason}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn values_out_of_range_are_named() {
+        let [(_, user), (_, product), (_, order), (_, scenario), (_, beat)] = samples();
+        let numbers = ["1.0", "1e3", "-1", "99999999999999999999", "-99999999999999999999", "-0.5"];
+        let times = ["631151999999", "4102444800000", "0", "1.7e12"];
+        let texts = [r#""a\u0000b""#, r#""\ud800""#, "\"a\u{1}\"", "\"\u{0}\""];
+        let wholes = [
+            (Topic::Users, &user, &["event_id", "user_id"][..]),
+            (Topic::Products, &product, &["event_id", "product_id", "price", "stock"]),
+            (Topic::Orders, &order, &["event_id", "order_id", "user_id"]),
+            (Topic::Scenarios, &scenario, &["event_id"]),
+        ];
+        let mut cases = Vec::new();
+        for (topic, value, names) in wholes {
+            cases.extend(names.iter().map(|name| (topic, value, *name, &numbers[..])));
+        }
+        let u64_max = ["18446744073709551616"];
+        let i64_max = ["9223372036854775808"];
+        cases.extend([
+            (Topic::Users, &user, "event_id", &u64_max[..]),
+            (Topic::Users, &user, "user_id", &i64_max),
+            (Topic::Users, &user, "at", &times),
+            (Topic::Users, &user, "signed_up_at", &times),
+            (Topic::Users, &user, "name", &texts),
+            (Topic::Users, &user, "region", &texts),
+            (Topic::Users, &user, "sex", &["\"f\"", "\"\"", "\"FEMALE\""]),
+            (Topic::Users, &user, "status", &["\"active\"", "\"GONE\""]),
+            (
+                Topic::Users,
+                &user,
+                "birth_date",
+                &[
+                    "\"1899-12-31\"",
+                    "\"2100-01-01\"",
+                    "\"2023-02-29\"",
+                    "\"2023-2-28\"",
+                    "\"+2023-2-8\"",
+                    "\"2023-13-01\"",
+                    "\"2023-00-10\"",
+                    "\"2023-01-00\"",
+                    "\"2023/01/01\"",
+                    "\"2023-01-01T00\"",
+                    "\"２０２３\"",
+                ],
+            ),
+            (Topic::Products, &product, "product_id", &i64_max),
+            (Topic::Products, &product, "price", &["1000000001"]),
+            (Topic::Products, &product, "stock", &i64_max),
+            (Topic::Products, &product, "listed_at", &times),
+            (Topic::Products, &product, "name", &texts),
+            (Topic::Products, &product, "category", &texts),
+            (Topic::Orders, &order, "order_id", &i64_max),
+            (Topic::Orders, &order, "ordered_at", &times),
+            (Topic::Orders, &order, "at", &["1700000000001", "1699999999999"]),
+            (Topic::Orders, &order, "event", &["\"Placed\"", "\"paid\""]),
+            (Topic::Orders, &order, "lines", &["[]", "[[7,\"a\",1,1]]", "[null]"]),
+            (Topic::Orders, &beat, "at", &times),
+            (Topic::Scenarios, &scenario, "at", &times),
+            (Topic::Scenarios, &scenario, "occurrence", &texts),
+            (Topic::Scenarios, &scenario, "name", &texts),
+            (Topic::Scenarios, &scenario, "action", &["\"begin\""]),
+            (
+                Topic::Scenarios,
+                &scenario,
+                "strength",
+                &["0", "-1", "0.0", "1e-400", "1e999", "NaN"],
+            ),
+            (Topic::Scenarios, &scenario, "categories", &["[1]", r#"["a","\u0000"]"#]),
+        ]);
+        for (topic, value, name, wrongs) in cases {
+            for wrong in wrongs {
+                let mut with = value.clone();
+                with[name] = json!("HERE");
+                let text = with.to_string().replace("\"HERE\"", wrong);
+                let reason = decoded(topic, &text).expect_err(&text);
+                assert!(reason.contains(&format!("`{name}`")), "{text}: {reason}");
+                assert!(!reason.contains('\0'), "{reason}");
+            }
+        }
+        for (name, wrongs) in [
+            ("product_id", &["-1", "9223372036854775808", "null"][..]),
+            ("category", &texts),
+            ("quantity", &["0", "1000001", "1.0"]),
+            ("unit_price", &["-1", "1000000001"]),
+        ] {
+            for wrong in wrongs {
+                let mut with = order.clone();
+                with["lines"][1][name] = json!("HERE");
+                let text = with.to_string().replace("\"HERE\"", wrong);
+                let reason = decoded(Topic::Orders, &text).expect_err(&text);
+                assert!(reason.starts_with("`lines`: number 2: "), "{text}: {reason}");
+                assert!(reason.contains(&format!("`{name}`")), "{text}: {reason}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_taking_back_is_not_before_its_order() {
+        let [_, _, (_, mut order), ..] = samples();
+        for event in ["cancelled", "refunded"] {
+            order["event"] = json!(event);
+            for (at, valid) in [(-1, false), (0, true), (1, true)] {
+                order["at"] = json!(1_700_000_000_000_i64 + at);
+                let result = decoded(Topic::Orders, &order.to_string());
+                assert_eq!(result.is_ok(), valid, "{result:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_or_too_long_is_refused_without_harm() {
+        let deep = "[".repeat(500_000);
+        let texts =
+            ["", " ", "null", "[]", "1", "\"at\"", "{", "{}", "{]", "{} {}", "{\"at\"}", &deep];
+        for topic in Topic::ALL {
+            for text in texts {
+                decoded(topic, text).expect_err(text);
+            }
+            let words = &mut Words::default();
+            decode(topic, None, words).expect_err("no value");
+            decode(topic, Some(b"{\"more\":\"\xff\"}"), words).expect_err("not UTF-8");
+        }
+        let nested = format!("{{\"at\":{deep}");
+        assert!(decoded(Topic::Users, &nested).unwrap_err().starts_with("`at`"));
+        let deep = format!("{{\"more\":{deep}{}}}", "]".repeat(500_000));
+        assert!(decoded(Topic::Users, &deep).unwrap_err().contains("`event_id` is missing"));
+
+        let beat = r#"{"event":"heartbeat","at":631152000000}"#;
+        let padded = format!("{beat}{}", " ".repeat(VALUE_MAX - beat.len()));
+        decoded(Topic::Orders, &padded).unwrap();
+        decoded(Topic::Orders, &format!("{padded} ")).expect_err("one byte too long");
+        let long = format!(r#"{{"sex":"{}"}}"#, "é".repeat(100_000));
+        assert!(decoded(Topic::Users, &long).unwrap_err().len() <= 4 * REASON_CHARS_MAX);
+    }
+
+    #[test]
+    fn the_json_is_the_contracts() {
+        let [(_, user), (_, product), (_, order), (_, scenario), (_, beat)] = samples();
+        for (topic, value, text) in [
+            (
+                Topic::Users,
+                user,
+                r#"{"event_id":1,"at":1700000000000,"user_id":5,"name":"김서연","birth_date":"1992-02-29","sex":"F","region":"서울","status":"ACTIVE","marketing_consent":true,"signed_up_at":1600000000000}"#,
+            ),
+            (
+                Topic::Products,
+                product,
+                r#"{"event_id":1,"at":1700000000000,"product_id":5,"name":"쌀","category":"식품","price":0,"stock":0,"listed_at":631152000000}"#,
+            ),
+            (
+                Topic::Orders,
+                order,
+                r#"{"event_id":18446744073709551615,"at":1700000000000,"event":"placed","order_id":9223372036854775807,"user_id":5,"ordered_at":1700000000000,"lines":[{"product_id":7,"category":"식품","quantity":2,"unit_price":900},{"product_id":7,"category":"식품","quantity":2,"unit_price":900}]}"#,
+            ),
+            (
+                Topic::Scenarios,
+                scenario,
+                r#"{"event_id":0,"at":4102444799999,"occurrence":"seollal-2026","name":"seollal","action":"start","strength":2.0,"categories":[]}"#,
+            ),
+            (Topic::Orders, beat, r#"{"event":"heartbeat","at":1700000000000}"#),
+        ] {
+            let event = decoded(topic, &value.to_string()).unwrap();
+            assert_eq!(String::from_utf8(encoded(&event)).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_line_of_text_holds_the_value_as_it_is() {
+        let mut line = Vec::new();
+        ndjson_line(Topic::Scenarios, Some("a\"b".as_bytes()), b"{\"x\": 1}", &mut line);
+        ndjson_line(Topic::Orders, None, b"{}", &mut line);
+        let expected = "{\"topic\":\"scenarios\",\"key\":\"a\\\"b\",\"value\":{\"x\": 1}}\n\
+                        {\"topic\":\"orders\",\"key\":null,\"value\":{}}\n";
+        assert_eq!(String::from_utf8(line).unwrap(), expected);
+    }
+
+    #[test]
+    fn equal_words_share_memory_up_to_a_bound() {
+        let mut words = Words::default();
+        assert!(Word::ptr_eq(&words.get("식품"), &words.get("식품")));
+        for n in 0..2 * WORDS_MAX {
+            assert_eq!(&*words.get(&n.to_string()), n.to_string());
+        }
+        assert_eq!(words.0.len(), WORDS_MAX);
+    }
+
+    fn encoded(event: &Decoded) -> Vec<u8> {
+        let mut out = Vec::new();
+        match event {
+            Decoded::User(event) => encode_user(event, &mut out),
+            Decoded::Product(event) => encode_product(event, &mut out),
+            Decoded::Order(event) => encode_order(event, &mut out),
+            Decoded::Scenario(event) => encode_scenario(event, &mut out),
+            Decoded::Heartbeat(at) => encode_heartbeat(*at, &mut out),
+        }
+        out
+    }
+
+    fn word() -> impl Strategy<Value = Word> {
+        "[^\0]{0,12}".prop_map(Word::from)
+    }
+
+    fn time() -> impl Strategy<Value = Millis> {
+        TIME_MIN..TIME_END
+    }
+
+    fn id() -> impl Strategy<Value = i64> {
+        0..=i64::MAX
+    }
+
+    fn events() -> impl Strategy<Value = (Topic, Decoded)> {
+        let days = || day_of_text("1900-01-01").unwrap()..=day_of_text("2099-12-31").unwrap();
+        let status = prop::sample::select(vec![Status::Active, Status::Dormant, Status::Withdrawn]);
+        let user = (
+            (any::<u64>(), time(), id(), word(), days()),
+            (any::<bool>(), word(), status, any::<bool>(), time()),
+        )
+            .prop_map(|((event_id, at, user_id, name, birth_date), rest)| {
+                let (female, region, status, marketing_consent, signed_up_at) = rest;
+                let sex = if female { Sex::F } else { Sex::M };
+                let user = User {
+                    user_id,
+                    name,
+                    birth_date,
+                    sex,
+                    region,
+                    status,
+                    marketing_consent,
+                    signed_up_at,
+                };
+                (Topic::Users, Decoded::User(UserEvent { event_id, at, user }))
+            });
+        let product =
+            (any::<u64>(), time(), id(), word(), word(), 0..=1_000_000_000_i64, id(), time())
+                .prop_map(|(event_id, at, product_id, name, category, price, stock, listed_at)| {
+                    let product = Product { product_id, name, category, price, stock, listed_at };
+                    (Topic::Products, Decoded::Product(ProductEvent { event_id, at, product }))
+                });
+        let line = (id(), word(), 1..=1_000_000_i64, 0..=1_000_000_000_i64).prop_map(
+            |(product_id, category, quantity, unit_price)| Line {
+                product_id,
+                category,
+                quantity,
+                unit_price,
+            },
+        );
+        let kinds = vec![OrderKind::Placed, OrderKind::Cancelled, OrderKind::Refunded];
+        let order = (
+            (any::<u64>(), prop::sample::select(kinds), id(), id()),
+            (time(), time(), prop::collection::vec(line, 1..5)),
+        )
+            .prop_map(|((event_id, kind, order_id, user_id), (one, two, lines))| {
+                let ordered_at = one.min(two);
+                let at = if kind == OrderKind::Placed { ordered_at } else { one.max(two) };
+                let lines = lines.into();
+                let order = Order { kind, order_id, user_id, at, ordered_at, lines };
+                (Topic::Orders, Decoded::Order(OrderEvent { event_id, order }))
+            });
+        let actions = vec![ScenarioAction::Start, ScenarioAction::Change, ScenarioAction::Stop];
+        let strength =
+            any::<u64>().prop_filter_map("above 0", |bits| Strength::new(f64::from_bits(bits)));
+        let scenario = (
+            (any::<u64>(), time(), word(), word(), prop::sample::select(actions)),
+            (strength, prop::collection::vec(word(), 0..4)),
+        )
+            .prop_map(
+                |((event_id, at, occurrence, name, action), (strength, categories))| {
+                    let event = ScenarioEvent {
+                        event_id,
+                        at,
+                        occurrence,
+                        name,
+                        action,
+                        strength,
+                        categories,
+                    };
+                    (Topic::Scenarios, Decoded::Scenario(event))
+                },
+            );
+        let beat = time().prop_map(|at| (Topic::Orders, Decoded::Heartbeat(at)));
+        prop_oneof![user, product, order, scenario, beat]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn an_event_read_back_is_the_event_written((topic, event) in events()) {
+            let value = encoded(&event);
+            prop_assert_eq!(decode(topic, Some(&value), &mut Words::default()), Ok(event));
+        }
+
+        #[test]
+        fn no_bytes_do_harm(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            for topic in Topic::ALL {
+                let _ = decode(topic, Some(&bytes), &mut Words::default());
+            }
+        }
+
+        #[test]
+        fn no_damage_does_harm((topic, event) in events(), cuts in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
+            let mut value = encoded(&event);
+            for (place, byte) in cuts {
+                let place = place.index(value.len());
+                value[place] = byte;
+            }
+            if let Err(reason) = decode(topic, Some(&value), &mut Words::default()) {
+                prop_assert!(!reason.to_string().contains('\0'));
+            }
+        }
+    }
 }

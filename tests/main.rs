@@ -4,5 +4,6 @@
 mod support;
 
 mod cdnow;
+mod log;
 mod private_postgres;
 mod verify;

@@ -1,6 +1,6 @@
 //! The thread that commits, and what it shares with the workers of its process.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -72,14 +72,16 @@ impl Commits {
     }
 
     /// Starts the thread that commits whatever waits, one transaction after the other.
-    pub(super) fn start(&self, mut committer: Committer) -> JoinHandle<()> {
+    pub(super) fn start(&self, mut committer: Committer, now: Arc<AtomicI64>) -> JoinHandle<()> {
         let commits = self.clone();
         std::thread::spawn(move || {
             while let Some((epoch, closed)) = commits.next() {
+                let moved = closed.now;
                 if let Err(error) = committer.commit(epoch, closed) {
                     commits.queue().failure = Some(format!("{error:#}"));
                     return;
                 }
+                moved.into_iter().for_each(|moved| now.store(moved, Ordering::Relaxed));
                 commits.0.committed.store(epoch, Ordering::Release);
             }
         })

@@ -1,19 +1,22 @@
-//! The log as files in a directory: the default, so that one command needs no cluster.
+//! A durable log as files in a directory, so that one command needs no cluster.
 //!
 //! ```text
-//! DIR/log.json                identity, partitions a topic
-//! DIR/writer.lock             held by the one writer
-//! DIR/ends                    durable end of each partition: offset and place
-//! DIR/orders-0/<offset>.seg   records from that offset on, 64 MiB a segment
+//! log.json                  identity and number of partitions; its lock is the writer's
+//! ends                      per partition: what is durable (for the next writer)
+//! published                 per partition: what may be read (for readers, of all processes)
+//! orders-0/00000000000000000000.seg   records from that offset on, about 64 MiB a file
 //! ```
 //!
-//! A record is `[length u32 | checksum u32 | timestamp i64 | key length u32 | key | value]`,
-//! little-endian. A flush first makes the segments durable, then publishes the new ends; a reader,
-//! in whatever process, goes no further than the published ends, so it never sees what a crash
-//! could take back. A writer that opens cuts off what lies beyond them.
+//! A flush writes the records and waits for the disk, then writes `ends` and waits for the disk,
+//! then writes `published`. So a reader never sees a record that a loss of power could take back,
+//! and a writer that opens cuts off what lies beyond `ends`: nobody was told that it is there.
+//!
+//! Why plain files and not an embedded store: 2.4 M records of 300 bytes in three partitions,
+//! durable after every 10,000, then read back. fjall 3.1 (an LSM tree) took 5.8 CPU s to write
+//! and 1.3 to read; these files, with keys and checksums, take 1.25 and 0.3 (2.3 GB/s).
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,318 +26,408 @@ use dataflows::model::{Millis, Topic};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Batch, Log, Reader, Record, Writer};
+use super::{Batch, Log, OffsetNotHeld, Reader, Record, Writer};
 
-/// A segment is full when it has this many bytes.
+/// Where a segment is full. Larger ones make opening in the middle slower, smaller ones more files.
 const SEGMENT_BYTES: u64 = 64 << 20;
 
-/// Bytes of a record before its key.
-const HEADER: usize = 20;
+/// Bytes that go to the file, or come from it, in one call.
+const CHUNK_BYTES: usize = 256 << 10;
 
-/// The key length that says there is no key.
+/// The longest record: far above the longest value that can be an event.
+const RECORD_BYTES_MAX: usize = 64 << 20;
+
+/// Before each record: its length and its checksum, both of what follows.
+const PREFIX_BYTES: usize = 8;
+
+/// Timestamp and key length, which begin what follows.
+const HEADER_BYTES: usize = 12;
+
+/// The key length that says: no key.
 const NO_KEY: u32 = u32::MAX;
 
-/// Bytes that a writer gathers, and a reader fetches, at a time.
-const BUFFER_BYTES: usize = 256 << 10;
+/// A file of the log that does not hold what was written to it.
+#[derive(Debug, thiserror::Error)]
+#[error("{} is damaged at byte {position}: {problem}; restore the log from a copy", path.display())]
+pub struct Damaged {
+    /// Which file.
+    pub path: PathBuf,
+    /// Where in it.
+    pub position: u64,
+    /// What is wrong there.
+    pub problem: &'static str,
+}
+
+/// Opens the log in a directory, or creates one where there is nothing yet.
+pub fn open(dir: &Path) -> Result<Arc<dyn Log>> {
+    let about = dir.join("log.json");
+    if !about.exists() {
+        create(dir).with_context(|| format!("creating a log in {}", dir.display()))?;
+    }
+    let identity = fs::read(&about)
+        .map_err(anyhow::Error::from)
+        .and_then(|text| Ok(serde_json::from_slice(&text)?))
+        .with_context(|| format!("reading {}", about.display()))?;
+    Ok(Arc::new(Embedded(Arc::new(Files::open(dir, identity)?))))
+}
+
+/// What `log.json` says.
+#[derive(Serialize, Deserialize)]
+struct About {
+    /// Random, so that no two logs share it.
+    identity: String,
+    /// The layout of the files.
+    format: u32,
+    partitions: Partitions,
+}
 
 #[derive(Serialize, Deserialize)]
-struct Identity {
-    identity: String,
-    partitions: Vec<(Topic, u32)>,
+struct Partitions {
+    users: u32,
+    products: u32,
+    orders: u32,
+    scenarios: u32,
 }
 
-/// A log in a directory.
-struct Embedded {
-    dir: PathBuf,
-    identity: Identity,
-    ends: File,
-}
-
-/// Opens the log in a directory, or makes a new one in an empty or missing directory.
-pub fn open(dir: &Path) -> Result<Arc<dyn Log>> {
-    let described = || format!("opening the log in {}", dir.display());
-    let identity_file = dir.join("log.json");
-    if !identity_file.exists() {
-        create(dir).with_context(described)?;
+impl Partitions {
+    fn of(&self, topic: Topic) -> u32 {
+        match topic {
+            Topic::Users => self.users,
+            Topic::Products => self.products,
+            Topic::Orders => self.orders,
+            Topic::Scenarios => self.scenarios,
+        }
     }
-    let text = fs::read(&identity_file).with_context(described)?;
-    let identity: Identity = serde_json::from_slice(&text).with_context(described)?;
-    let ends = OpenOptions::new().read(true).write(true).open(dir.join("ends"));
-    Ok(Arc::new(Embedded { dir: dir.into(), identity, ends: ends.with_context(described)? }))
+
+    /// Every partition, in the order of their places in `ends`.
+    fn all(&self) -> impl Iterator<Item = (Topic, u32)> + '_ {
+        Topic::ALL.into_iter().flat_map(|topic| (0..self.of(topic)).map(move |n| (topic, n)))
+    }
 }
 
+/// Writes the files of an empty log; `log.json` comes last and makes it one.
 fn create(dir: &Path) -> Result<()> {
     fs::create_dir_all(dir)?;
-    // What an interrupted creation left is not in the way; anything else is somebody's.
-    let known = ["ends", "log.json.new"];
-    let strange = fs::read_dir(dir)?.find_map(|entry| {
-        let name = entry.ok()?.file_name().to_string_lossy().into_owned();
-        (!known.contains(&&*name)).then_some(name)
-    });
-    if let Some(name) = strange {
-        bail!("it is not a log, and not empty: it holds {name}; name another directory");
+    let handle = File::open(dir)?;
+    // Two programs may start at once on a new directory.
+    handle.lock()?;
+    let path = dir.join("log.json");
+    if path.exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        // What a creation that was cut off leaves behind.
+        let ours = ["ends", "published", "log.json.new"].iter().any(|ours| name == *ours);
+        ensure!(
+            ours,
+            "the directory holds {} but no log.json, so it is no log; name an empty directory or \
+             a new one",
+            name.display()
+        );
     }
     let mut random = [0; 16];
     File::open("/dev/urandom")?.read_exact(&mut random)?;
-    let partitions = |topic| if topic == Topic::Scenarios { 1 } else { 3 };
-    let identity = Identity {
-        identity: format!("{:032x}", u128::from_le_bytes(random)),
-        partitions: Topic::ALL.map(|topic| (topic, partitions(topic))).to_vec(),
+    let about = About {
+        identity: random.iter().map(|byte| format!("{byte:02x}")).collect(),
+        format: 1,
+        partitions: Partitions { users: 3, products: 3, orders: 3, scenarios: 1 },
     };
-    File::create(dir.join("ends"))?.sync_all()?;
-    // The identity comes last: with it the log exists.
+    for name in ["ends", "published"] {
+        let ends = Ends::open(dir.join(name), true)?;
+        let places = about.partitions.all().count();
+        ends.file.set_len((places * 2 * SLOT_BYTES) as u64)?;
+        for place in 0..places {
+            ends.write(place, 0, End::default())?;
+        }
+        ends.file.sync_all()?;
+    }
     let new = dir.join("log.json.new");
     let mut file = File::create(&new)?;
-    file.write_all(&serde_json::to_vec(&identity)?)?;
+    file.write_all(&serde_json::to_vec_pretty(&about)?)?;
     file.sync_all()?;
-    fs::rename(new, dir.join("log.json"))?;
-    File::open(dir)?.sync_all()?;
+    fs::rename(new, path)?;
+    handle.sync_all()?;
+    File::open(dir.join(".."))?.sync_all()?;
     Ok(())
 }
 
-/// How far a partition is durable.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct End {
-    /// Number of records.
-    offset: u64,
-    /// First offset of the last segment.
-    segment: u64,
-    /// Bytes of the last segment.
-    bytes: u64,
-    /// Number of times the end has been published: of the two slots the higher one holds.
-    version: u64,
+/// The log's files, as all its readers and its writer share them.
+struct Files {
+    dir: PathBuf,
+    about: About,
+    published: Ends,
 }
 
-/// An end on disk: offset, segment, bytes, version and a checksum of the four.
-const SLOT: usize = 40;
-
-impl End {
-    fn to_bytes(self) -> [u8; SLOT] {
-        let mut slot = [0; SLOT];
-        for (part, place) in [self.offset, self.segment, self.bytes, self.version].iter().zip(0..) {
-            slot[8 * place..8 * place + 8].copy_from_slice(&part.to_le_bytes());
-        }
-        let checksum = xxh3_64(&slot[..32]);
-        slot[32..].copy_from_slice(&checksum.to_le_bytes());
-        slot
-    }
-
-    /// None where the slot was never written, or its writing was cut off.
-    fn from_bytes(slot: &[u8]) -> Option<End> {
-        let part = |place: usize| {
-            let bytes = slot.get(8 * place..8 * place + 8)?;
-            Some(u64::from_le_bytes(bytes.try_into().ok()?))
-        };
-        let end =
-            End { offset: part(0)?, segment: part(1)?, bytes: part(2)?, version: part(3)? };
-        (part(4)? == xxh3_64(&slot[..32])).then_some(end)
-    }
-}
-
-impl Embedded {
-    /// Place of a partition among all partitions of the log.
-    fn place(&self, topic: Topic, partition: u32) -> Result<u64> {
-        let before = self.identity.partitions.iter().take_while(|(other, _)| *other != topic);
-        let before: u32 = before.map(|(_, partitions)| partitions).sum();
+impl Files {
+    fn open(dir: &Path, about: About) -> Result<Files> {
         ensure!(
-            partition < self.partitions(topic),
-            "the log has no partition {}-{partition}",
-            topic.name()
+            about.format == 1,
+            "the log in {} has format {}, this program knows format 1",
+            dir.display(),
+            about.format
         );
-        Ok(u64::from(before + partition))
+        Ok(Files { dir: dir.into(), about, published: Ends::open(dir.join("published"), false)? })
+    }
+
+    /// The partition's place in `ends`.
+    fn place(&self, topic: Topic, partition: u32) -> Result<usize> {
+        let place = self.about.partitions.all().position(|each| each == (topic, partition));
+        place.with_context(|| {
+            format!(
+                "finding partition {partition} of {}: the log in {} has {}",
+                topic.name(),
+                self.dir.display(),
+                self.about.partitions.of(topic)
+            )
+        })
+    }
+
+    fn end(&self, topic: Topic, partition: u32) -> Result<End> {
+        Ok(self.published.read(self.place(topic, partition)?)?.1)
     }
 
     fn partition_dir(&self, topic: Topic, partition: u32) -> PathBuf {
         self.dir.join(format!("{}-{partition}", topic.name()))
     }
 
-    fn read_end(&self, topic: Topic, partition: u32) -> Result<End> {
-        read_end(&self.ends, self.place(topic, partition)?)
-            .with_context(|| format!("reading how far {}-{partition} goes", topic.name()))
+    fn segment(&self, topic: Topic, partition: u32, base: u64) -> PathBuf {
+        self.partition_dir(topic, partition).join(format!("{base:020}.seg"))
     }
-}
 
-/// The newer of a partition's two slots that is whole.
-fn read_end(ends: &File, place: u64) -> Result<End> {
-    let mut slots = [0; 2 * SLOT];
-    let mut read = 0;
-    while read < slots.len() {
-        match ends.read_at(&mut slots[read..], place * 2 * SLOT as u64 + read as u64)? {
-            0 => break,
-            n => read += n,
+    /// The base offsets of a partition's segments, ascending.
+    fn bases(&self, topic: Topic, partition: u32) -> Result<Vec<u64>> {
+        let dir = self.partition_dir(topic, partition);
+        let listing = || format!("listing {}", dir.display());
+        let entries = match fs::read_dir(&dir) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.with_context(listing)?,
+        };
+        let mut bases = Vec::new();
+        for entry in entries {
+            let name = entry.with_context(listing)?.file_name();
+            let base: Option<u64> =
+                name.to_str().and_then(|name| name.strip_suffix(".seg")?.parse().ok());
+            bases.extend(base);
         }
-    }
-    let slots = slots.chunks(SLOT).filter_map(End::from_bytes);
-    Ok(slots.max_by_key(|end| end.version).unwrap_or_default())
-}
-
-fn segment_file(dir: &Path, segment: u64) -> PathBuf {
-    dir.join(format!("{segment:020}.seg"))
-}
-
-/// The first offsets of a partition's segments, in order.
-fn segments(dir: &Path) -> Result<Vec<u64>> {
-    let mut segments = Vec::new();
-    if dir.exists() {
-        for entry in fs::read_dir(dir)? {
-            let path = entry?.path();
-            let name = path.file_stem().and_then(|name| name.to_str());
-            segments.extend(name.and_then(|name| name.parse::<u64>().ok()));
-        }
-    }
-    segments.sort_unstable();
-    Ok(segments)
-}
-
-impl Log for Embedded {
-    fn identity(&self) -> &str {
-        &self.identity.identity
-    }
-
-    fn partitions(&self, topic: Topic) -> u32 {
-        let found = self.identity.partitions.iter().find(|(other, _)| *other == topic);
-        found.map_or(0, |(_, partitions)| *partitions)
+        bases.sort_unstable();
+        Ok(bases)
     }
 
     fn start(&self, topic: Topic, partition: u32) -> Result<u64> {
-        let segments = segments(&self.partition_dir(topic, partition))?;
-        Ok(segments.first().copied().unwrap_or(0))
+        Ok(self.bases(topic, partition)?.first().copied().unwrap_or(0))
+    }
+}
+
+/// How far a partition goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct End {
+    /// The offset after the last record.
+    offset: u64,
+    /// The segment that holds the last record.
+    base: u64,
+    /// Where the last record ends in that segment.
+    position: u64,
+}
+
+/// A file with the [`End`] of each partition, in two slots that are written in turn.
+///
+/// A slot that is being written, or was when the power failed, has a wrong checksum; then the other
+/// slot holds. A slot has 64 bytes, so that none lies across two sectors of a disk.
+struct Ends {
+    file: File,
+    path: PathBuf,
+}
+
+const SLOT_BYTES: usize = 64;
+
+impl Ends {
+    fn open(path: PathBuf, writable: bool) -> Result<Ends> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(writable)
+            .create(writable)
+            .truncate(false)
+            .open(&path)
+            .with_context(|| format!("opening {}", path.display()))?;
+        Ok(Ends { file, path })
+    }
+
+    /// The newest end written for a partition, with the number of that writing.
+    fn read(&self, place: usize) -> Result<(u64, End)> {
+        let position = (place * 2 * SLOT_BYTES) as u64;
+        // Meanwhile the writer may have passed from one slot to the other: look again.
+        for _ in 0..100 {
+            let mut slots = [[0; SLOT_BYTES]; 2];
+            match self.file.read_exact_at(slots.as_flattened_mut(), position) {
+                Err(e) if e.kind() == ErrorKind::UnexpectedEof => break,
+                read => read.with_context(|| format!("reading {}", self.path.display()))?,
+            }
+            if let Some(newest) = slots.iter().filter_map(unpack).max_by_key(|(turn, _)| *turn) {
+                return Ok(newest);
+            }
+        }
+        bail!(Damaged { path: self.path.clone(), position, problem: "no valid entry" })
+    }
+
+    fn write(&self, place: usize, turn: u64, end: End) -> Result<()> {
+        let slot = place * 2 + (turn % 2) as usize;
+        self.file
+            .write_all_at(&pack(turn, end), (slot * SLOT_BYTES) as u64)
+            .with_context(|| format!("writing {}", self.path.display()))
+    }
+}
+
+fn pack(turn: u64, end: End) -> [u8; SLOT_BYTES] {
+    let mut slot = [0; SLOT_BYTES];
+    for (bytes, number) in slot.chunks_exact_mut(8).zip([turn, end.offset, end.base, end.position])
+    {
+        bytes.copy_from_slice(&number.to_le_bytes());
+    }
+    let check = xxh3_64(&slot[..32]);
+    slot[32..40].copy_from_slice(&check.to_le_bytes());
+    slot
+}
+
+fn unpack(slot: &[u8; SLOT_BYTES]) -> Option<(u64, End)> {
+    let (numbers, _) = slot.as_chunks::<8>();
+    let [turn, offset, base, position, check] =
+        std::array::from_fn(|i| u64::from_le_bytes(numbers[i]));
+    (check == xxh3_64(&slot[..32])).then_some((turn, End { offset, base, position }))
+}
+
+struct Embedded(Arc<Files>);
+
+impl Log for Embedded {
+    fn identity(&self) -> &str {
+        &self.0.about.identity
+    }
+
+    fn partitions(&self, topic: Topic) -> u32 {
+        self.0.about.partitions.of(topic)
+    }
+
+    fn start(&self, topic: Topic, partition: u32) -> Result<u64> {
+        self.0.start(topic, partition)
     }
 
     fn end(&self, topic: Topic, partition: u32) -> Result<u64> {
-        Ok(self.read_end(topic, partition)?.offset)
+        Ok(self.0.end(topic, partition)?.offset)
     }
 
     fn writer(&self) -> Result<Box<dyn Writer>> {
-        let lock = File::create(self.dir.join("writer.lock"))?;
-        if lock.try_lock().is_err() {
-            bail!("the log in {} already has a writer: another marketday is running on it", self.dir.display());
-        }
-        let mut partitions = Vec::new();
-        for (topic, count) in &self.identity.partitions {
-            for partition in 0..*count {
-                let dir = self.partition_dir(*topic, partition);
-                fs::create_dir_all(&dir)?;
-                let opened = OpenPartition::open(dir, self.read_end(*topic, partition)?);
-                partitions.push(((*topic, partition), opened.with_context(|| {
-                    format!("opening {}-{partition} for writing", topic.name())
-                })?));
-            }
-        }
-        File::open(&self.dir)?.sync_all()?;
-        Ok(Box::new(EmbeddedWriter { partitions, ends: self.ends.try_clone()?, _lock: lock }))
+        let dir = &self.0.dir;
+        let writer = EmbeddedWriter::open(self.0.clone())
+            .with_context(|| format!("opening the log in {} for writing", dir.display()))?;
+        Ok(Box::new(writer))
     }
 
     fn reader(&self, topic: Topic, partition: u32, offset: u64) -> Result<Box<dyn Reader>> {
-        let end = self.read_end(topic, partition)?;
-        let dir = self.partition_dir(topic, partition);
-        let segments = segments(&dir)?;
-        let start = segments.first().copied().unwrap_or(0);
-        if offset < start || offset > end.offset {
-            bail!(
-                "{}-{partition} holds offsets {start} to {}, not {offset}: what was counted is not \
-                 in this log any more, so nothing can go on from there",
-                topic.name(),
-                end.offset
-            );
-        }
-        let segment = segments.into_iter().take_while(|first| *first <= offset).last().unwrap_or(0);
-        let mut reader = EmbeddedReader {
-            dir,
-            ends: self.ends.try_clone()?,
-            place: self.place(topic, partition)?,
-            segment,
-            file: None,
-            offset: segment,
-            position: 0,
-            buffer: Vec::new(),
-            consumed: 0,
-        };
-        let mut skipped = Batch::default();
-        while reader.offset < offset {
-            skipped.clear();
-            reader.read(&mut skipped, (offset - reader.offset).min(10_000) as usize)?;
-        }
-        Ok(Box::new(reader))
+        Ok(Box::new(EmbeddedReader::open(self.0.clone(), topic, partition, offset)?))
     }
 }
 
 struct EmbeddedWriter {
-    partitions: Vec<((Topic, u32), OpenPartition)>,
-    ends: File,
+    files: Arc<Files>,
+    /// In the order of their places.
+    tails: Vec<Tail>,
+    ends: Ends,
+    published: Ends,
+    /// A write went wrong: what the files hold is known again only after the next opening.
+    failed: bool,
+    /// Keeps the lock.
     _lock: File,
 }
 
-/// A partition as its writer has it.
-struct OpenPartition {
-    dir: PathBuf,
-    file: File,
-    /// Where the next record goes.
-    end: End,
-    /// What is published.
+/// The end of a partition at which the writer appends.
+struct Tail {
+    topic: Topic,
+    partition: u32,
+    /// Number of the last writing of the partition's end.
+    turn: u64,
     durable: End,
-    buffer: Vec<u8>,
+    /// With what is appended since.
+    end: End,
+    file: Option<File>,
+    /// Appended, but not given to the file yet.
+    unwritten: Vec<u8>,
+    /// A file was created since the last flush.
+    created: bool,
 }
 
-impl OpenPartition {
-    fn open(dir: PathBuf, end: End) -> Result<OpenPartition> {
-        for later in segments(&dir)?.into_iter().filter(|segment| *segment > end.segment) {
-            fs::remove_file(segment_file(&dir, later))?;
+impl EmbeddedWriter {
+    fn open(files: Arc<Files>) -> Result<EmbeddedWriter> {
+        let lock = File::open(files.dir.join("log.json"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => bail!(
+                "somebody writes to it already; stop that marketday, or give this one another \
+                 directory with --dir"
+            ),
+            Err(TryLockError::Error(e)) => bail!(e),
         }
-        let path = segment_file(&dir, end.segment);
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
-        let length = file.metadata()?.len();
+        let ends = Ends::open(files.dir.join("ends"), true)?;
+        let published = Ends::open(files.dir.join("published"), true)?;
+        let mut tails = Vec::new();
+        for (place, (topic, partition)) in files.about.partitions.all().enumerate() {
+            let (turn, durable) = ends.read(place)?;
+            let file = cut(&files, topic, partition, durable)?;
+            // After a loss of power it may be behind.
+            published.write(place, turn, durable)?;
+            tails.push(Tail {
+                topic,
+                partition,
+                turn,
+                durable,
+                end: durable,
+                file,
+                unwritten: Vec::new(),
+                created: false,
+            });
+        }
+        Ok(EmbeddedWriter { files, tails, ends, published, failed: false, _lock: lock })
+    }
+
+    /// Runs a step after which the writer is of no more use if it fails.
+    fn attempt(&mut self, step: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
         ensure!(
-            length >= end.bytes,
-            "{} has {length} bytes, but {} were durable: the file was damaged from outside",
-            path.display(),
-            end.bytes
+            !self.failed,
+            "writing to the log in {} failed before; start again, which finds out what was kept",
+            self.files.dir.display()
         );
-        file.set_len(end.bytes)?;
-        File::open(&dir)?.sync_all()?;
-        Ok(OpenPartition { dir, file, end, durable: end, buffer: Vec::new() })
-    }
-
-    fn append(&mut self, record: Record<'_>) -> Result<()> {
-        if self.end.bytes >= SEGMENT_BYTES {
-            self.write_out()?;
-            self.file.sync_data()?;
-            self.end = End { segment: self.end.offset, bytes: 0, ..self.end };
-            self.file = File::create(segment_file(&self.dir, self.end.segment))?;
-            File::open(&self.dir)?.sync_all()?;
-        }
-        let start = self.buffer.len();
-        encode(record, &mut self.buffer);
-        self.end.bytes += (self.buffer.len() - start) as u64;
-        self.end.offset += 1;
-        if self.buffer.len() >= BUFFER_BYTES { self.write_out() } else { Ok(()) }
-    }
-
-    fn write_out(&mut self) -> Result<()> {
-        self.file.write_all_at(&self.buffer, self.end.bytes - self.buffer.len() as u64)?;
-        self.buffer.clear();
+        self.failed = true;
+        step(self)?;
+        self.failed = false;
         Ok(())
     }
 }
 
-fn encode(record: Record<'_>, buffer: &mut Vec<u8>) {
-    let start = buffer.len();
-    let (key, value) = (record.key.unwrap_or_default(), record.value.unwrap_or_default());
-    buffer.extend_from_slice(&((HEADER - 4 + key.len() + value.len()) as u32).to_le_bytes());
-    buffer.extend_from_slice(&[0; 4]);
-    buffer.extend_from_slice(&record.timestamp.to_le_bytes());
-    let key_length = record.key.map_or(NO_KEY, |key| key.len() as u32);
-    buffer.extend_from_slice(&key_length.to_le_bytes());
-    buffer.extend_from_slice(key);
-    buffer.extend_from_slice(value);
-    let checksum = xxh3_64(&buffer[start + 8..]) as u32;
-    buffer[start + 4..start + 8].copy_from_slice(&checksum.to_le_bytes());
+/// Takes away what a former writer left beyond the durable end, and opens the last segment.
+fn cut(files: &Files, topic: Topic, partition: u32, durable: End) -> Result<Option<File>> {
+    for base in files.bases(topic, partition)? {
+        let path = files.segment(topic, partition, base);
+        if base > durable.base || durable.position == 0 {
+            fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+        }
+    }
+    if durable.position == 0 {
+        return Ok(None);
+    }
+    let path = files.segment(topic, partition, durable.base);
+    let opening = || format!("opening {}", path.display());
+    let file = OpenOptions::new().read(true).write(true).open(&path).with_context(opening)?;
+    let len = file.metadata().with_context(opening)?.len();
+    if len < durable.position {
+        bail!(Damaged { path, position: len, problem: "it ends too early" });
+    }
+    file.set_len(durable.position).with_context(|| format!("truncating {}", path.display()))?;
+    Ok(Some(file))
 }
 
 impl Writer for EmbeddedWriter {
     fn end(&self, topic: Topic, partition: u32) -> u64 {
-        let found = self.partitions.iter().find(|(name, _)| *name == (topic, partition));
-        found.map_or(0, |(_, open)| open.end.offset)
+        let place = self.files.place(topic, partition);
+        self.tails[place.expect("the caller asked the log for its partitions")].end.offset
     }
 
     fn append(
@@ -345,122 +438,276 @@ impl Writer for EmbeddedWriter {
         key: Option<&[u8]>,
         value: &[u8],
     ) -> Result<()> {
-        let found = self.partitions.iter_mut().find(|(name, _)| *name == (topic, partition));
-        let (_, open) =
-            found.with_context(|| format!("the log has no {}-{partition}", topic.name()))?;
-        let record = Record { offset: open.end.offset, timestamp, key, value: Some(value) };
-        open.append(record)
-            .with_context(|| format!("appending to {}-{partition}", topic.name()))
+        let place = self.files.place(topic, partition)?;
+        let bytes = key.unwrap_or_default().len() + value.len();
+        ensure!(
+            bytes <= RECORD_BYTES_MAX,
+            "appending a record of {bytes} bytes to {}: the log takes up to {RECORD_BYTES_MAX}",
+            topic.name()
+        );
+        self.attempt(|writer| writer.tails[place].append(&writer.files, timestamp, key, value))
     }
 
     fn flush(&mut self) -> Result<()> {
-        let mut published = false;
-        for (place, ((topic, partition), open)) in self.partitions.iter_mut().enumerate() {
-            if open.end == open.durable {
-                continue;
+        self.attempt(|writer| {
+            let EmbeddedWriter { files, tails, ends, published, .. } = writer;
+            let dirty = |tail: &Tail| tail.end != tail.durable;
+            if !tails.iter().any(dirty) {
+                return Ok(());
             }
-            let context = || format!("making {}-{partition} durable", topic.name());
-            open.write_out().with_context(context)?;
-            open.file.sync_data().with_context(context)?;
-            open.end.version += 1;
-            // The slots take turns, so that the last end survives a torn write of the next.
-            let slot = (2 * place as u64 + open.end.version % 2) * SLOT as u64;
-            self.ends.write_all_at(&open.end.to_bytes(), slot).with_context(context)?;
-            open.durable = open.end;
-            published = true;
+            for (place, tail) in tails.iter_mut().enumerate().filter(|(_, tail)| dirty(tail)) {
+                tail.sync(files)?;
+                ends.write(place, tail.turn + 1, tail.end)?;
+            }
+            ends.file.sync_data().with_context(|| format!("syncing {}", ends.path.display()))?;
+            for (place, tail) in tails.iter_mut().enumerate().filter(|(_, tail)| dirty(tail)) {
+                tail.turn += 1;
+                tail.durable = tail.end;
+                published.write(place, tail.turn, tail.end)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Tail {
+    fn append(
+        &mut self,
+        files: &Files,
+        timestamp: Millis,
+        key: Option<&[u8]>,
+        value: &[u8],
+    ) -> Result<()> {
+        let bytes = HEADER_BYTES + key.unwrap_or_default().len() + value.len();
+        let position = self.end.position + (PREFIX_BYTES + bytes) as u64;
+        if self.file.is_none() || (self.end.position > 0 && position > SEGMENT_BYTES) {
+            self.begin_segment(files)?;
         }
-        if published {
-            self.ends.sync_data().context("making the ends of the log durable")?;
+        let unwritten = &mut self.unwritten;
+        let start = unwritten.len();
+        unwritten.extend_from_slice(&(bytes as u32).to_le_bytes());
+        unwritten.extend_from_slice(&[0; 4]);
+        unwritten.extend_from_slice(&timestamp.to_le_bytes());
+        unwritten.extend_from_slice(&key.map_or(NO_KEY, |key| key.len() as u32).to_le_bytes());
+        unwritten.extend_from_slice(key.unwrap_or_default());
+        unwritten.extend_from_slice(value);
+        let check = xxh3_64(&unwritten[start + PREFIX_BYTES..]) as u32;
+        unwritten[start + 4..start + PREFIX_BYTES].copy_from_slice(&check.to_le_bytes());
+
+        self.end.offset += 1;
+        self.end.position += (PREFIX_BYTES + bytes) as u64;
+        if self.unwritten.len() >= CHUNK_BYTES { self.write(files) } else { Ok(()) }
+    }
+
+    /// Closes the last segment for ever and begins the next.
+    fn begin_segment(&mut self, files: &Files) -> Result<()> {
+        self.sync(files)?;
+        let path = files.segment(self.topic, self.partition, self.end.offset);
+        fs::create_dir_all(files.partition_dir(self.topic, self.partition))
+            .and_then(|()| OpenOptions::new().write(true).create_new(true).open(&path))
+            .map(|file| self.file = Some(file))
+            .with_context(|| format!("creating {}", path.display()))?;
+        self.created = true;
+        self.end.base = self.end.offset;
+        self.end.position = 0;
+        Ok(())
+    }
+
+    /// Gives what is appended to the file.
+    fn write(&mut self, files: &Files) -> Result<()> {
+        if let Some(file) = &self.file {
+            let position = self.end.position - self.unwritten.len() as u64;
+            file.write_all_at(&self.unwritten, position)
+                .with_context(|| format!("writing {}", self.path(files).display()))?;
+            self.unwritten.clear();
         }
         Ok(())
+    }
+
+    /// Waits until what is appended is on the disk, and the names of new files are too.
+    fn sync(&mut self, files: &Files) -> Result<()> {
+        self.write(files)?;
+        let syncing = || format!("syncing {}", self.path(files).display());
+        if let Some(file) = &self.file {
+            file.sync_data().with_context(syncing)?;
+        }
+        if self.created {
+            for dir in [&files.partition_dir(self.topic, self.partition), &files.dir] {
+                File::open(dir).and_then(|dir| dir.sync_all()).with_context(syncing)?;
+            }
+            self.created = false;
+        }
+        Ok(())
+    }
+
+    fn path(&self, files: &Files) -> PathBuf {
+        files.segment(self.topic, self.partition, self.end.base)
     }
 }
 
 struct EmbeddedReader {
-    dir: PathBuf,
-    ends: File,
-    place: u64,
-    segment: u64,
-    file: Option<File>,
-    /// Offset of the next record.
+    files: Arc<Files>,
+    topic: Topic,
+    partition: u32,
+    /// Of the next record.
     offset: u64,
-    /// Where in the segment the buffer ends.
+    /// Up to where the partition was readable when last looked.
+    end: End,
+    /// Where the next record is, unless it begins a segment.
+    segment: Option<Segment>,
+}
+
+/// A segment that is being read.
+struct Segment {
+    file: File,
+    path: PathBuf,
+    base: u64,
+    /// Of the next record.
     position: u64,
+    /// Up to where it may be read.
+    limit: u64,
+    /// Bytes of the file; the next record begins at `used`.
     buffer: Vec<u8>,
-    /// Bytes of the buffer that are used up.
-    consumed: usize,
+    used: usize,
+}
+
+impl EmbeddedReader {
+    fn open(files: Arc<Files>, topic: Topic, partition: u32, offset: u64) -> Result<Self> {
+        let end = files.end(topic, partition)?;
+        let mut reader = EmbeddedReader { files, topic, partition, offset, end, segment: None };
+        let bases = reader.files.bases(topic, partition)?;
+        if offset > end.offset || offset < bases.first().copied().unwrap_or(0) {
+            return Err(reader.not_held());
+        }
+        if offset == end.offset {
+            if end.position > 0 {
+                let mut segment = reader.segment_at(end.base)?;
+                segment.position = end.position;
+                reader.segment = Some(segment);
+            }
+            return Ok(reader);
+        }
+        let base = bases.into_iter().rfind(|base| *base <= offset);
+        reader.offset = base.expect("one is not above the offset, as was checked");
+        while reader.offset < offset {
+            reader.next()?;
+        }
+        Ok(reader)
+    }
+
+    fn not_held(&self) -> anyhow::Error {
+        let (topic, partition) = (self.topic, self.partition);
+        match self.files.start(topic, partition) {
+            Ok(start) => {
+                let (wanted, end) = (self.offset, self.end.offset);
+                OffsetNotHeld { topic, partition, wanted, start, end }.into()
+            }
+            Err(e) => e,
+        }
+    }
+
+    fn segment_at(&self, base: u64) -> Result<Segment> {
+        let path = self.files.segment(self.topic, self.partition, base);
+        let file = match File::open(&path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Err(self.not_held()),
+            file => file.with_context(|| format!("opening {}", path.display()))?,
+        };
+        let mut segment =
+            Segment { file, path, base, position: 0, limit: 0, buffer: Vec::new(), used: 0 };
+        segment.look(self.end)?;
+        Ok(segment)
+    }
+
+    /// The next record, which is there because the offset is below the end.
+    fn next(&mut self) -> Result<Record<'_>> {
+        if let Some(segment) = &mut self.segment
+            && segment.position == segment.limit
+        {
+            segment.look(self.end)?;
+        }
+        if self.segment.as_ref().is_none_or(|segment| segment.position == segment.limit) {
+            self.segment = Some(self.segment_at(self.offset)?);
+        }
+        let record = self.segment.as_mut().expect("it was set above").next(self.offset)?;
+        self.offset += 1;
+        Ok(record)
+    }
 }
 
 impl Reader for EmbeddedReader {
     fn read(&mut self, batch: &mut Batch, max: usize) -> Result<usize> {
-        let end = read_end(&self.ends, self.place)?;
-        let mut read = 0;
-        while read < max && self.offset < end.offset {
-            let Some(length) = self.record_length(end)? else { continue };
-            let bytes = &self.buffer[self.consumed..self.consumed + length];
-            let record = decode(bytes, self.offset).with_context(|| {
-                format!(
-                    "{} is damaged at byte {}: restore it, or start over in a new directory",
-                    segment_file(&self.dir, self.segment).display(),
-                    self.position - (self.buffer.len() - self.consumed) as u64
-                )
-            })?;
-            batch.push(record);
-            self.consumed += length;
-            self.offset += 1;
-            read += 1;
+        for count in 0..max {
+            if self.offset == self.end.offset {
+                self.end = self.files.end(self.topic, self.partition)?;
+                if self.offset > self.end.offset {
+                    return Err(self.not_held());
+                }
+                if self.offset == self.end.offset {
+                    return Ok(count);
+                }
+            }
+            batch.push(self.next()?);
         }
-        Ok(read)
+        Ok(max)
     }
 }
 
-impl EmbeddedReader {
-    /// The length of the next record, when all of it is in the buffer; none after more was
-    /// fetched, or the next segment opened.
-    fn record_length(&mut self, end: End) -> Result<Option<usize>> {
-        let held = &self.buffer[self.consumed..];
-        let length = held.first_chunk().map(|length| 4 + u32::from_le_bytes(*length) as usize);
-        if let Some(length) = length.filter(|length| *length <= held.len()) {
-            return Ok(Some(length));
-        }
-        let path = segment_file(&self.dir, self.segment);
-        if self.file.is_none() {
-            let file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
-            self.file = Some(file);
-        }
-        let file = self.file.as_ref().expect("it was just opened");
-        // Only the last segment may hold what is not durable yet.
-        let limit = if self.segment == end.segment { end.bytes } else { file.metadata()?.len() };
-        let wanted = length.unwrap_or(0).max(BUFFER_BYTES) as u64;
-        let fetch = wanted.min(limit.saturating_sub(self.position)) as usize;
-        if fetch == 0 {
-            ensure!(
-                held.is_empty() && self.segment != end.segment,
-                "{} ends in the middle of record {}: restore it, or start over in a new directory",
-                path.display(),
-                self.offset
-            );
-            (self.segment, self.file, self.position) = (self.offset, None, 0);
-            return Ok(None);
-        }
-        self.buffer.drain(..self.consumed);
-        self.consumed = 0;
-        let start = self.buffer.len();
-        self.buffer.resize(start + fetch, 0);
-        file.read_exact_at(&mut self.buffer[start..], self.position)
-            .with_context(|| format!("reading {}", path.display()))?;
-        self.position += fetch as u64;
-        Ok(None)
+impl Segment {
+    /// Finds out up to where the segment may be read: all of it once there is a next one.
+    fn look(&mut self, end: End) -> Result<()> {
+        self.limit = if self.base == end.base {
+            end.position
+        } else {
+            let metadata = self.file.metadata();
+            metadata.with_context(|| format!("looking at {}", self.path.display()))?.len()
+        };
+        Ok(())
     }
-}
 
-fn decode(bytes: &[u8], offset: u64) -> Result<Record<'_>> {
-    let (header, rest) = bytes.split_first_chunk::<HEADER>().context("a record without a header")?;
-    let number = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-    ensure!(xxh3_64(&bytes[8..]) as u32 == number(4), "the checksum of record {offset} is wrong");
-    let key_length = if number(16) == NO_KEY { 0 } else { number(16) as usize };
-    let (key, value) = rest.split_at_checked(key_length).context("a key longer than its record")?;
-    let timestamp = Millis::from_le_bytes(header[8..16].try_into().context("eight bytes")?);
-    let key = (number(16) != NO_KEY).then_some(key);
-    Ok(Record { offset, timestamp, key, value: Some(value) })
+    fn next(&mut self, offset: u64) -> Result<Record<'_>> {
+        let prefix = self.fill(PREFIX_BYTES)?;
+        let [len, check] = [0, 4].map(|at| std::array::from_fn(|i| prefix[at + i]));
+        let (len, check) = (u32::from_le_bytes(len) as usize, u32::from_le_bytes(check));
+        if !(HEADER_BYTES..=RECORD_BYTES_MAX + HEADER_BYTES).contains(&len) {
+            return Err(self.damaged("a record has an impossible length"));
+        }
+        if xxh3_64(&self.fill(PREFIX_BYTES + len)?[PREFIX_BYTES..]) as u32 != check {
+            return Err(self.damaged("a record has a wrong checksum"));
+        }
+        let start = self.used + PREFIX_BYTES;
+        self.used = start + len;
+        self.position += (PREFIX_BYTES + len) as u64;
+
+        let record = &self.buffer[start..self.used];
+        let key_len = u32::from_le_bytes(std::array::from_fn(|i| record[8 + i]));
+        let value = HEADER_BYTES + if key_len == NO_KEY { 0 } else { key_len as usize };
+        Ok(Record {
+            offset,
+            timestamp: i64::from_le_bytes(std::array::from_fn(|i| record[i])),
+            key: (key_len != NO_KEY).then(|| &record[HEADER_BYTES..value]),
+            value: Some(&record[value..]),
+        })
+    }
+
+    /// The next `bytes` bytes.
+    fn fill(&mut self, bytes: usize) -> Result<&[u8]> {
+        if self.buffer.len() - self.used < bytes {
+            self.buffer.drain(..self.used);
+            self.used = 0;
+            let held = self.buffer.len();
+            let left = (self.limit - self.position) as usize;
+            if left < bytes {
+                return Err(self.damaged("it ends within a record"));
+            }
+            self.buffer.resize(left.min(bytes.max(CHUNK_BYTES)), 0);
+            self.file
+                .read_exact_at(&mut self.buffer[held..], self.position + held as u64)
+                .with_context(|| format!("reading {}", self.path.display()))?;
+        }
+        Ok(&self.buffer[self.used..self.used + bytes])
+    }
+
+    fn damaged(&self, problem: &'static str) -> anyhow::Error {
+        Damaged { path: self.path.clone(), position: self.position, problem }.into()
+    }
 }

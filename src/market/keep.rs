@@ -4,14 +4,16 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{ErrorKind, Write},
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use chrono::Months;
 use dataflows::{
     market::{Command, Settings, Snapshot},
     model::{
         Millis,
-        time::{DAY, date_of, day_of, start_of_day},
+        time::{DAY, date_of, day_of, day_of_date, start_of_day},
     },
 };
 use serde::{Deserialize, Serialize};
@@ -25,10 +27,53 @@ use crate::clock;
 pub struct Wish {
     /// Names the random numbers; default 1.
     pub seed: Option<u64>,
-    /// Length of the history; default a year.
-    pub history: Option<Millis>,
+    /// Length of the history; default twelve months.
+    pub history: Option<History>,
     /// Market time at which the market goes live; default the start of today.
     pub start: Option<Millis>,
+}
+
+/// The length of a history, counted back from the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum History {
+    /// Calendar months.
+    Months(u32),
+    /// Days.
+    Days(u32),
+}
+
+impl History {
+    fn before(self, start: Millis) -> Millis {
+        match self {
+            History::Days(days) => Millis::from(days) * DAY,
+            History::Months(months) => {
+                let date = date_of(day_of(start)) - Months::new(months);
+                start - start_of_day(day_of_date(date))
+            }
+        }
+    }
+}
+
+impl FromStr for History {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<History, String> {
+        let history = match (text.strip_suffix("mo"), text.strip_suffix('d')) {
+            (Some(months), _) => months.parse().ok().filter(|n| *n <= 120).map(History::Months),
+            (None, Some(days)) => days.parse().ok().filter(|n| *n <= 3_650).map(History::Days),
+            (None, None) => (text == "0").then_some(History::Days(0)),
+        };
+        history.ok_or_else(|| "a history is 12mo, 30d or 0, and ten years at the most".into())
+    }
+}
+
+impl Wish {
+    /// The settings of a new market.
+    pub fn settings(&self) -> Settings {
+        let start = self.start.unwrap_or_else(|| start_of_day(day_of(clock::wall())));
+        let history = self.history.unwrap_or(History::Months(12)).before(start);
+        Settings::new(self.seed.unwrap_or(1), start, history)
+    }
 }
 
 /// The settings of the market in a directory: those that it has, or new ones, which it then keeps.
@@ -38,9 +83,7 @@ pub fn settle(dir: &Path, wish: &Wish) -> Result<Settings> {
     let settings: Settings = match fs::read(&path) {
         Ok(text) => serde_json::from_slice(&text).with_context(|| path.display().to_string())?,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let start = wish.start.unwrap_or_else(|| start_of_day(day_of(clock::wall())));
-            let settings =
-                Settings::new(wish.seed.unwrap_or(1), start, wish.history.unwrap_or(365 * DAY));
+            let settings = wish.settings();
             fs::create_dir_all(dir)?;
             replace(&path, &serde_json::to_vec_pretty(&settings)?)?;
             return Ok(settings);
@@ -62,7 +105,8 @@ pub fn settle(dir: &Path, wish: &Wish) -> Result<Settings> {
         has("start", date(settings.start), date(start))?;
     }
     let history = settings.start - settings.origin;
-    if let Some(wanted) = wish.history.filter(|wanted| *wanted != history) {
+    let wanted = wish.history.map(|wanted| wanted.before(settings.start));
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != history) {
         has("a history of", format!("{} d", history / DAY), format!("{} d", wanted / DAY))?;
     }
     Ok(settings)

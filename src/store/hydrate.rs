@@ -81,7 +81,7 @@ fn event(topic: Topic, event_id: u64, fields: &mut Fields<'_>, words: &mut Words
                 name: fields.text().into(),
                 birth_date: fields.date(),
                 sex: word(fields.text(), &Sex::ALL, Sex::word)?,
-                region: words.intern(fields.text()),
+                region: words.get(fields.text()),
                 status: word(fields.text(), &Status::ALL, Status::word)?,
                 marketing_consent: fields.flag(),
                 signed_up_at: fields.instant(),
@@ -93,7 +93,7 @@ fn event(topic: Topic, event_id: u64, fields: &mut Fields<'_>, words: &mut Words
             product: Product {
                 product_id: fields.int(),
                 name: fields.text().into(),
-                category: words.intern(fields.text()),
+                category: words.get(fields.text()),
                 price: fields.int(),
                 stock: fields.int(),
                 listed_at: fields.instant(),
@@ -110,7 +110,7 @@ fn event(topic: Topic, event_id: u64, fields: &mut Fields<'_>, words: &mut Words
             let lines: Arc<[Line]> = (0..length)
                 .map(|_| Line {
                     product_id: product_ids.int(),
-                    category: words.intern(categories.text()),
+                    category: words.get(categories.text()),
                     quantity: quantities.int(),
                     unit_price: unit_prices.int(),
                 })
@@ -125,7 +125,7 @@ fn event(topic: Topic, event_id: u64, fields: &mut Fields<'_>, words: &mut Words
             let action = word(fields.text(), &ScenarioAction::ALL, ScenarioAction::word)?;
             let strength = Strength::new(fields.real()).context("a scenario without strength")?;
             let (length, mut categories) = fields.elements();
-            let categories = (0..length).map(|_| words.intern(categories.text())).collect();
+            let categories = (0..length).map(|_| words.get(categories.text())).collect();
             Decoded::Scenario(ScenarioEvent {
                 event_id,
                 at,

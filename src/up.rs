@@ -1,0 +1,241 @@
+//! `marketday up`: the market and the analytics side by side, joined by nothing but the log.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use dataflows::model::Millis;
+use dataflows::model::time::{DAY, wall_clock};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::clock::Stopwatch;
+use crate::engine;
+use crate::log::Log;
+use crate::market::{self, Ended, Remote, Speed, Wish};
+
+/// How everything is run.
+pub struct Settings {
+    /// Which market.
+    pub wish: Wish,
+    /// How fast its clock goes when it is live.
+    pub speed: Speed,
+    /// Workers of the market, and of the analytics.
+    pub workers: usize,
+    /// Live through the history only.
+    pub exit_when_caught_up: bool,
+}
+
+/// What a run did.
+#[derive(Serialize)]
+pub struct Summary {
+    /// Market time lived through by this run, in days.
+    days: f64,
+    /// Orders of the whole market so far.
+    orders: u64,
+    /// Orders that the demand let expect: the sum of the means that their numbers were drawn from.
+    expected_orders: f64,
+    customers: u64,
+    products: u64,
+    /// Seconds until the last event was in the log; it runs beside the analytics.
+    market_seconds: f64,
+    /// Seconds until everything was committed.
+    committed_seconds: f64,
+    /// CPU seconds of this process, without the database's.
+    cpu_seconds: f64,
+    /// Most memory that this process had at a time.
+    peak_memory_bytes: u64,
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:.1} days lived; {} orders so far ({:.0} expected), {} customers, {} products",
+            self.days, self.orders, self.expected_orders, self.customers, self.products
+        )?;
+        writeln!(
+            f,
+            "in the log after {:.1} s, committed after {:.1} s; {:.1} CPU s, at most {} MiB",
+            self.market_seconds,
+            self.committed_seconds,
+            self.cpu_seconds,
+            self.peak_memory_bytes >> 20
+        )
+    }
+}
+
+/// Makes sure that no other `up` runs in a directory, for as long as the lock lives.
+pub fn lock(dir: &Path) -> Result<File> {
+    fs::create_dir_all(dir).with_context(|| format!("making the directory {}", dir.display()))?;
+    let path = dir.join("up.lock");
+    let lock = File::create(&path).with_context(|| format!("opening {}", path.display()))?;
+    if lock.try_lock().is_err() {
+        bail!("another `marketday up` is running in {}; stop it, or name another --dir", dir.display());
+    }
+    Ok(lock)
+}
+
+/// Runs until told to stop, or until the history is committed. `look` says how to see the tables.
+pub fn run(
+    dir: &Path,
+    log: &Arc<dyn Log>,
+    database: &postgres::Config,
+    look: &str,
+    settings: &Settings,
+    stop: &Arc<AtomicBool>,
+) -> Result<Summary> {
+    let stopwatch = Stopwatch::start();
+    let market_settings = market::settle(dir, &settings.wish)?;
+    let remote = Remote::default();
+    let producer_done = Arc::new(AtomicBool::new(false));
+    let now = Arc::new(AtomicI64::new(Millis::MIN));
+    let engine_settings = engine::Settings {
+        database: database.clone(),
+        timely: match settings.workers {
+            1 => timely::CommunicationConfig::Thread,
+            workers => timely::CommunicationConfig::Process(workers),
+        },
+        exit_when_caught_up: true,
+        producer_done: Arc::clone(&producer_done),
+        now: Arc::clone(&now),
+        stop: Arc::new(AtomicBool::new(false)),
+    };
+    let engine_stop = Arc::clone(&engine_settings.stop);
+
+    let mut view = View::new(market_settings.origin, market_settings.start, look);
+    let (began, market_seconds) = thread::scope(|scope| -> Result<_> {
+        let market = scope.spawn(|| {
+            let ended = market::run(
+                dir,
+                &**log,
+                &market_settings,
+                settings.workers,
+                settings.speed,
+                settings.exit_when_caught_up,
+                &remote,
+            );
+            producer_done.store(true, Ordering::SeqCst);
+            ended
+        });
+        let analytics = scope.spawn(|| engine::run(log, engine_settings));
+        let mut began = None;
+        let mut market_seconds = None;
+        while !(market.is_finished() && analytics.is_finished()) {
+            let figures = remote.figures();
+            began = began.or((figures.at > 0).then_some(figures.at));
+            view.show(&figures, now.load(Ordering::Relaxed));
+            if stop.load(Ordering::Relaxed) || analytics.is_finished() {
+                remote.stop.store(true, Ordering::Relaxed);
+            }
+            if market.is_finished() && market_seconds.is_none() {
+                market_seconds = Some(stopwatch.elapsed().as_secs_f64());
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        view.finish();
+        engine_stop.store(true, Ordering::Relaxed);
+        let joined = |panicked| anyhow::anyhow!("a thread died: {panicked:?}");
+        analytics.join().map_err(joined)?.context("running the analytics")?;
+        let _: Ended = market.join().map_err(joined)?.context("running the market")?;
+        Ok((began, market_seconds))
+    })?;
+
+    let figures = remote.figures();
+    let committed_seconds = stopwatch.elapsed().as_secs_f64();
+    Ok(Summary {
+        days: (figures.at - began.unwrap_or(figures.at)) as f64 / DAY as f64,
+        orders: figures.orders,
+        expected_orders: figures.demand,
+        customers: figures.customers,
+        products: figures.products,
+        market_seconds: market_seconds.unwrap_or(committed_seconds),
+        committed_seconds,
+        cpu_seconds: cpu_seconds().unwrap_or(0.0),
+        peak_memory_bytes: peak_memory_bytes().unwrap_or(0),
+    })
+}
+
+/// What a person sees while it runs: a bar through the history, then a line that moves.
+struct View {
+    bar: ProgressBar,
+    origin: Millis,
+    start: Millis,
+    look: String,
+    live: bool,
+    orders_before: Option<u64>,
+    since: Stopwatch,
+}
+
+impl View {
+    fn new(origin: Millis, start: Millis, look: &str) -> View {
+        let bar = ProgressBar::new(((start - origin) / DAY).max(0) as u64);
+        let style = ProgressStyle::with_template("{bar:30} {msg}, {eta} left");
+        bar.set_style(style.expect("the template is valid"));
+        let (orders_before, since) = (None, Stopwatch::start());
+        View { bar, origin, start, look: look.into(), live: false, orders_before, since }
+    }
+
+    fn show(&mut self, figures: &dataflows::market::Figures, now: Millis) {
+        if figures.at == 0 {
+            return;
+        }
+        let orders_before = *self.orders_before.get_or_insert(figures.orders);
+        let clock = wall_clock(figures.at).format("%Y-%m-%d %H:%M:%S");
+        if figures.at < self.start {
+            self.bar.set_position(((figures.at - self.origin) / DAY).max(0) as u64);
+            let seconds = self.since.elapsed().as_secs_f64().max(0.001);
+            let rate = (figures.orders - orders_before) as f64 / seconds;
+            let date = wall_clock(figures.at).date();
+            self.bar.set_message(format!("{date}  {} orders, {rate:.0} a second", figures.orders));
+            return;
+        }
+        if !self.live {
+            self.live = true;
+            self.bar.finish_and_clear();
+            self.bar = ProgressBar::new_spinner();
+            self.say(&format!("the market is live at {clock}; its tables: {}", self.look));
+        }
+        let results = match now {
+            Millis::MIN => "no results yet".into(),
+            now => format!("results up to {}", wall_clock(now).format("%H:%M:%S")),
+        };
+        self.bar.set_message(format!(
+            "{clock}  {} orders, {} customers, {} products, {results}  (Ctrl-C stops)",
+            figures.orders, figures.customers, figures.products
+        ));
+        self.bar.tick();
+    }
+
+    fn say(&self, line: &str) {
+        if std::io::stderr().is_terminal() {
+            self.bar.println(line);
+        } else {
+            _ = writeln!(std::io::stderr(), "{line}");
+        }
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// CPU time of this process: user and system, in hundredths of a second as Linux counts them.
+fn cpu_seconds() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
+    let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+    Some(ticks as f64 / 100.0)
+}
+
+fn peak_memory_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
+}
