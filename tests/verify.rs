@@ -521,7 +521,7 @@ fn story() -> Story {
 fn commit(config: &Config, story: &Story) {
     let mut client = connect(config);
     let (mut all, mut all_hash) = (0, 0i64);
-    let mut offsets = BTreeMap::<_, BTreeMap<u32, usize>>::new();
+    let mut offsets = BTreeMap::<_, Vec<usize>>::new();
     for topic in Topic::ALL {
         for partition in 0..story.partitions(topic) {
             let records = story.of(topic, partition);
@@ -603,7 +603,7 @@ fn commit(config: &Config, story: &Story) {
                 .unwrap();
             all += count(Fate::Counted);
             all_hash = all_hash.wrapping_add(hash);
-            offsets.entry(topic.name()).or_default().insert(partition, records.len());
+            offsets.entry(topic.name()).or_default().push(records.len());
         }
     }
     client
@@ -697,7 +697,7 @@ fn verify_finds_a_change_in_every_table() {
         ("commit_points", "UPDATE commit_points SET checksum = checksum + 1"),
         ("commit_points", "UPDATE commit_points SET counted = counted + 1"),
         ("commit_points", "UPDATE commit_points SET now = now - interval '1 ms'"),
-        ("commit_points", "UPDATE commit_points SET offsets = '{\"orders\": {\"0\": 5}}'"),
+        ("commit_points", "UPDATE commit_points SET offsets = '{\"orders\": [5, 2]}'"),
         ("progress", "UPDATE progress SET now = NULL"),
         ("progress", "UPDATE progress SET log_identity = 'another'"),
     ];

@@ -231,17 +231,13 @@ fn commit_point(
     if row.try_get::<_, i64>(2)? != checksum {
         report.differs(format!("the commit point's checksum is not the offsets', {checksum}"));
     }
-    let named: BTreeMap<String, BTreeMap<i64, u64>> = serde_json::from_str(row.try_get(3)?)
-        .context("the commit point's offsets are not numbers by topic and partition")?;
-    let named: BTreeMap<_, _> = named
-        .iter()
-        .flat_map(|(topic, offsets)| {
-            offsets.iter().map(|(partition, offset)| ((topic.clone(), *partition), *offset))
-        })
-        .filter(|(_, offset)| *offset > 0)
-        .collect();
-    let stored = offsets.iter().map(|(key, it)| (key.clone(), it.next_offset));
-    if named != stored.filter(|(_, offset)| *offset > 0).collect() {
+    let named: BTreeMap<String, Vec<u64>> = serde_json::from_str(row.try_get(3)?)
+        .context("the commit point's offsets are not lists of numbers by topic")?;
+    let mut stored = BTreeMap::<String, Vec<u64>>::new();
+    for ((topic, _), committed) in offsets {
+        stored.entry(topic.clone()).or_default().push(committed.next_offset);
+    }
+    if named != stored {
         report.differs("the commit point's offsets are not those of commit_offsets".to_owned());
     }
     if row.try_get(4)? {
