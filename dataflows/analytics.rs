@@ -113,7 +113,7 @@ pub fn analytics<'s>(scope: Scope<'s, Epoch>, begin: Begin) -> (Handles, Stream<
     let now = now(newest, begin.now.unwrap_or(Millis::MIN));
     outputs.push(now.clone().map(Output::Now));
 
-    for rows in results(scope, orders, users, products, now) {
+    for rows in results(scope, begin, orders, users, products, now) {
         outputs.push(rows.inner.map(|(row, epoch, diff)| Output::Row { row, epoch, diff }));
     }
 
@@ -131,6 +131,7 @@ pub fn analytics<'s>(scope: Scope<'s, Epoch>, begin: Begin) -> (Handles, Stream<
 /// The rows of every query's table, from the accepted events and `now`.
 fn results<'s>(
     scope: Scope<'s, Epoch>,
+    begin: Begin,
     orders: Collection<'s, Order>,
     users: Collection<'s, UserEvent>,
     products: Collection<'s, ProductEvent>,
@@ -170,7 +171,7 @@ fn results<'s>(
         standings,
         grade_changes,
         now,
-        always: (scope.index() == 0).then_some(((), 0, 1)).to_stream(scope).as_collection(),
+        always: (scope.index() == 0).then_some(((), begin.hydrated, 1)).to_stream(scope).as_collection(),
     };
     let queries = QUERIES.iter().enumerate();
     queries.map(|(place, query)| (query.build)(&inputs, Table(query_table(place)))).collect()

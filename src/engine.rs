@@ -74,7 +74,17 @@ pub fn run(log: &Arc<dyn Log>, settings: Settings) -> Result<()> {
     let reading = Arc::new(Reading::default());
     let reporting = reading.report(Arc::clone(log), settings.database.clone());
     let (log, read) = (Arc::clone(log), Arc::clone(&reading));
-    let workers = timely::execute(config, move |worker| run_worker(worker, &log, &settings, &read))
+    let workers = timely::execute(config, move |worker| {
+        let result = run_worker(worker, &log, &settings, &read);
+        if result.is_err() {
+            // Timely would step on for ever: what is uncommitted holds the graph open.
+            for dataflow in worker.installed_dataflows() {
+                worker.drop_dataflow(dataflow);
+            }
+        }
+        result
+    });
+    let workers = workers
         .map_err(|message| anyhow!("starting the analytics' workers: {message}"))?;
     let ended: Vec<_> = workers.join().into_iter().collect();
     reading.end();

@@ -194,7 +194,7 @@ fn tables_after_withdrawal(story: &[Event], noise: &[Event]) -> Tables {
             let (products_in, products) = scope.new_collection();
             let (newest_in, newest) = scope.new_input();
             let now = now(newest, Millis::MIN);
-            for rows in results(scope, orders, users, products, now) {
+            for rows in results(scope, Begin::default(), orders, users, products, now) {
                 let all = Arc::clone(&all);
                 rows.inspect(move |(row, _epoch, diff)| {
                     all.lock().unwrap().push((row.clone(), *diff));
