@@ -11,17 +11,17 @@ use std::collections::BTreeMap;
 use differential_dataflow::AsCollection;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::vec::input::Handle as InputHandle;
 use timely::dataflow::operators::vec::{Input, Map};
 use timely::dataflow::operators::{Concatenate, Operator, ToStream};
-use timely::dataflow::operators::vec::input::Handle as InputHandle;
 use timely::dataflow::{Scope, Stream};
 
-use crate::{Collection, Epoch};
 use crate::ledger::{LedgerEvent, Sourced, Tally, ledger_row, once_an_order};
 use crate::model::{Millis, Order, OrderEvent, ProductEvent, ScenarioEvent, Topic, UserEvent};
 use crate::operators::{Entry, Firsts, Graded, first, grades, now};
 use crate::queries::{Inputs, QUERIES, Table};
 use crate::row::Rows;
+use crate::{Collection, Epoch};
 
 /// Tables that are only appended to: a ledger for each topic, in [`Topic::ALL`]'s order, and the
 /// dead letters. They come first in the numbering of tables; the queries' tables follow.
@@ -92,7 +92,10 @@ pub struct Begin {
 }
 
 /// Builds the graph; returns its writing ends and everything that is to be committed.
-pub fn analytics<'s>(scope: Scope<'s, Epoch>, begin: Begin) -> (Handles, Stream<'s, Epoch, Vec<Output>>) {
+pub fn analytics(
+    scope: Scope<'_, Epoch>,
+    begin: Begin,
+) -> (Handles, Stream<'_, Epoch, Vec<Output>>) {
     let (users_in, users) = scope.new_input();
     let (products_in, products) = scope.new_input();
     let (orders_in, orders) = scope.new_input();
@@ -167,11 +170,17 @@ fn results<'s>(
         orders,
         users,
         products,
-        grades: standings.clone().map(|(user_id, standing)| (user_id, standing.grade)).arrange_by_key(),
+        grades: standings
+            .clone()
+            .map(|(user_id, standing)| (user_id, standing.grade))
+            .arrange_by_key(),
         standings,
         grade_changes,
         now,
-        always: (scope.index() == 0).then_some(((), begin.hydrated, 1)).to_stream(scope).as_collection(),
+        always: (scope.index() == 0)
+            .then_some(((), begin.hydrated, 1))
+            .to_stream(scope)
+            .as_collection(),
     };
     let queries = QUERIES.iter().enumerate();
     queries.map(|(place, query)| (query.build)(&inputs, Table(query_table(place)))).collect()

@@ -3,13 +3,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{
-    Millis, OrderEvent, OrderKind, ProductEvent, ScenarioEvent, Topic, UserEvent,
-};
+use crate::model::{Millis, OrderEvent, OrderKind, ProductEvent, ScenarioEvent, Topic, UserEvent};
 use crate::row::{Cell, Row};
 
 /// Where an event was read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Origin {
     /// The partition of the event's topic.
     pub partition: u32,
@@ -76,7 +76,7 @@ pub trait LedgerEvent: timely::ExchangeData + Clone {
         0
     }
 
-    /// The columns of its base table after event_id, partition and offset.
+    /// The columns of its base table after `event_id`, partition and offset.
     fn with_cells<R>(&self, row: impl FnOnce(&[Cell<'_>]) -> R) -> R;
 }
 

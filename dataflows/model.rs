@@ -5,8 +5,7 @@ pub mod time;
 
 pub use event::{
     Line, Order, OrderEvent, OrderKind, Product, ProductEvent, ScenarioAction, ScenarioEvent, Sex,
-    Status, Strength, Topic, User, UserEvent,
-    named,
+    Status, Strength, Topic, User, UserEvent, named,
 };
 pub use time::{Day, Millis};
 
@@ -32,7 +31,7 @@ pub fn partition_of(key: &[u8], partitions: u32) -> u32 {
     (murmur2(key) & 0x7fff_ffff) % partitions
 }
 
-/// MurmurHash2 (32 bit) with the seed of Kafka's `org.apache.kafka.common.utils.Utils.murmur2`.
+/// `MurmurHash2` (32 bit) with the seed of Kafka's `org.apache.kafka.common.utils.Utils.murmur2`.
 fn murmur2(data: &[u8]) -> u32 {
     const M: u32 = 0x5bd1_e995;
     let mut h = 0x9747_b28c ^ data.len() as u32;

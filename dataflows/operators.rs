@@ -36,12 +36,19 @@ impl<S: Default> Held<S> {
     }
 
     /// What is held for an epoch; `capability` is asked for once an epoch.
-    pub(crate) fn at(&mut self, epoch: Epoch, capability: impl FnOnce() -> Capability<Epoch>) -> &mut S {
+    pub(crate) fn at(
+        &mut self,
+        epoch: Epoch,
+        capability: impl FnOnce() -> Capability<Epoch>,
+    ) -> &mut S {
         &mut self.0.entry(epoch).or_insert_with(|| (capability(), S::default())).1
     }
 
     /// The earliest epoch that is closed: one that `open` says may not come again.
-    pub(crate) fn pop_closed(&mut self, open: impl Fn(&Epoch) -> bool) -> Option<(Capability<Epoch>, S)> {
+    pub(crate) fn pop_closed(
+        &mut self,
+        open: impl Fn(&Epoch) -> bool,
+    ) -> Option<(Capability<Epoch>, S)> {
         let first = self.0.first_entry()?;
         if open(first.key()) { None } else { Some(first.remove()) }
     }

@@ -116,7 +116,11 @@ fn unsigned(bytes: &mut Vec<u8>, number: u64) {
 }
 
 /// A one-dimensional array without nulls; `element` is the object id of the elements' type.
-fn array<E: AsRef<[u8]>>(bytes: &mut Vec<u8>, element: i32, items: impl ExactSizeIterator<Item = E>) {
+fn array<E: AsRef<[u8]>>(
+    bytes: &mut Vec<u8>,
+    element: i32,
+    items: impl ExactSizeIterator<Item = E>,
+) {
     let start = bytes.len();
     bytes.extend_from_slice(&[0; 4]);
     let dimensions = i32::from(items.len() > 0);
@@ -193,7 +197,8 @@ impl<'a> Fields<'a> {
     /// A `bigint[]` or `text[]` as its elements' fields.
     pub fn elements(&mut self) -> (usize, Fields<'a>) {
         let mut content = Fields(self.bytes().unwrap_or_default());
-        let [dimensions, _nulls, _element] = [0; 3].map(|_: i32| i32::from_be_bytes(content.take()));
+        let [dimensions, _nulls, _element] =
+            [0; 3].map(|_: i32| i32::from_be_bytes(content.take()));
         if dimensions == 0 {
             return (0, content);
         }
@@ -238,7 +243,7 @@ mod tests {
         assert_eq!(fields.text(), "의류");
         assert!(fields.flag());
         assert_eq!(fields.bytes(), None);
-        assert_eq!(fields.real(), 1.5);
+        assert_eq!(fields.real().to_bits(), 1.5f64.to_bits());
         assert_eq!(fields.bytes(), Some(&[0u8, 255][..]));
         let (length, mut ints) = fields.elements();
         assert_eq!((length, ints.int(), ints.int()), (2, 1, 2));

@@ -172,9 +172,9 @@ struct Workers {
 /// Runs a command; an error is printed once, with its causes.
 pub fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
-        Command::Up(command) => run_up(command),
+        Command::Up(command) => run_up(&command),
         Command::Market(command) => run_market(&command),
-        Command::Analytics(command) => analytics(command),
+        Command::Analytics(command) => analytics(&command),
         Command::Import(command) => import(&command),
         Command::Verify(look) => verify(&look),
         Command::Status(look) => show_status(&look),
@@ -193,15 +193,12 @@ pub(crate) struct Database {
 
 impl Place {
     fn database(&self) -> Result<Database> {
-        let database = match &self.database {
-            Some(url) => Database {
-                config: url.parse().context("reading the database's URL")?,
-                private: None,
-            },
-            None => {
-                let private = PrivatePostgres::start(&self.dir)?;
-                Database { config: private.config(), private: Some(private) }
-            }
+        let database = if let Some(url) = &self.database {
+            let config = url.parse().context("reading the database's URL")?;
+            Database { config, private: None }
+        } else {
+            let private = PrivatePostgres::start(&self.dir)?;
+            Database { config: private.config(), private: Some(private) }
         };
         migrate::run(&database.config)?;
         Ok(database)
@@ -232,9 +229,15 @@ impl Workers {
             Some(file) => {
                 let text = std::fs::read_to_string(file)
                     .with_context(|| format!("reading the hosts from {}", file.display()))?;
-                text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+                text.lines()
+                    .map(str::trim)
+                    .filter(|line| !line.is_empty())
+                    .map(str::to_owned)
+                    .collect()
             }
-            None => (0..self.processes).map(|process| format!("localhost:{}", 2101 + process)).collect::<Vec<_>>(),
+            None => (0..self.processes)
+                .map(|process| format!("localhost:{}", 2101 + process))
+                .collect::<Vec<_>>(),
         };
         anyhow::ensure!(
             addresses.len() == self.processes && self.process < self.processes,
@@ -253,7 +256,7 @@ impl Workers {
     }
 }
 
-fn run_up(command: Up) -> Result<ExitCode> {
+fn run_up(command: &Up) -> Result<ExitCode> {
     let settings = up::Settings {
         wish: command.which.wish(),
         speed: command.which.speed,
@@ -303,7 +306,7 @@ fn run_market(command: &Market) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn analytics(command: Analytics) -> Result<ExitCode> {
+fn analytics(command: &Analytics) -> Result<ExitCode> {
     let database = command.place.database()?;
     let log = command.place.log()?;
     let stop = stop_on_signal()?;

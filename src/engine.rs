@@ -69,8 +69,7 @@ pub fn run(log: &Arc<dyn Log>, settings: Settings) -> Result<()> {
         &mut worker_config,
         &differential_dataflow::Config::default().idle_merge_effort(Some(1_000)),
     );
-    let config =
-        timely::Config { communication: settings.timely.clone(), worker: worker_config };
+    let config = timely::Config { communication: settings.timely.clone(), worker: worker_config };
     let reading = Arc::new(Reading::default());
     let reporting = reading.report(Arc::clone(log), settings.database.clone());
     let (log, read) = (Arc::clone(log), Arc::clone(&reading));
@@ -84,8 +83,8 @@ pub fn run(log: &Arc<dyn Log>, settings: Settings) -> Result<()> {
         }
         result
     });
-    let workers = workers
-        .map_err(|message| anyhow!("starting the analytics' workers: {message}"))?;
+    let workers =
+        workers.map_err(|message| anyhow!("starting the analytics' workers: {message}"))?;
     let ended: Vec<_> = workers.join().into_iter().collect();
     reading.end();
     reporting.join().map_err(|_| anyhow!("the reporting thread died"))?;
@@ -114,7 +113,8 @@ fn run_worker(
     let mut committing = None;
     if worker.index() == 0 {
         let client = store::connect(&settings.database)?;
-        committing = Some(commits.start(store::Committer::new(client, &claim)?, Arc::clone(&settings.now)));
+        committing =
+            Some(commits.start(store::Committer::new(client, &claim)?, Arc::clone(&settings.now)));
     }
 
     let hydrated = claim.epoch + 1;
@@ -159,7 +159,9 @@ fn run_worker(
         if uncommitted < UNCOMMITTED_RECORDS && !ended {
             read = source.read(EPOCH_RECORDS, pace.horizon(), &mut handles)?;
             pace.tell(source.next_at());
-            source.offsets().for_each(|(topic, partition, offset)| reading.tell(topic, partition, offset));
+            source
+                .offsets()
+                .for_each(|(topic, partition, offset)| reading.tell(topic, partition, offset));
         }
         if read > 0 {
             in_flight.push_back((epoch, read));
@@ -180,7 +182,8 @@ fn run_worker(
         worker.step_or_park(Some(EPOCH));
     }
     commits.close();
-    committing.map_or(Ok(()), |thread| thread.join().map_err(|_| anyhow!("the committing thread died")))
+    committing
+        .map_or(Ok(()), |thread| thread.join().map_err(|_| anyhow!("the committing thread died")))
 }
 
 /// Feeds what the store holds: every worker its shard of the ledgers, worker 0 the result rows as
@@ -227,7 +230,9 @@ fn agree<D: timely::ExchangeData + Clone>(worker: &mut Worker, said: Option<D>) 
         stream.broadcast().inspect(move |said| *hear.borrow_mut() = Some(said.clone()));
         input
     });
-    said.into_iter().for_each(|said| input.send(said));
+    if let Some(said) = said {
+        input.send(said);
+    }
     drop(input);
     worker.step_while(|| heard.borrow().is_none());
     heard.take().expect("worker 0 has spoken")
@@ -257,7 +262,8 @@ impl Epochs {
 /// would be early for `now`, and the other's late.
 struct Pace {
     next: std::rc::Rc<std::cell::RefCell<BTreeMap<usize, Millis>>>,
-    input: std::cell::RefCell<timely::dataflow::operators::vec::input::Handle<u64, (usize, Millis)>>,
+    input:
+        std::cell::RefCell<timely::dataflow::operators::vec::input::Handle<u64, (usize, Millis)>>,
     index: usize,
 }
 
@@ -273,7 +279,9 @@ impl Pace {
         let hear = std::rc::Rc::clone(&next);
         let input = worker.dataflow::<u64, _, _>(|scope| {
             let (input, stream) = scope.new_input();
-            stream.broadcast().inspect(move |(index, at)| _ = hear.borrow_mut().insert(*index, *at));
+            stream
+                .broadcast()
+                .inspect(move |(index, at)| _ = hear.borrow_mut().insert(*index, *at));
             input
         });
         Pace { next, input: input.into(), index: worker.index() }

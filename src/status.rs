@@ -92,7 +92,11 @@ pub fn status(database: &postgres::Config, out: &mut dyn Write, json: bool) -> R
     )?;
     writeln!(out, "engine        generation {}, epoch {}", status.generation, status.epoch)?;
     writeln!(out, "memory        {} MiB\n", status.memory_bytes >> 20)?;
-    writeln!(out, "{:<14}{:>12}{:>12}{:>12}{:>10}", "partition", "read", "committed", "log end", "lag")?;
+    writeln!(
+        out,
+        "{:<14}{:>12}{:>12}{:>12}{:>10}",
+        "partition", "read", "committed", "log end", "lag"
+    )?;
     for p in status.partitions {
         let name = format!("{}-{}", p.topic, p.partition);
         writeln!(out, "{name:<14}{:>12}{:>12}{:>12}{:>10}", p.read, p.committed, p.log_end, p.lag)?;

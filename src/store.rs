@@ -89,8 +89,9 @@ pub fn committed_tallies(
     let mut tallies = BTreeMap::new();
     for row in rows {
         let name: String = row.get(0);
-        let topic = Topic::from_name(&name)
-            .with_context(|| format!("commit_offsets speaks of a topic {name}, which is unknown"))?;
+        let topic = Topic::from_name(&name).with_context(|| {
+            format!("commit_offsets speaks of a topic {name}, which is unknown")
+        })?;
         let count = |column: usize| row.get::<_, i64>(column) as u64;
         let tally = Tally {
             counted: count(2),

@@ -77,7 +77,10 @@ pub fn lock(dir: &Path) -> Result<File> {
     let path = dir.join("up.lock");
     let lock = File::create(&path).with_context(|| format!("opening {}", path.display()))?;
     if lock.try_lock().is_err() {
-        bail!("another `marketday up` is running in {}; stop it, or name another --dir", dir.display());
+        bail!(
+            "another `marketday up` is running in {}; stop it, or name another --dir",
+            dir.display()
+        );
     }
     Ok(lock)
 }
@@ -200,7 +203,7 @@ impl View {
             self.live = true;
             self.bar.finish_and_clear();
             self.bar = ProgressBar::new_spinner();
-            self.say(&format!("the market is live at {clock}; its tables: {}", self.look));
+            self.say(&format!("the history is over at {clock}; the tables: {}", self.look));
         }
         let results = match now {
             Millis::MIN => "no results yet".into(),

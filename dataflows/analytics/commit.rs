@@ -67,11 +67,11 @@ impl Closed {
 /// Hands each closed epoch to `deliver`, at worker 0, and holds the output's frontier at the
 /// earliest epoch that is not `committed` yet, so that a probe behind it shows every worker how
 /// far the store is. The activator is to be used when `committed` has moved.
-pub fn commit<'s>(
-    outputs: Stream<'s, Epoch, Vec<Output>>,
+pub fn commit(
+    outputs: Stream<'_, Epoch, Vec<Output>>,
     mut deliver: impl FnMut(Epoch, Closed) + 'static,
     committed: impl Fn() -> Epoch + 'static,
-) -> (Stream<'s, Epoch, Vec<()>>, Activator) {
+) -> (Stream<'_, Epoch, Vec<()>>, Activator) {
     let scope = outputs.scope();
     let mut activator = None;
     let stream = outputs.unary_frontier::<Vecs<()>, _, _, _>(

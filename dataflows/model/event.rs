@@ -258,7 +258,8 @@ pub enum ScenarioAction {
 
 impl ScenarioAction {
     /// Every one of them.
-    pub const ALL: [ScenarioAction; 3] = [ScenarioAction::Start, ScenarioAction::Change, ScenarioAction::Stop];
+    pub const ALL: [ScenarioAction; 3] =
+        [ScenarioAction::Start, ScenarioAction::Change, ScenarioAction::Stop];
 
     /// The word in events and tables.
     pub fn word(self) -> &'static str {

@@ -65,7 +65,7 @@ pub fn first<'s, E: ExchangeData>(
             }
         },
     );
-    let (accepted, duplicates) = marked
-        .ok_err(|(accepted, sourced)| if accepted { Ok(sourced) } else { Err(sourced) });
+    let (accepted, duplicates) =
+        marked.ok_err(|(accepted, sourced)| if accepted { Ok(sourced) } else { Err(sourced) });
     Firsts { accepted, duplicates }
 }

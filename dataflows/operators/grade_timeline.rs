@@ -11,7 +11,9 @@ use crate::model::time::{TICK, six_months_after};
 use crate::model::{Krw, Millis};
 
 /// A customer's grade, lowest first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub enum Grade {
     /// Everybody else, and every new customer.
     #[default]
@@ -55,7 +57,9 @@ impl Grade {
 }
 
 /// Where a customer stands at a tick.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Standing {
     /// The grade.
     pub grade: Grade,
@@ -121,13 +125,7 @@ impl GradeTimeline {
     /// Adds a ledger entry, or with `times` -1 takes it out again: `orders` and `amount` count from
     /// `at` until six calendar months after `ordered_at`. Returns the first tick that it touches,
     /// if there is one; where that tick is past, the fold starts again from the beginning.
-    pub fn add(
-        &mut self,
-        at: Millis,
-        ordered_at: Millis,
-        orders: i64,
-        amount: Krw,
-    ) -> Option<u32> {
+    pub fn add(&mut self, at: Millis, ordered_at: Millis, orders: i64, amount: Krw) -> Option<u32> {
         let (begins, ends) = (tick_from(at), tick_from(six_months_after(ordered_at)));
         if begins >= ends || (orders == 0 && amount == 0) {
             return None;
@@ -164,7 +162,8 @@ impl GradeTimeline {
                 self.standing.amount += step.amount;
                 self.next += 1;
             }
-            let (from, to) = (self.standing.grade, self.standing.grade.step(self.standing.target()));
+            let (from, to) =
+                (self.standing.grade, self.standing.grade.step(self.standing.target()));
             if from != to {
                 let at = Millis::from(at) * TICK;
                 self.standing.grade = to;

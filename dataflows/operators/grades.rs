@@ -103,13 +103,17 @@ impl Before {
     fn compare(self, customer: &Customer, mut give: impl FnMut(Graded, isize)) {
         let (before, after) = (self.standing, customer.standing());
         if before != after {
-            before.into_iter().for_each(|standing| give(Graded::Standing(standing), -1));
-            after.into_iter().for_each(|standing| give(Graded::Standing(standing), 1));
+            let standings = before.map(|it| (it, -1)).into_iter().chain(after.map(|it| (it, 1)));
+            for (standing, diff) in standings {
+                give(Graded::Standing(standing), diff);
+            }
         }
         let (before, after) = (&self.changes[..], customer.timeline.changes());
         let same = before.iter().zip(after).take_while(|(before, after)| before == after).count();
-        before[same..].iter().for_each(|change| give(Graded::Change(*change), -1));
-        after[same..].iter().for_each(|change| give(Graded::Change(*change), 1));
+        let gone = before[same..].iter().map(|change| (change, -1));
+        for (change, diff) in gone.chain(after[same..].iter().map(|change| (change, 1))) {
+            give(Graded::Change(*change), diff);
+        }
     }
 }
 
@@ -161,9 +165,7 @@ pub fn grades<'s>(
                         let mut touched: HashMap<UserId, Before> = HashMap::new();
                         for (entry, diff) in arrivals.entries {
                             let customer = customers.entry(entry.user_id).or_default();
-                            touched
-                                .entry(entry.user_id)
-                                .or_insert_with(|| Before::of(customer));
+                            touched.entry(entry.user_id).or_insert_with(|| Before::of(customer));
                             customer.entries += diff;
                             customer.timeline.add(
                                 entry.at,

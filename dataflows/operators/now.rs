@@ -18,10 +18,10 @@ use crate::model::time::DAY;
 /// those more than one day behind the newest of all; it never goes back (nor below `floor`, where
 /// an earlier run had it). No differential operator keeps a maximum that forgets nothing and goes
 /// one way.
-pub fn now<'s>(
-    newest: Stream<'s, Epoch, Vec<(u32, Millis)>>,
+pub fn now(
+    newest: Stream<'_, Epoch, Vec<(u32, Millis)>>,
     floor: Millis,
-) -> Stream<'s, Epoch, Vec<Millis>> {
+) -> Stream<'_, Epoch, Vec<Millis>> {
     newest
         .unary_frontier::<Vecs<Millis>, _, _, _>(
             Exchange::new(|_| 0),

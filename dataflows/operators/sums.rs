@@ -15,7 +15,9 @@ use crate::{Collection, Epoch};
 
 /// The sums that tables by time and category are made of. One type for all of them keeps the
 /// number of compiled operators small.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Sums {
     /// Events of whatever kind: a bucket has a row while this is not zero.
     pub events: i64,

@@ -9,11 +9,8 @@ use crate::row::{Cell, Rows};
 
 pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
     let listed = inputs.products.clone().as_collection(|product_id, _event| *product_id);
-    let ordered = inputs
-        .orders
-        .clone()
-        .filter(|order| order.kind == OrderKind::Placed)
-        .flat_map(|order| {
+    let ordered =
+        inputs.orders.clone().filter(|order| order.kind == OrderKind::Placed).flat_map(|order| {
             let mut products: Vec<_> = order.lines.iter().map(|line| line.product_id).collect();
             products.sort_unstable();
             products.dedup();

@@ -81,7 +81,9 @@ impl Commits {
                     commits.queue().failure = Some(format!("{error:#}"));
                     return;
                 }
-                moved.into_iter().for_each(|moved| now.store(moved, Ordering::Relaxed));
+                if let Some(moved) = moved {
+                    now.store(moved, Ordering::Relaxed);
+                }
                 commits.0.committed.store(epoch, Ordering::Release);
             }
         })

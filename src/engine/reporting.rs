@@ -67,8 +67,7 @@ impl Reading {
         let mut tx = client.transaction()?;
         for ((topic, partition), read) in offsets {
             let end = log.end(topic, partition)?;
-            let committed =
-                committed.get(&(topic, partition)).map_or(0, |tally| tally.next_offset);
+            let committed = committed.get(&(topic, partition)).map_or(0, |tally| tally.next_offset);
             tx.execute(
                 "INSERT INTO pipeline_status
                      (topic, partition, read, committed, log_end, lag, memory_bytes, written_at)

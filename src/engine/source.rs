@@ -97,7 +97,12 @@ impl Source {
 
     /// Gives at most `max` records up to `horizon` to the graph, in the order of their times as
     /// far as the partitions have it; returns how many.
-    pub(super) fn read(&mut self, max: usize, horizon: Millis, handles: &mut Handles) -> Result<usize> {
+    pub(super) fn read(
+        &mut self,
+        max: usize,
+        horizon: Millis,
+        handles: &mut Handles,
+    ) -> Result<usize> {
         let mut tallies: BTreeMap<usize, Tally> = BTreeMap::new();
         let mut given = 0;
         for place in 0..self.partitions.len() {
@@ -157,8 +162,10 @@ impl Source {
                 offset: record.offset,
                 hash: record.value.map_or(0, xxh3_64),
             };
-            let content = wire::decode(partition.topic, record.value, &mut self.words)
-                .map_err(|reason| dead_letter(partition.topic, partition.partition, record, &reason));
+            let content =
+                wire::decode(partition.topic, record.value, &mut self.words).map_err(|reason| {
+                    dead_letter(partition.topic, partition.partition, record, &reason)
+                });
             partition.fetched.push_back(Fetched { origin, content });
         }
         Ok(())

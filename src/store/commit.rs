@@ -1,7 +1,6 @@
 //! Writing an epoch, or several merged ones, in one transaction.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io::Write;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -52,13 +51,10 @@ impl Committer {
                  CREATE TEMP TABLE gone_{name} ON COMMIT DELETE ROWS AS
                      SELECT {key} FROM {name} WITH NO DATA"
             ))?;
-            let update = match value.is_empty() {
-                true => "NOTHING".to_owned(),
-                false => value.iter().fold("UPDATE SET ".to_owned(), |mut update, column| {
-                    let comma = if update.ends_with("SET ") { "" } else { ", " };
-                    write!(update, "{comma}{column} = excluded.{column}").expect("a string grows");
-                    update
-                }),
+            let set = value.iter().map(|column| format!("{column} = excluded.{column}"));
+            let update = match &set.collect::<Vec<_>>()[..] {
+                [] => "NOTHING".to_owned(),
+                set => format!("UPDATE SET {}", set.join(", ")),
             };
             tables.insert(
                 table,
@@ -87,7 +83,7 @@ impl Committer {
 
     /// Commits everything up to and including `epoch`, or nothing.
     pub fn commit(&mut self, epoch: Epoch, closed: Closed) -> Result<()> {
-        let (appended, changed) = net_changes(closed.rows)?;
+        let NetChanges { appended, changed } = net_changes(closed.rows)?;
         let mut tallies = self.tallies.clone();
         for (partition, tally) in &closed.tallies {
             tallies.entry(*partition).or_default().add(tally);
@@ -150,15 +146,19 @@ fn copy_in(table: &str) -> String {
     format!("COPY {table} FROM STDIN (FORMAT binary)")
 }
 
+/// What a transaction writes, by table.
+#[derive(Default)]
+struct NetChanges {
+    appended: BTreeMap<u16, Vec<Row>>,
+    changed: BTreeMap<u16, Vec<Change>>,
+}
+
 /// Consolidates the rows and sorts them out: appended ones by ledger, changed ones by table.
 ///
 /// A key has at most one row, so what is left of a key is a row that comes, one that goes, or one
 /// for the other. Anything else is a bug in a query, and nothing of it may be committed.
-fn net_changes(
-    rows: Vec<(Row, isize)>,
-) -> Result<(BTreeMap<u16, Vec<Row>>, BTreeMap<u16, Vec<Change>>)> {
-    let mut appended: BTreeMap<u16, Vec<Row>> = BTreeMap::new();
-    let mut changed: BTreeMap<u16, Vec<Change>> = BTreeMap::new();
+fn net_changes(rows: Vec<(Row, isize)>) -> Result<NetChanges> {
+    let NetChanges { mut appended, mut changed } = NetChanges::default();
     let (bases, mut results): (Vec<_>, Vec<_>) =
         rows.into_iter().partition(|(row, _)| usize::from(row.table) < BASE_TABLES.len());
     for (row, diff) in bases {
@@ -183,7 +183,7 @@ fn net_changes(
         };
         changed.entry(table).or_default().push(change);
     }
-    Ok((appended, changed))
+    Ok(NetChanges { appended, changed })
 }
 
 /// Splits sorted rows where the table or the key changes.
@@ -192,9 +192,9 @@ fn chunk_by_key(rows: Vec<(Row, isize)>) -> impl Iterator<Item = Vec<(Row, isize
     std::iter::from_fn(move || {
         let first = rows.next()?;
         let mut group = vec![first];
-        while let Some(next) = rows.next_if(|(row, _)| {
-            row.table == group[0].0.table && row.key == group[0].0.key
-        }) {
+        while let Some(next) =
+            rows.next_if(|(row, _)| row.table == group[0].0.table && row.key == group[0].0.key)
+        {
             group.push(next);
         }
         Some(group)
@@ -210,15 +210,23 @@ fn not_one_row(row: &Row, diffs: &[isize]) -> anyhow::Error {
     )
 }
 
-fn write_changes(tx: &mut Transaction<'_>, statements: &Statements, changes: &[Change]) -> Result<()> {
-    let come = || changes.iter().filter_map(|change| match change {
-        Change::Upsert(row) => Some((row, true)),
-        Change::Delete(_) => None,
-    });
-    let go = || changes.iter().filter_map(|change| match change {
-        Change::Upsert(_) => None,
-        Change::Delete(row) => Some((row, false)),
-    });
+fn write_changes(
+    tx: &mut Transaction<'_>,
+    statements: &Statements,
+    changes: &[Change],
+) -> Result<()> {
+    let come = || {
+        changes.iter().filter_map(|change| match change {
+            Change::Upsert(row) => Some((row, true)),
+            Change::Delete(_) => None,
+        })
+    };
+    let go = || {
+        changes.iter().filter_map(|change| match change {
+            Change::Upsert(_) => None,
+            Change::Delete(row) => Some((row, false)),
+        })
+    };
     if go().next().is_some() {
         copy(tx, &statements.stage_gone, go())?;
         tx.execute(&statements.delete, &[])?;
@@ -265,7 +273,12 @@ fn count_fields(bytes: &[u8]) -> i16 {
     count
 }
 
-fn write_tally(tx: &mut Transaction<'_>, topic: Topic, partition: u32, tally: &Tally) -> Result<()> {
+fn write_tally(
+    tx: &mut Transaction<'_>,
+    topic: Topic,
+    partition: u32,
+    tally: &Tally,
+) -> Result<()> {
     tx.execute(
         "INSERT INTO commit_offsets
              (topic, partition, next_offset, newest_at, counted, duplicate, dead, heartbeat, amount, hash)

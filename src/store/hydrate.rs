@@ -4,6 +4,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use dataflows::Epoch;
 use dataflows::analytics::{Output, ledger_table, table_name};
 use dataflows::ledger::Origin;
 use dataflows::model::{
@@ -11,14 +12,17 @@ use dataflows::model::{
     Status, Strength, Topic, User, UserEvent, named,
 };
 use dataflows::row::{Fields, Row};
-use dataflows::Epoch;
 use postgres::Client;
 
 use super::{Columns, result_tables};
 use crate::wire::{Decoded, Words};
 
 /// Reads the rows of a COPY, each as its fields' bytes.
-fn copy_out(client: &mut Client, query: &str, mut row: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+fn copy_out(
+    client: &mut Client,
+    query: &str,
+    mut row: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
     let mut reader = client
         .copy_out(&format!("COPY ({query}) TO STDOUT (FORMAT binary)"))
         .with_context(|| format!("reading back: {query}"))?;
@@ -70,7 +74,12 @@ pub fn hydrate(
 }
 
 /// The event of a ledger's row, from the columns that `LedgerEvent::with_cells` writes.
-fn event(topic: Topic, event_id: u64, fields: &mut Fields<'_>, words: &mut Words) -> Result<Decoded> {
+fn event(
+    topic: Topic,
+    event_id: u64,
+    fields: &mut Fields<'_>,
+    words: &mut Words,
+) -> Result<Decoded> {
     let at = fields.instant();
     Ok(match topic {
         Topic::Users => Decoded::User(UserEvent {
