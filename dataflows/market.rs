@@ -19,7 +19,6 @@ mod catalog;
 mod customers;
 mod dataflow;
 mod draw;
-mod grade;
 mod leading;
 mod people;
 mod roster;

@@ -11,6 +11,7 @@ mod sums;
 mod totals;
 
 pub use first::{Firsts, first};
+pub(crate) use grade_timeline::tick_until;
 pub use grade_timeline::{Change, Grade, GradeTimeline, Standing};
 pub use grades::{Entry, Graded, grades};
 pub use now::now;

@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     calendar::BANDS,
-    grade::Grade,
     leading::Leading,
     people::Person,
     working_set::{Face, PLACES},
@@ -22,6 +21,7 @@ use crate::model::{
     Day, Line, Millis, Order, OrderId, OrderKind,
     time::{DAY, HOUR, MINUTE},
 };
+use crate::operators::{Grade, GradeTimeline, tick_until};
 
 /// A newcomer is a customer who signed up within this and has not bought yet.
 const NEWCOMER: Millis = 30 * DAY;
@@ -56,8 +56,8 @@ pub(super) struct Customer {
     stage: Stage,
     last_order_at: Millis,
     /// The grade when they became due; the score keeps it until they buy.
-    due_grade: u8,
-    grade: Grade,
+    due_grade: Grade,
+    timeline: GradeTimeline,
     /// What they bought last, newest last.
     pub(super) remembered: Vec<u32>,
 }
@@ -164,8 +164,8 @@ impl Customers {
             signed_up_at,
             stage: if gone { Stage::Gone } else { Stage::Fresh },
             last_order_at: 0,
-            due_grade: 0,
-            grade: Grade::default(),
+            due_grade: Grade::default(),
+            timeline: GradeTimeline::default(),
             remembered: Vec::new(),
         };
         self.enter(id, customer);
@@ -195,7 +195,8 @@ impl Customers {
                 let place = self.place(id);
                 let customer = &mut self.all[place];
                 customer.stage = Stage::Due;
-                customer.due_grade = customer.grade.at(now);
+                customer.timeline.advance(tick_until(now));
+                customer.due_grade = customer.timeline.standing().grade;
                 self.due.insert((customer.last_order_at, id));
             }
         }
@@ -260,7 +261,7 @@ impl Customers {
         }
         let first = customer.last_order_at == 0;
         customer.last_order_at = order.at;
-        customer.grade.add(order.at, order.at, 1, order.amount());
+        customer.timeline.add(order.at, order.at, 1, order.amount());
         for line in order.lines.iter() {
             let product = line.product_id as u32;
             self.sold.push(product);
@@ -298,18 +299,8 @@ impl Customers {
         let order = self.planned.remove(&key)?;
         let place = self.place(order.user_id as u32);
         let customer = &mut self.all[place];
-        customer.grade.add(order.at, order.ordered_at, order.kind.orders(), -order.amount());
+        customer.timeline.add(order.at, order.ordered_at, order.kind.orders(), -order.amount());
         Some(order)
-    }
-
-    /// Customers of each grade at an instant.
-    #[cfg(test)]
-    pub(super) fn grades(&self, now: Millis) -> [u64; 4] {
-        let mut counts = [0; 4];
-        for customer in &self.all {
-            counts[usize::from(customer.grade.clone().at(now))] += 1;
-        }
-        counts
     }
 }
 

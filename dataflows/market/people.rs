@@ -15,6 +15,7 @@ use crate::model::{
     Day, Millis, Sex, Status, User,
     time::{DAY, age_on, day_of},
 };
+use crate::operators::Grade;
 
 /// Orders a month of demand time of a customer with all factors at 1.
 const ORDERS_A_MONTH: f64 = 27.0;
@@ -49,14 +50,14 @@ impl Person {
     }
 
     /// The score less the time of day: base x personal factor x marketing boost x life event.
-    pub(super) fn score(&self, seed: u64, id: u32, grade: u8, day: Day) -> f64 {
+    pub(super) fn score(&self, seed: u64, id: u32, grade: Grade, day: Day) -> f64 {
         let status = match self.status {
             Status::Active => 1.0,
             Status::Dormant => 0.02,
             Status::Withdrawn => 0.0,
         };
         let consent = if self.consent { 1.05 } else { 0.95 };
-        let grade = [1.0, 1.15, 1.3, 1.5][usize::from(grade)];
+        let grade = [1.0, 1.15, 1.3, 1.5][grade as usize];
         let (boost, life) = mood(seed, id, self.consent, day);
         status
             * consent

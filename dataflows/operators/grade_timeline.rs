@@ -117,7 +117,7 @@ fn tick_from(at: Millis) -> u32 {
 }
 
 /// The last tick at or before an instant.
-pub(super) fn tick_until(at: Millis) -> u32 {
+pub(crate) fn tick_until(at: Millis) -> u32 {
     at.div_euclid(TICK).max(0) as u32
 }
 
