@@ -168,8 +168,10 @@ fn run_worker(
         } else if ended || (may_end && source.next_at().is_none() && uncommitted == 0) {
             break;
         }
-        let pause = if read > 0 { Duration::ZERO } else { EPOCH };
-        worker.step_or_park(Some(pause));
+        worker.step();
+        if read == 0 {
+            worker.step_or_park(Some(EPOCH));
+        }
     }
 
     drop(handles);
@@ -179,6 +181,7 @@ fn run_worker(
             return Err(error);
         }
         activator.activate();
+        worker.step();
         worker.step_or_park(Some(EPOCH));
     }
     commits.close();

@@ -35,8 +35,8 @@ pub struct Settings {
 /// What a run did.
 #[derive(Serialize)]
 pub struct Summary {
-    /// Market time lived through by this run, in days.
-    days: f64,
+    /// Market time reached, by the clock of its zone.
+    market_time: String,
     /// Orders of the whole market so far.
     orders: u64,
     /// Orders that the demand let expect: the sum of the means that their numbers were drawn from.
@@ -57,8 +57,8 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:.1} days lived; {} orders so far ({:.0} expected), {} customers, {} products",
-            self.days, self.orders, self.expected_orders, self.customers, self.products
+            "market time {}: {} orders so far ({:.0} expected), {} customers, {} products",
+            self.market_time, self.orders, self.expected_orders, self.customers, self.products
         )?;
         writeln!(
             f,
@@ -113,7 +113,7 @@ pub fn run(
     let engine_stop = Arc::clone(&engine_settings.stop);
 
     let mut view = View::new(market_settings.origin, market_settings.start, look);
-    let (began, market_seconds) = thread::scope(|scope| -> Result<_> {
+    let market_seconds = thread::scope(|scope| -> Result<_> {
         let market = scope.spawn(|| {
             let ended = market::run(
                 dir,
@@ -128,11 +128,9 @@ pub fn run(
             ended
         });
         let analytics = scope.spawn(|| engine::run(log, engine_settings));
-        let mut began = None;
         let mut market_seconds = None;
         while !(market.is_finished() && analytics.is_finished()) {
             let figures = remote.figures();
-            began = began.or((figures.at > 0).then_some(figures.at));
             view.show(&figures, now.load(Ordering::Relaxed));
             if stop.load(Ordering::Relaxed) || analytics.is_finished() {
                 remote.stop.store(true, Ordering::Relaxed);
@@ -147,13 +145,13 @@ pub fn run(
         let joined = |panicked| anyhow::anyhow!("a thread died: {panicked:?}");
         analytics.join().map_err(joined)?.context("running the analytics")?;
         let _: Ended = market.join().map_err(joined)?.context("running the market")?;
-        Ok((began, market_seconds))
+        Ok(market_seconds)
     })?;
 
     let figures = remote.figures();
     let committed_seconds = stopwatch.elapsed().as_secs_f64();
     Ok(Summary {
-        days: (figures.at - began.unwrap_or(figures.at)) as f64 / DAY as f64,
+        market_time: wall_clock(figures.at).to_string(),
         orders: figures.orders,
         expected_orders: figures.demand,
         customers: figures.customers,
