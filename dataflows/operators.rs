@@ -8,6 +8,8 @@ mod grade_timeline;
 mod grades;
 mod now;
 mod sums;
+#[cfg(test)]
+mod tests;
 mod totals;
 
 pub use first::{Firsts, first};

@@ -204,21 +204,47 @@ mod tests {
     /// A ledger entry as the rule sees it.
     type Entry = (Millis, Millis, i64, Krw);
 
+    /// What could be wrong in the rule.
+    #[derive(Clone, Copy, Default)]
+    struct Mistake {
+        /// Levels that a demotion takes beyond one.
+        too_many_levels: usize,
+        /// An entry still counts at the instant of its expiry.
+        expires_late: bool,
+        /// The first step of a demotion waits for a tick.
+        demotes_late: bool,
+        /// A cancellation takes the amount back and leaves the order.
+        keeps_orders: bool,
+    }
+
     /// The rule to the letter: every tick, every entry.
     fn naive(entries: &[Entry], last_tick: u32) -> (Standing, Vec<Change>) {
+        naive_with(Mistake::default(), entries, last_tick)
+    }
+
+    fn naive_with(mistake: Mistake, entries: &[Entry], last_tick: u32) -> (Standing, Vec<Change>) {
+        let mut was_due = false;
         let mut standing = Standing::default();
         let mut changes = Vec::new();
         let first = entries.iter().map(|entry| entry.0).min().unwrap_or(0) / TICK;
         for tick in first as u32..=last_tick {
             let at = Millis::from(tick) * TICK;
-            let counts = |entry: &&Entry| entry.0 <= at && at < six_months_after(entry.1);
-            standing.orders = entries.iter().filter(counts).map(|entry| entry.2).sum();
+            let counts = |entry: &&Entry| {
+                let until = six_months_after(entry.1);
+                entry.0 <= at && (at < until || mistake.expires_late && at == until)
+            };
+            let orders = entries.iter().filter(counts).map(|entry| entry.2);
+            standing.orders = orders.filter(|orders| *orders > 0 || !mistake.keeps_orders).sum();
             standing.amount = entries.iter().filter(counts).map(|entry| entry.3).sum();
             let target = Grade::of(standing.orders, standing.amount);
             let (from, mut to) = (standing.grade, target);
             if target < from {
-                to = Grade::ALL[from as usize - 1];
+                to = Grade::ALL[(from as usize).saturating_sub(1 + mistake.too_many_levels)];
+                if mistake.demotes_late && !was_due {
+                    to = from;
+                }
             }
+            was_due = target < from;
             if from != to {
                 standing.grade = to;
                 standing.since = Some(at);
@@ -279,6 +305,29 @@ mod tests {
             let (standing, changes) = naive(&entries, last);
             prop_assert_eq!(timeline.changes(), &changes);
             prop_assert_eq!(timeline.standing(), standing);
+        }
+    }
+
+    /// The evaluator that the fold is held against would notice each of these mistakes.
+    #[test]
+    fn mistakes_in_the_rule_show() {
+        let at = 1_699_999_800_000; // a tick, so that expiry falls on one
+        let mut entries: Vec<Entry> = (0..31).map(|_| (at, at, 1, 200_000)).collect();
+        entries.extend([(at + DAY, at, -1, -200_000), (at + DAY, at, -1, -200_000)]);
+        let last = tick_until(six_months_after(at) + HOUR);
+        let mut timeline = GradeTimeline::default();
+        for entry in &entries {
+            timeline.add(entry.0, entry.1, entry.2, entry.3);
+        }
+        timeline.advance(last);
+        assert_eq!(timeline.changes(), naive(&entries, last).1);
+        for mistake in [
+            Mistake { too_many_levels: 1, ..Mistake::default() },
+            Mistake { expires_late: true, ..Mistake::default() },
+            Mistake { demotes_late: true, ..Mistake::default() },
+            Mistake { keeps_orders: true, ..Mistake::default() },
+        ] {
+            assert_ne!(timeline.changes(), naive_with(mistake, &entries, last).1);
         }
     }
 
