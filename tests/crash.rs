@@ -1,0 +1,1 @@
+//! Killed at any moment, the program goes on as if nothing had been.
