@@ -177,7 +177,9 @@ pub(crate) fn first_records(
 pub(crate) fn log_end(dir: &Path) -> u64 {
     let log = embedded::open(&dir.join("log")).unwrap();
     let ends = Topic::ALL.into_iter().flat_map(|topic| {
-        (0..log.partitions(topic)).map(|partition| log.end(topic, partition).unwrap()).collect::<Vec<_>>()
+        (0..log.partitions(topic))
+            .map(|partition| log.end(topic, partition).unwrap())
+            .collect::<Vec<_>>()
     });
     ends.sum()
 }
