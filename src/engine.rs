@@ -28,6 +28,7 @@ use timely::dataflow::operators::{Inspect, Probe};
 use timely::worker::Worker;
 
 use crate::clock;
+use crate::crash;
 use crate::log::Log;
 use crate::store::{self, Claim};
 use crate::wire::Decoded;
@@ -200,6 +201,7 @@ fn hydrate(
     for topic in Topic::ALL {
         store::hydrate(client, topic, shard, |origin, decoded| send(handles, origin, decoded))
             .with_context(|| format!("reading the ledger of {} back", topic.name()))?;
+        crash::point("hydration");
     }
     if shard.0 == 0 {
         let epoch = handles.epoch();

@@ -38,6 +38,7 @@ pub mod verify;
 
 pub mod cli;
 pub mod clock;
+pub mod crash;
 pub mod migrate;
 pub mod private_postgres;
 pub mod status;

@@ -38,6 +38,7 @@ use timely::dataflow::operators::vec::input::Input;
 
 use crate::{
     clock::{self, Stopwatch},
+    crash,
     log::Log,
     wire,
 };
@@ -143,6 +144,9 @@ pub fn run(
     let keep = Keep::open(dir, log.identity())?;
     let kept = keep.newest()?;
     let target = Records::open(log, kept.as_ref())?;
+    if kept.is_some() {
+        crash::point("resume");
+    }
     let plan = Plan { settings, workers, speed, history_only, remote };
     plan.run(Some(&keep), kept, Box::new(target))
 }
@@ -429,7 +433,9 @@ impl Driver<'_> {
     }
 
     fn flush(&mut self) -> Result<()> {
+        crash::point("seeding");
         self.target.flush()?;
+        crash::point("seeded");
         self.unflushed = 0;
         self.since_flush = Stopwatch::start();
         self.plan.remote.logged.store(self.done(), Ordering::Relaxed);

@@ -4,6 +4,8 @@
 mod support;
 
 mod cdnow;
+mod crash;
 mod log;
+mod market;
 mod private_postgres;
 mod verify;

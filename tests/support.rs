@@ -1,17 +1,22 @@
 //! What the tests share: a directory and a PostgreSQL server for this run, both gone after it.
 
-use std::fs;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 
+use dataflows::model::Topic;
+use marketday::log::{Batch, embedded};
 use marketday::{migrate, private_postgres::PrivatePostgres};
 use postgres::{Client, Config, NoTls};
+use rustix::process::{Pid, Signal, kill_process};
+use sha2::{Digest, Sha256};
 
 /// A new empty directory. A server that is started in it is stopped after the tests.
 pub(crate) fn scratch() -> PathBuf {
@@ -66,6 +71,117 @@ pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
         sleep(Duration::from_millis(50));
     }
     panic!("waited in vain until {what}");
+}
+
+/// A running program that does not outlive its test.
+pub(crate) struct Running {
+    child: Child,
+    said: PathBuf,
+}
+
+impl Running {
+    /// Starts it; what it says goes to a file in a directory.
+    pub(crate) fn start(command: &mut Command, dir: &Path) -> Running {
+        let said = dir.join("said");
+        let file = File::create(&said).unwrap();
+        let child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
+        Running { child, said }
+    }
+
+    /// What it has said so far.
+    pub(crate) fn said(&self) -> String {
+        fs::read_to_string(&self.said).unwrap()
+    }
+
+    /// Waits until a condition holds while it runs, looking often; its end fails the test.
+    pub(crate) fn wait_until(&mut self, what: &str, mut holds: impl FnMut() -> bool) {
+        for _ in 0..30_000 {
+            if holds() {
+                return;
+            }
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("ended before {what}: {status}\n{}", self.said());
+            }
+            sleep(Duration::from_millis(2));
+        }
+        panic!("waited in vain until {what}\n{}", self.said());
+    }
+
+    /// Waits for its end.
+    pub(crate) fn end(&mut self) -> ExitStatus {
+        let mut ended = None;
+        wait_until("the program has ended", || {
+            ended = self.child.try_wait().unwrap();
+            ended.is_some()
+        });
+        ended.unwrap()
+    }
+
+    /// Ends it at once; it must have been running.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        let status = self.end();
+        assert_eq!(status.signal(), Some(9), "{status}: it had ended before\n{}", self.said());
+    }
+
+    /// Asks it to end, as Ctrl-C does, and waits until it has.
+    pub(crate) fn interrupt(&mut self) -> ExitStatus {
+        kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
+        self.end()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// A hash of what each partition of the log in a directory holds: offsets, keys, values, times.
+pub(crate) fn partitions(dir: &Path) -> BTreeMap<(Topic, u32), Vec<u8>> {
+    first_records(dir, |_, _| u64::MAX)
+}
+
+/// Such a hash of the first records of each partition, so many as `limit` says.
+pub(crate) fn first_records(
+    dir: &Path,
+    limit: impl Fn(Topic, u32) -> u64,
+) -> BTreeMap<(Topic, u32), Vec<u8>> {
+    let log = embedded::open(&dir.join("log")).unwrap();
+    let mut hashes = BTreeMap::new();
+    for topic in Topic::ALL {
+        for partition in 0..log.partitions(topic) {
+            let mut reader = log.reader(topic, partition, 0).unwrap();
+            let (mut batch, mut hash) = (Batch::default(), Sha256::new());
+            let mut left = limit(topic, partition);
+            while left > 0 && reader.read(&mut batch, left.min(10_000) as usize).unwrap() > 0 {
+                for record in batch.iter() {
+                    hash.update(record.offset.to_le_bytes());
+                    hash.update(record.timestamp.to_le_bytes());
+                    for part in [record.key, record.value] {
+                        hash.update(part.map_or(-1, |part| part.len() as i64).to_le_bytes());
+                        hash.update(part.unwrap_or_default());
+                    }
+                }
+                left -= batch.len() as u64;
+                batch.clear();
+            }
+            hashes.insert((topic, partition), hash.finalize().to_vec());
+        }
+    }
+    hashes
+}
+
+/// Number of records in the log in a directory.
+pub(crate) fn log_end(dir: &Path) -> u64 {
+    let log = embedded::open(&dir.join("log")).unwrap();
+    let ends = Topic::ALL.into_iter().flat_map(|topic| {
+        (0..log.partitions(topic))
+            .map(|partition| log.end(topic, partition).unwrap())
+            .collect::<Vec<_>>()
+    });
+    ends.sum()
 }
 
 /// The server of this run, without the syncs that make a database durable: nobody needs it later.

@@ -12,6 +12,7 @@ use dataflows::row::Row;
 use postgres::{Client, Transaction};
 
 use super::{Claim, Columns, result_tables};
+use crate::crash;
 
 /// The one writer of the store.
 pub struct Committer {
@@ -107,6 +108,7 @@ impl Committer {
             copy(&mut tx, &copy_in(table_name(*table)), rows.iter().map(|row| (row, true)))
                 .with_context(|| format!("appending to {}", table_name(*table)))?;
         }
+        crash::point("copy");
         for (table, changes) in &changed {
             let statements = &self.tables[table];
             write_changes(&mut tx, statements, changes)
@@ -122,7 +124,9 @@ impl Committer {
         if self.commits.is_multiple_of(COMMITS_PER_THINNING) {
             tx.execute(THIN_COMMIT_POINTS, &[])?;
         }
+        crash::point("before-commit");
         tx.commit().context("committing")?;
+        crash::point("after-commit");
         self.tallies = tallies;
         self.now = now;
         Ok(())

@@ -1,0 +1,66 @@
+//! The market is one and the same, whoever lives through it: any number of workers, cut or killed.
+//!
+//! Black Friday lies inside each history here.
+
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::support::{Running, command, log_end, marketday, partitions, scratch};
+
+/// A market with its past in a directory, ready to be run to the end of that past.
+fn market<'a>(dir: &'a Path, workers: &'a str) -> [&'a str; 10] {
+    let dir = dir.to_str().unwrap();
+    let history = ["--history", "60d", "--start", "2026-11-30", "--exit-when-caught-up"];
+    let [history, days, start, date, end] = history;
+    ["market", "--to", dir, history, days, start, date, end, "-w", workers]
+}
+
+#[test]
+fn the_lines_are_the_same_for_any_number_of_workers() {
+    let lines = |workers| {
+        let output = command(&["market", "--to", "-", "--history", "10d", "-w", workers])
+            .args(["--start", "2026-11-30", "--exit-when-caught-up"])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.stdout.len() > 1_000_000, "only {} bytes", output.stdout.len());
+        Sha256::digest(output.stdout).to_vec()
+    };
+    let one = lines("1");
+    assert_eq!(one, lines("2"));
+    assert_eq!(one, lines("3"));
+}
+
+#[test]
+fn the_log_is_the_same_however_often_the_market_is_stopped_or_killed() {
+    let undisturbed = scratch();
+    marketday(&market(&undisturbed, "1"));
+    let (expected, total) = (partitions(&undisturbed), log_end(&undisturbed));
+    assert!(total > 100_000, "only {total} records");
+    for workers in ["2", "3"] {
+        let dir = scratch();
+        marketday(&market(&dir, workers));
+        assert_eq!(partitions(&dir), expected, "with {workers} workers");
+    }
+
+    let cut = scratch();
+    let mut running = Running::start(&mut command(&market(&cut, "1")), &cut);
+    running.wait_until("half of it is in the log", || log_end(&cut) >= total / 2);
+    assert_eq!(running.interrupt().code(), Some(0));
+    let half = log_end(&cut);
+    assert!(half >= total / 2 && half < total, "{half} of {total} records at the stop");
+    marketday(&market(&cut, "3"));
+    assert_eq!(partitions(&cut), expected, "stopped at half, resumed with more workers");
+
+    let killed = scratch();
+    for (kill, workers) in ["1", "2", "3", "2", "1"].into_iter().enumerate() {
+        let reached = log_end(&killed);
+        let mut running = Running::start(&mut command(&market(&killed, workers)), &killed);
+        running.wait_until("the log has grown", || log_end(&killed) > reached);
+        running.kill();
+        assert!(log_end(&killed) < total, "kill {kill} came after the end");
+    }
+    marketday(&market(&killed, "2"));
+    assert_eq!(partitions(&killed), expected, "killed five times");
+}
