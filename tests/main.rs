@@ -3,7 +3,10 @@
 
 mod support;
 
+mod bad_input;
 mod cdnow;
 mod log;
 mod private_postgres;
+mod processes;
 mod verify;
+mod wrong_use;
