@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use chrono::NaiveDate;
 use clap::{Args, Parser, Subcommand};
 use dataflows::model::time::{day_of_date, start_of_day};
@@ -109,6 +109,11 @@ fn speed(text: &str) -> Result<Speed, String> {
     }
 }
 
+/// How many workers or processes: a thousand is far more than any machine can use.
+fn count() -> clap::builder::RangedU64ValueParser<usize> {
+    clap::builder::RangedU64ValueParser::new().range(1..=1000)
+}
+
 #[derive(Args)]
 struct Up {
     #[command(flatten)]
@@ -116,7 +121,7 @@ struct Up {
     #[command(flatten)]
     which: Which,
     /// Worker threads of the market, and as many of the analytics.
-    #[arg(short = 'w', long, default_value_t = 1)]
+    #[arg(short = 'w', long, default_value_t = 1, value_parser = count())]
     workers: usize,
     /// Live through the history only; end when all of it is committed.
     #[arg(long)]
@@ -134,7 +139,7 @@ struct Market {
     #[command(flatten)]
     which: Which,
     /// Worker threads.
-    #[arg(short = 'w', long, default_value_t = 1)]
+    #[arg(short = 'w', long, default_value_t = 1, value_parser = count())]
     workers: usize,
     /// Live through the history only.
     #[arg(long)]
@@ -142,6 +147,7 @@ struct Market {
 }
 
 #[derive(Args)]
+#[command(disable_help_flag = true)] // `-h` is timely's: the hosts
 struct Analytics {
     #[command(flatten)]
     place: Place,
@@ -150,22 +156,25 @@ struct Analytics {
     exit_when_caught_up: bool,
     #[command(flatten)]
     workers: Workers,
+    /// Print help.
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
 }
 
 /// Timely's workers.
 #[derive(Args)]
 struct Workers {
     /// Worker threads in each process.
-    #[arg(short = 'w', long, default_value_t = 1)]
+    #[arg(short = 'w', long, default_value_t = 1, value_parser = count())]
     workers: usize,
     /// Number of processes.
-    #[arg(short = 'n', long, default_value_t = 1)]
+    #[arg(short = 'n', long, default_value_t = 1, value_parser = count())]
     processes: usize,
     /// Which of the processes this one is, from 0.
     #[arg(short = 'p', long, default_value_t = 0)]
     process: usize,
     /// File with a line `host:port` for each process; default localhost, ports from 2101 on.
-    #[arg(short = 'H', long)]
+    #[arg(short = 'h', long)]
     hosts: Option<PathBuf>,
 }
 
@@ -219,6 +228,12 @@ impl Database {
 impl Workers {
     fn communication(&self) -> Result<timely::CommunicationConfig> {
         use timely::CommunicationConfig as To;
+        ensure!(
+            self.process < self.processes,
+            "process {} of {}: it needs an index below their number",
+            self.process,
+            self.processes
+        );
         if self.processes == 1 {
             return Ok(match self.workers {
                 1 => To::Thread,
@@ -239,12 +254,11 @@ impl Workers {
                 .map(|process| format!("localhost:{}", 2101 + process))
                 .collect::<Vec<_>>(),
         };
-        anyhow::ensure!(
-            addresses.len() == self.processes && self.process < self.processes,
-            "{} processes need as many addresses (there are {}) and an index below it (it is {})",
+        ensure!(
+            addresses.len() == self.processes,
+            "{} processes need as many addresses (there are {})",
             self.processes,
-            addresses.len(),
-            self.process
+            addresses.len()
         );
         Ok(To::Cluster {
             threads: self.workers,
@@ -360,13 +374,13 @@ fn show_status(look: &Look) -> Result<ExitCode> {
 }
 
 fn import(command: &Import) -> Result<ExitCode> {
-    let log = command.place.log()?;
     let input: Box<dyn std::io::Read> = if command.file.as_os_str() == "-" {
         Box::new(std::io::stdin())
     } else {
         let file = std::fs::File::open(&command.file);
         Box::new(file.with_context(|| format!("opening {}", command.file.display()))?)
     };
+    let log = command.place.log()?;
     let imported = import::import(&*log, std::io::BufReader::new(input), |_| {})?;
     let out = &mut std::io::stdout().lock();
     writeln!(out, "{} records imported, {} lines refused", imported.records, imported.refused)?;

@@ -13,11 +13,11 @@ mod reporting;
 mod source;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use dataflows::Epoch;
 use dataflows::analytics::{Begin, Handles, Output, analytics, commit};
 use dataflows::ledger::Sourced;
@@ -74,15 +74,16 @@ pub fn run(log: &Arc<dyn Log>, settings: Settings) -> Result<()> {
     let reading = Arc::new(Reading::default());
     let reporting = reading.report(Arc::clone(log), settings.database.clone());
     let (log, read) = (Arc::clone(log), Arc::clone(&reading));
+    let failure = Failure::default();
+    let failed = failure.clone();
     let workers = timely::execute(config, move |worker| {
-        let result = run_worker(worker, &log, &settings, &read);
-        if result.is_err() {
+        if let Err(error) = run_worker(worker, &log, &settings, &read, &failed) {
+            failed.tell(error);
             // Timely would step on for ever: what is uncommitted holds the graph open.
             for dataflow in worker.installed_dataflows() {
                 worker.drop_dataflow(dataflow);
             }
         }
-        result
     });
     let workers =
         workers.map_err(|message| anyhow!("starting the analytics' workers: {message}"))?;
@@ -90,9 +91,33 @@ pub fn run(log: &Arc<dyn Log>, settings: Settings) -> Result<()> {
     reading.end();
     reporting.join().map_err(|_| anyhow!("the reporting thread died"))?;
     for result in ended {
-        result.map_err(|message| anyhow!("a worker of the analytics ended: {message}"))??;
+        result.map_err(|message| anyhow!("a worker of the analytics ended: {message}"))?;
     }
-    Ok(())
+    failure.first()
+}
+
+/// The first error of this process's workers: when one ends, the others wait for it in vain.
+#[derive(Clone, Default)]
+struct Failure(Arc<Mutex<Option<anyhow::Error>>>);
+
+impl Failure {
+    fn error(&self) -> MutexGuard<'_, Option<anyhow::Error>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, error: anyhow::Error) {
+        self.error().get_or_insert(error);
+    }
+
+    /// Ends a worker when another has failed.
+    fn check(&self) -> Result<()> {
+        ensure!(self.error().is_none(), "another worker has failed");
+        Ok(())
+    }
+
+    fn first(&self) -> Result<()> {
+        self.error().take().map_or(Ok(()), Err)
+    }
 }
 
 fn run_worker(
@@ -100,6 +125,7 @@ fn run_worker(
     log: &Arc<dyn Log>,
     settings: &Settings,
     reading: &Reading,
+    failure: &Failure,
 ) -> Result<()> {
     let mut client = store::connect(&settings.database)?;
     // Once the claim stands, no other engine can change the store: what all workers read back
@@ -107,7 +133,7 @@ fn run_worker(
     let claim = (worker.index() == 0)
         .then(|| store::claim(&mut client, log.identity()).map_err(|error| format!("{error:#}")));
     let started_at = clock::wall();
-    let (claim, started_at) = agree(worker, claim.map(|claim| (claim, started_at)));
+    let (claim, started_at) = agree(worker, failure, claim.map(|claim| (claim, started_at)))?;
     let claim = claim.map_err(|error| anyhow!(error))?;
 
     let commits = Commits::new(claim.epoch);
@@ -143,6 +169,7 @@ fn run_worker(
     let epochs = Epochs::new(hydrated + 1, started_at);
     let mut in_flight: VecDeque<(Epoch, usize)> = VecDeque::new();
     loop {
+        failure.check()?;
         if let Some(error) = commits.failure() {
             return Err(error);
         }
@@ -178,6 +205,7 @@ fn run_worker(
     drop(handles);
     drop(pace);
     while !probe.done() {
+        failure.check()?;
         if let Some(error) = commits.failure() {
             return Err(error);
         }
@@ -227,7 +255,11 @@ fn send(handles: &mut Handles, origin: dataflows::ledger::Origin, decoded: Decod
 }
 
 /// Gives every worker what worker 0 says.
-fn agree<D: timely::ExchangeData + Clone>(worker: &mut Worker, said: Option<D>) -> D {
+fn agree<D: timely::ExchangeData + Clone>(
+    worker: &mut Worker,
+    failure: &Failure,
+    said: Option<D>,
+) -> Result<D> {
     let heard = std::rc::Rc::new(std::cell::RefCell::new(None));
     let hear = std::rc::Rc::clone(&heard);
     let mut input = worker.dataflow::<u64, _, _>(|scope| {
@@ -239,8 +271,13 @@ fn agree<D: timely::ExchangeData + Clone>(worker: &mut Worker, said: Option<D>) 
         input.send(said);
     }
     drop(input);
-    worker.step_while(|| heard.borrow().is_none());
-    heard.take().expect("worker 0 has spoken")
+    loop {
+        if let Some(said) = heard.take() {
+            return Ok(said);
+        }
+        failure.check()?;
+        worker.step_or_park(Some(EPOCH));
+    }
 }
 
 /// The epochs by the wall clock: one every [`EPOCH`] since the claim, so that workers need not

@@ -1,5 +1,6 @@
 //! The program: parse, then run one command.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -12,6 +13,17 @@ fn main() -> ExitCode {
     // A panic is a bug in one worker; the others must not go on, or wait for it, without it.
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        // Except this one: timely's way to say that another process of it is gone.
+        let lost = "timely communication error: ";
+        if let Some(cause) = panic.payload_as_str().and_then(|text| text.strip_prefix(lost)) {
+            let mut stderr = std::io::stderr().lock();
+            _ = writeln!(
+                stderr,
+                "marketday: another process of the analytics is gone, so this one ends too ({cause})"
+            );
+            // With the lock held: two connections may break at once.
+            std::process::exit(1);
+        }
         report(panic);
         std::process::abort();
     }));

@@ -1,7 +1,9 @@
 //! Brings a database to the newest schema: the files of `migrations/`, in order, each once.
 
 use anyhow::{Context, Result};
-use postgres::{Config, NoTls};
+use postgres::Config;
+
+use crate::store;
 
 mod embedded {
     refinery::embed_migrations!("migrations");
@@ -9,7 +11,7 @@ mod embedded {
 
 /// Runs the migrations that a database has not seen yet.
 pub fn run(config: &Config) -> Result<()> {
-    let mut client = config.connect(NoTls).context("connecting to the database to migrate it")?;
+    let mut client = store::connect(config)?;
     // Two programs at once: the second waits, then finds nothing to do.
     client
         .batch_execute("SELECT pg_advisory_lock(hashtext('marketday migrations'))")

@@ -3,9 +3,12 @@
 
 mod support;
 
+mod bad_input;
 mod cdnow;
 mod crash;
 mod log;
 mod market;
 mod private_postgres;
+mod processes;
 mod verify;
+mod wrong_use;

@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 
+use dataflows::QUERIES;
 use dataflows::model::Topic;
 use marketday::log::{Batch, embedded};
 use marketday::{migrate, private_postgres::PrivatePostgres};
+use postgres::config::Host;
 use postgres::{Client, Config, NoTls};
 use rustix::process::{Pid, Signal, kill_process};
 use sha2::{Digest, Sha256};
@@ -60,6 +62,67 @@ pub(crate) fn marketday(args: &[&str]) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "marketday {args:?}: {}\n{stdout}{stderr}", output.status);
     stdout
+}
+
+/// The words that name a database in `DATABASE_URL`.
+pub(crate) fn database_url(config: &Config) -> String {
+    let host = match &config.get_hosts()[0] {
+        Host::Tcp(name) => name.clone(),
+        Host::Unix(path) => path.display().to_string(),
+    };
+    format!(
+        "host={host} port={} user={} password={} dbname={}",
+        config.get_ports()[0],
+        config.get_user().unwrap(),
+        String::from_utf8_lossy(config.get_password().unwrap()),
+        config.get_dbname().unwrap()
+    )
+}
+
+/// Every result table's rows, as text and sorted, and `now`.
+pub(crate) fn tables(config: &Config) -> BTreeMap<&'static str, Vec<String>> {
+    let db = &mut connect(config);
+    let mut rows = |sql: &str| -> Vec<String> {
+        db.query(sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
+    };
+    let mut tables: BTreeMap<_, _> = QUERIES
+        .iter()
+        .map(|query| {
+            let sql = format!("SELECT t::text FROM {} AS t ORDER BY 1", query.name);
+            (query.name, rows(&sql))
+        })
+        .collect();
+    tables.insert("now", rows("SELECT coalesce(now::text, 'none') FROM progress"));
+    tables
+}
+
+/// A running program that does not outlive its test.
+pub(crate) struct Running(pub(crate) Child);
+
+impl Running {
+    /// Starts the program; what it says goes to a file.
+    pub(crate) fn start(command: &mut Command, stderr: &Path) -> Running {
+        let said = fs::File::create(stderr).unwrap();
+        Running(command.stdout(Stdio::null()).stderr(said).spawn().unwrap())
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self, what: &str) -> ExitStatus {
+        let mut status = None;
+        wait_until(what, || {
+            status = self.0.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
 }
 
 /// Waits until a condition holds, a minute at the most.

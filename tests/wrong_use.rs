@@ -1,0 +1,224 @@
+//! Wrong use ends with one clear sentence on standard error, and an exit code that is not 0.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+
+use postgres::Config;
+
+use crate::support::{
+    Running, command, connect, database_url, fresh_database, marketday, scratch, wait_until,
+};
+
+/// The one sentence with which a command ends; it must speak of `expected`.
+fn refused(command: &mut Command, expected: &str) {
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{command:?}: {}\n{said}", output.status);
+    one_sentence(&said, expected);
+}
+
+fn one_sentence(said: &str, expected: &str) {
+    assert_eq!(said.trim_end().lines().count(), 1, "{said}");
+    assert!(said.starts_with("marketday: ") && said.contains(expected), "{expected}: {said}");
+    assert!(!said.contains("panicked") && !said.contains("sekret"), "{said}");
+}
+
+fn with_database(args: &[&str], database: &Config) -> Command {
+    let mut command = command(args);
+    command.env("DATABASE_URL", database_url(database));
+    command
+}
+
+/// Imports a customer's record.
+fn import(dir: &Path, event_id: u32) {
+    let file = dir.with_extension("ndjson");
+    let value = format!(
+        r#"{{"event_id":{event_id},"at":1790000000000,"user_id":1,"name":"n","birth_date":"1990-01-01","sex":"F","region":"r","status":"ACTIVE","marketing_consent":true,"signed_up_at":1790000000000}}"#
+    );
+    fs::write(&file, format!(r#"{{"topic":"users","key":"1","value":{value}}}"#)).unwrap();
+    marketday(&["import", file.to_str().unwrap(), "--dir", dir.to_str().unwrap()]);
+}
+
+#[test]
+fn flags_that_do_not_exist_or_make_no_sense_are_named() {
+    for (args, expected) in [
+        (&["up", "--sped", "1"][..], "--sped"),
+        (&["up", "--speed", "0"], "a speed is a number above 0"),
+        (&["up", "--speed", "NaN"], "a speed is a number above 0"),
+        (&["up", "--history", "5y"], "a history is 12mo, 30d or 0"),
+        (&["up", "--start", "nonsense"], "--start"),
+        (&["analytics", "--seed", "2"], "--seed"),
+        (&["up", "-w", "0"], "--workers"),
+        (&["market", "-w", "0"], "--workers"),
+        (&["analytics", "-w", "0"], "--workers"),
+        (&["analytics", "-n", "0"], "--processes"),
+        (&["import"], "<FILE>"),
+        (&["sell"], "sell"),
+    ] {
+        let output = command(args).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        assert!(said.starts_with("error: ") && said.contains(expected), "{args:?}: {said}");
+        assert!(!said.contains("panicked"), "{said}");
+    }
+}
+
+#[test]
+fn processes_that_do_not_fit_are_refused() {
+    let dir = scratch();
+    let dir = dir.to_str().unwrap();
+    let database = fresh_database();
+    for (args, expected) in [
+        (&["-n", "2", "-p", "2"][..], "an index below"),
+        (&["-p", "1"], "an index below"),
+        (&["-n", "2", "-h", "/nowhere/hosts"], "reading the hosts from /nowhere/hosts"),
+        (&["-n", "3", "-h", "/dev/null"], "as many addresses (there are 0)"),
+    ] {
+        let args = [&["analytics", "--exit-when-caught-up", "--dir", dir], args].concat();
+        refused(&mut with_database(&args, &database), expected);
+    }
+}
+
+#[test]
+fn a_taken_port_of_a_process_is_named() {
+    let dir = scratch();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hosts = dir.join("hosts");
+    fs::write(&hosts, format!("{}\n127.0.0.1:1\n", taken.local_addr().unwrap())).unwrap();
+    let (dir, hosts) = (dir.to_str().unwrap(), hosts.to_str().unwrap());
+    let args = ["analytics", "--dir", dir, "-n", "2", "-p", "0", "-h", hosts];
+    refused(&mut with_database(&args, &fresh_database()), "Address already in use");
+}
+
+#[test]
+fn a_database_that_does_not_let_us_in_is_named_without_its_password() {
+    let dir = scratch();
+    let dir = dir.to_str().unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = format!("postgres://me:sekret@{closed}/db");
+    let mut wrong = fresh_database();
+    wrong.password("sekret");
+    for args in [
+        &["up"][..],
+        &["up", "-w", "2"],
+        &["analytics", "--exit-when-caught-up"],
+        &["analytics", "--exit-when-caught-up", "-w", "2"],
+        &["verify"],
+        &["status"],
+    ] {
+        let args = [args, &["--dir", dir]].concat();
+        refused(command(&args).env("DATABASE_URL", &closed), "Connection refused");
+        refused(&mut with_database(&args, &wrong), "password authentication failed");
+        refused(command(&args).env("DATABASE_URL", "mysql://me:sekret@host"), "database's URL");
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_is_named() {
+    let dir = scratch();
+    let other = dir.join("other");
+    fs::create_dir_all(other.join("log")).unwrap();
+    fs::write(other.join("log/letters.txt"), "hello").unwrap();
+    let file = dir.join("file");
+    fs::write(&file, "hello").unwrap();
+    let database = fresh_database();
+    for (dir, expected) in [
+        (other.to_str().unwrap(), "letters.txt but no log.json"),
+        (file.to_str().unwrap(), file.to_str().unwrap()),
+        ("/proc/marketday", "/proc/marketday"), // not writable, even for root
+    ] {
+        for args in [&["up"][..], &["analytics"], &["verify"], &["import", "-"]] {
+            let args = [args, &["--dir", dir]].concat();
+            refused(&mut with_database(&args, &database), expected);
+        }
+        refused(&mut command(&["market", "--to", dir]), expected);
+    }
+    refused(&mut command(&["analytics", "--dir", "/proc/marketday"]), "/proc/marketday");
+}
+
+#[test]
+fn a_missing_file_is_named_and_makes_no_log() {
+    let dir = scratch().join("new");
+    let args = ["import", "/nowhere/events.ndjson", "--dir", dir.to_str().unwrap()];
+    refused(&mut command(&args), "opening /nowhere/events.ndjson");
+    refused(&mut command(&["import", "/", "--dir", dir.to_str().unwrap()]), "reading line 1");
+}
+
+#[test]
+fn a_market_keeps_its_seed_and_a_running_one_its_directory() {
+    let scratch = scratch();
+    let market = scratch.join("market");
+    let dir = market.to_str().unwrap();
+    let database = fresh_database();
+    let live = ["up", "--history", "1d", "--seed", "1", "-w", "2", "--dir", dir];
+    let said = scratch.join("stderr");
+    let mut up = Running::start(&mut with_database(&live, &database), &said);
+    wait_until("something is committed", || {
+        let epoch = connect(&database).query_one("SELECT epoch FROM progress", &[]).unwrap();
+        epoch.get::<_, i64>(0) > 0
+    });
+
+    refused(&mut with_database(&["up", "--dir", dir], &database), "another `marketday up`");
+    refused(&mut command(&["import", "-", "--dir", dir]), "somebody writes to it already");
+    refused(&mut command(&["market", "--to", dir]), "somebody writes to it already");
+
+    // Another engine may take the store over; then the first one ends, and says why.
+    let caught_up = ["analytics", "--exit-when-caught-up", "--dir", dir];
+    let output = with_database(&caught_up, &database).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let status = up.wait("the engine that was taken over has ended");
+    assert_eq!(status.code(), Some(1));
+    let said = fs::read_to_string(said).unwrap();
+    one_sentence(said.lines().last().unwrap(), "another engine has taken this database over");
+    assert!(!said.contains("panicked"), "{said}");
+
+    for (flag, value, expected) in [
+        ("--seed", "2", "has seed 1, not 2"),
+        ("--history", "2d", "has a history of 1 d, not 2 d"),
+        ("--start", "2020-02-29", "not 2020-02-29"),
+    ] {
+        let args = ["up", "--dir", dir, flag, value];
+        refused(&mut with_database(&args, &database), expected);
+        refused(&mut command(&["market", "--to", dir, flag, value]), expected);
+    }
+}
+
+#[test]
+fn a_database_of_another_log_is_refused() {
+    let (one, two) = (scratch(), scratch());
+    import(&one, 0);
+    import(&two, 0);
+    let database = fresh_database();
+    let analytics = |dir: &Path| {
+        let dir = dir.to_str().unwrap();
+        with_database(&["analytics", "--exit-when-caught-up", "--dir", dir, "-w", "2"], &database)
+    };
+    assert!(analytics(&one).status().unwrap().success());
+    refused(&mut analytics(&two), "this database holds the results of log ");
+    let verify = ["verify", "--dir", two.to_str().unwrap()];
+    let output = with_database(&verify, &database).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("the database was filled from log "), "{said}");
+    assert!(analytics(&one).status().unwrap().success(), "its own log still goes on");
+}
+
+#[test]
+fn a_log_that_ends_before_the_committed_offsets_is_named() {
+    let dir = scratch();
+    import(&dir, 0);
+    let (log, copy) = (dir.join("log"), dir.join("copy"));
+    assert!(Command::new("cp").arg("-r").args([&log, &copy]).status().unwrap().success());
+    import(&dir, 1);
+    let database = fresh_database();
+    let name = dir.to_str().unwrap();
+    let args = ["analytics", "--exit-when-caught-up", "--dir", name, "-w", "3"];
+    assert!(with_database(&args, &database).status().unwrap().success());
+    fs::remove_dir_all(&log).unwrap();
+    fs::rename(copy, log).unwrap();
+    refused(&mut with_database(&args, &database), "the log does not hold offset 2 of ");
+    let verify = with_database(&["verify", "--dir", name], &database).output().unwrap();
+    assert_eq!(verify.status.code(), Some(1));
+}
