@@ -32,8 +32,10 @@ impl Place {
     fn start(&self, crash_at: Option<&str>) -> Running {
         let mut command = command(&["up", "--dir", self.dir.to_str().unwrap()]);
         command.args(self.flags);
-        crash_at.into_iter().for_each(|point| _ = command.env("MARKETDAY_CRASH_AT", point));
-        Running::start(&mut command, &self.dir)
+        if let Some(point) = crash_at {
+            command.env("MARKETDAY_CRASH_AT", point);
+        }
+        Running::start(&mut command, self.dir.join("said"))
     }
 
     /// Runs until it kills itself at the n-th passing of a point, as in `copy:2`.
@@ -182,7 +184,7 @@ fn killed_while_live_it_goes_on_and_stops_when_asked() {
     // The market alone, never disturbed and at another speed, has made the same records.
     let alone = scratch();
     let to = ["market", "--to", alone.to_str().unwrap(), "--speed", "max"];
-    let mut undisturbed = Running::start(command(&to).args(market), &alone);
+    let mut undisturbed = Running::start(command(&to).args(market), alone.join("said"));
     let held = ends(&place.dir);
     undisturbed.wait_until("the other market is as far", || {
         ends(&alone).iter().zip(&held).all(|(end, held)| end >= held)

@@ -45,7 +45,7 @@ fn the_log_is_the_same_however_often_the_market_is_stopped_or_killed() {
     }
 
     let cut = scratch();
-    let mut running = Running::start(&mut command(&market(&cut, "1")), &cut);
+    let mut running = Running::start(&mut command(&market(&cut, "1")), cut.join("said"));
     running.wait_until("half of it is in the log", || log_end(&cut) >= total / 2);
     assert_eq!(running.interrupt().code(), Some(0));
     let half = log_end(&cut);
@@ -56,7 +56,8 @@ fn the_log_is_the_same_however_often_the_market_is_stopped_or_killed() {
     let killed = scratch();
     for (kill, workers) in ["1", "2", "3", "2", "1"].into_iter().enumerate() {
         let reached = log_end(&killed);
-        let mut running = Running::start(&mut command(&market(&killed, workers)), &killed);
+        let mut running =
+            Running::start(&mut command(&market(&killed, workers)), killed.join("said"));
         running.wait_until("the log has grown", || log_end(&killed) > reached);
         running.kill();
         assert!(log_end(&killed) < total, "kill {kill} came after the end");

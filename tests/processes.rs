@@ -89,7 +89,7 @@ fn hosts(dir: &Path) -> PathBuf {
 fn process(dir: &Path, hosts: &Path, index: &str, more: &[&str]) -> Running {
     let (dir_text, hosts) = (dir.to_str().unwrap(), hosts.to_str().unwrap());
     let args = [&["analytics", "--dir", dir_text, "-n", "2", "-p", index, "-h", hosts], more];
-    Running::start(&mut command(&args.concat()), &said(dir, index))
+    Running::start(&mut command(&args.concat()), said(dir, index))
 }
 
 fn said(dir: &Path, index: &str) -> PathBuf {
@@ -114,7 +114,7 @@ fn two_processes_give_the_tables_of_one_and_share_the_private_server() {
     let hosts = hosts(dir);
     let mut processes = ["0", "1"].map(|p| process(dir, &hosts, p, &["--exit-when-caught-up"]));
     for (index, process) in processes.iter_mut().enumerate() {
-        let status = process.wait("a process has caught up");
+        let status = process.end();
         let said = fs::read_to_string(said(dir, &index.to_string())).unwrap();
         assert!(status.success(), "process {index}: {status}\n{said}");
     }
@@ -150,8 +150,8 @@ fn a_killed_process_takes_the_other_with_it_and_one_alone_goes_on() {
             let epoch = db.query_one("SELECT epoch FROM progress", &[]);
             epoch.is_ok_and(|epoch| epoch.get::<_, i64>(0) > 0)
         });
-        processes[victim].0.kill().unwrap();
-        let status = processes[1 - victim].wait("the survivor has ended");
+        processes[victim].kill();
+        let status = processes[1 - victim].end();
         assert!(!status.success(), "victim {victim}");
         let dir = dir.to_str().unwrap();
         marketday(&["analytics", "--dir", dir, "--exit-when-caught-up"]);

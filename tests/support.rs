@@ -96,35 +96,6 @@ pub(crate) fn tables(config: &Config) -> BTreeMap<&'static str, Vec<String>> {
     tables
 }
 
-/// A running program that does not outlive its test.
-pub(crate) struct Running(pub(crate) Child);
-
-impl Running {
-    /// Starts the program; what it says goes to a file.
-    pub(crate) fn start(command: &mut Command, stderr: &Path) -> Running {
-        let said = fs::File::create(stderr).unwrap();
-        Running(command.stdout(Stdio::null()).stderr(said).spawn().unwrap())
-    }
-
-    /// Waits for its end.
-    pub(crate) fn wait(&mut self, what: &str) -> ExitStatus {
-        let mut status = None;
-        wait_until(what, || {
-            status = self.0.try_wait().unwrap();
-            status.is_some()
-        });
-        status.unwrap()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
-}
-
 /// Waits until a condition holds, a minute at the most.
 pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..1200 {
@@ -143,9 +114,8 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts it; what it says goes to a file in a directory.
-    pub(crate) fn start(command: &mut Command, dir: &Path) -> Running {
-        let said = dir.join("said");
+    /// Starts it; what it says goes to a file.
+    pub(crate) fn start(command: &mut Command, said: PathBuf) -> Running {
         let file = File::create(&said).unwrap();
         let child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
         Running { child, said }

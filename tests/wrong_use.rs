@@ -154,7 +154,7 @@ fn a_market_keeps_its_seed_and_a_running_one_its_directory() {
     let database = fresh_database();
     let live = ["up", "--history", "1d", "--seed", "1", "-w", "2", "--dir", dir];
     let said = scratch.join("stderr");
-    let mut up = Running::start(&mut with_database(&live, &database), &said);
+    let mut up = Running::start(&mut with_database(&live, &database), said.clone());
     wait_until("something is committed", || {
         let epoch = connect(&database).query_one("SELECT epoch FROM progress", &[]).unwrap();
         epoch.get::<_, i64>(0) > 0
@@ -168,7 +168,7 @@ fn a_market_keeps_its_seed_and_a_running_one_its_directory() {
     let caught_up = ["analytics", "--exit-when-caught-up", "--dir", dir];
     let output = with_database(&caught_up, &database).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let status = up.wait("the engine that was taken over has ended");
+    let status = up.end();
     assert_eq!(status.code(), Some(1));
     let said = fs::read_to_string(said).unwrap();
     one_sentence(said.lines().last().unwrap(), "another engine has taken this database over");
