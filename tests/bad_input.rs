@@ -137,8 +137,11 @@ fn bad() -> Vec<Bad> {
         (Topic::Orders, &order),
         (Topic::Scenarios, &scenario),
     ] {
-        for text in ["[]", "1", "null", "\"at\"", "", "{", "{} {}", "[[1],[2]]"] {
+        for text in ["[]", "1", "null", "\"at\"", "", "{", "[[1],[2]]"] {
             add(topic, text.as_bytes(), "not a JSON object");
+        }
+        for text in ["{}", "{} {}", "{\"more\":[[1],[2]]}"] {
+            add(topic, text.as_bytes(), "`event_id` is missing");
         }
         add(topic, "[".repeat(100_000).as_bytes(), "not a JSON object");
         let whole = value.to_string();
