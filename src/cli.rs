@@ -213,6 +213,16 @@ impl Place {
         Ok(database)
     }
 
+    /// Keeps a command that only looks from making what it does not find.
+    fn must_exist(&self) -> Result<()> {
+        let dir = self.dir.display();
+        anyhow::ensure!(
+            self.dir.join("log").exists(),
+            "there is no log in {dir}: run `marketday up --dir {dir}` first, or name another --dir"
+        );
+        Ok(())
+    }
+
     fn log(&self) -> Result<Arc<dyn Log>> {
         log::embedded::open(&self.dir.join("log"))
     }
@@ -358,6 +368,7 @@ fn on_signal(set: impl Fn() -> bool + Send + 'static) -> Result<()> {
 }
 
 fn verify(look: &Look) -> Result<ExitCode> {
+    look.place.must_exist()?;
     let database = look.place.database()?;
     let log = look.place.log()?;
     let out = &mut std::io::stdout().lock();
@@ -367,6 +378,7 @@ fn verify(look: &Look) -> Result<ExitCode> {
 }
 
 fn show_status(look: &Look) -> Result<ExitCode> {
+    look.place.must_exist()?;
     let database = look.place.database()?;
     status::status(&database.config, &mut std::io::stdout().lock(), look.json)?;
     database.stop()?;

@@ -42,6 +42,15 @@ fn import(dir: &Path, event_id: u32) {
 }
 
 #[test]
+fn looking_at_nothing_makes_nothing() {
+    let nowhere = scratch().join("nowhere");
+    for look in ["verify", "status"] {
+        refused(&mut command(&[look, "--dir", nowhere.to_str().unwrap()]), "there is no log in");
+    }
+    assert!(!nowhere.exists());
+}
+
+#[test]
 fn flags_that_do_not_exist_or_make_no_sense_are_named() {
     for (args, expected) in [
         (&["up", "--sped", "1"][..], "--sped"),
