@@ -247,9 +247,15 @@ impl Workers {
             Some(file) => {
                 let text = std::fs::read_to_string(file)
                     .with_context(|| format!("reading the hosts from {}", file.display()))?;
-                text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+                text.lines()
+                    .map(str::trim)
+                    .filter(|line| !line.is_empty())
+                    .map(str::to_owned)
+                    .collect()
             }
-            None => (0..self.processes).map(|process| format!("localhost:{}", 2101 + process)).collect::<Vec<_>>(),
+            None => (0..self.processes)
+                .map(|process| format!("localhost:{}", 2101 + process))
+                .collect::<Vec<_>>(),
         };
         ensure!(
             addresses.len() == self.processes,

@@ -137,8 +137,11 @@ fn bad() -> Vec<Bad> {
         (Topic::Orders, &order),
         (Topic::Scenarios, &scenario),
     ] {
-        for text in ["[]", "1", "null", "\"at\"", "", "{", "{} {}", "[[1],[2]]"] {
+        for text in ["[]", "1", "null", "\"at\"", "", "{", "[[1],[2]]"] {
             add(topic, text.as_bytes(), "not a JSON object");
+        }
+        for text in ["{}", "{} {}", "{\"more\":[[1],[2]]}"] {
+            add(topic, text.as_bytes(), "`event_id` is missing");
         }
         add(topic, "[".repeat(100_000).as_bytes(), "not a JSON object");
         let whole = value.to_string();
@@ -240,7 +243,8 @@ fn analytics(dir: &Path, database: &Config, workers: &str) {
     ] {
         let mut command = command(args);
         let output = command.env("DATABASE_URL", database_url(database)).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        let said =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{args:?}: {said}");
     }
 }
@@ -301,7 +305,8 @@ fn bad_records_become_dead_letters_and_nothing_else() {
     let log = embedded::open(&dirty.join("log")).unwrap();
     let mut expected = where_bad(&*log, &bad);
     assert_eq!(expected.len(), bad.len());
-    for row in db.query("SELECT topic, partition, \"offset\", reason FROM dead_letters", &[]).unwrap()
+    for row in
+        db.query("SELECT topic, partition, \"offset\", reason FROM dead_letters", &[]).unwrap()
     {
         let place = (row.get(0), row.get(1), row.get(2));
         let reason: String = row.get(3);
@@ -323,7 +328,8 @@ fn lines_that_are_no_records_are_listed_and_do_not_reach_the_log() {
     let good = line(Topic::Users, 1, &user(0, 1, "n"));
     import(&dir, std::slice::from_ref(&good));
     let file = dir.with_extension("txt");
-    fs::write(&file, "[1]\n\n{\"topic\":\"carts\",\"key\":\"1\",\"value\":{}}\nnot json\n").unwrap();
+    fs::write(&file, "[1]\n\n{\"topic\":\"carts\",\"key\":\"1\",\"value\":{}}\nnot json\n")
+        .unwrap();
     let said = marketday(&["import", file.to_str().unwrap(), "--dir", dir.to_str().unwrap()]);
     let said: Vec<&str> = said.lines().collect();
     assert_eq!(said[0], "0 records imported, 4 lines refused");
