@@ -88,3 +88,24 @@ queries! {
     grade_distribution
     users
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A query that is not in the list would silently never run.
+    #[test]
+    fn every_query_file_is_listed() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("queries");
+        let mut listed: Vec<String> = QUERIES
+            .iter()
+            .flat_map(|query| ["rs", "sql"].map(|e| format!("{}.{e}", query.name)))
+            .collect();
+        let files = folder.read_dir().unwrap();
+        let mut files: Vec<String> =
+            files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        listed.sort();
+        files.sort();
+        assert_eq!(files, listed);
+    }
+}
