@@ -120,16 +120,20 @@ pub(super) struct Kept {
     pub(super) snapshot: Snapshot,
 }
 
+/// The form of a snapshot. Raise it whenever what a snapshot holds changes: one of another form is
+/// passed over, and the market lives through its history again.
+const FORMAT: u32 = 2;
+
 /// The market's directory.
 pub(super) struct Keep {
     dir: PathBuf,
-    /// A snapshot belongs to one log and to one version of the program.
+    /// A snapshot belongs to one log and has one form.
     mark: Vec<u8>,
 }
 
 impl Keep {
     pub(super) fn open(dir: &Path, log: &str) -> Result<Self> {
-        let mark = format!("marketday {} log {log}\n", env!("CARGO_PKG_VERSION"));
+        let mark = format!("marketday snapshot {FORMAT} log {log}\n");
         let dir = dir.join("market");
         fs::create_dir_all(&dir)?;
         Ok(Keep { dir, mark: mark.into_bytes() })
