@@ -104,12 +104,12 @@ pub fn analytics(
     let (outputs_in, direct) = scope.new_input();
     let mut outputs = vec![direct];
 
-    let users = ledger(first_event(users), begin, &mut outputs);
-    let products = ledger(first_event(products), begin, &mut outputs);
-    ledger(first_event(scenarios), begin, &mut outputs);
+    let users = ledger(first_event(users, begin), begin, &mut outputs);
+    let products = ledger(first_event(products, begin), begin, &mut outputs);
+    ledger(first_event(scenarios, begin), begin, &mut outputs);
 
-    let events = first_event(orders);
-    let once = first(events.accepted, "first of an order", once_an_order);
+    let events = first_event(orders, begin);
+    let once = first(events.accepted, "first of an order", begin.hydrated, once_an_order);
     outputs.push(duplicates(events.duplicates));
     let orders = ledger(once, begin, &mut outputs).map(|event: OrderEvent| event.order);
 
@@ -188,8 +188,8 @@ fn results<'s>(
 
 type Events<'s, E> = Stream<'s, Epoch, Vec<Sourced<E>>>;
 
-fn first_event<E: LedgerEvent>(events: Events<'_, E>) -> Firsts<'_, E> {
-    first(events, E::TOPIC.name(), |event| Some(event.event_id()))
+fn first_event<E: LedgerEvent>(events: Events<'_, E>, begin: Begin) -> Firsts<'_, E> {
+    first(events, E::TOPIC.name(), begin.hydrated, |event| Some(event.event_id()))
 }
 
 /// Books the accepted events: a row of the base table and a tally, unless they are there already,

@@ -161,7 +161,7 @@ fn run_worker(
     let pace = Pace::new(worker);
 
     handles.advance_to(hydrated);
-    hydrate(&mut client, &claim, &mut handles, (worker.index(), worker.peers()))?;
+    hydrate(worker, &mut client, &claim, &mut handles)?;
     drop(client);
 
     let mut source = Source::open(log, &claim.tallies, (worker.index(), worker.peers()))?;
@@ -221,14 +221,23 @@ fn run_worker(
 /// Feeds what the store holds: every worker its shard of the ledgers, worker 0 the result rows as
 /// the minus side, so that the first commit writes the difference and nothing else.
 fn hydrate(
+    worker: &mut Worker,
     client: &mut postgres::Client,
     claim: &Claim,
     handles: &mut Handles,
-    shard: (usize, usize),
 ) -> Result<()> {
+    let shard = (worker.index(), worker.peers());
     for topic in Topic::ALL {
-        store::hydrate(client, topic, shard, |origin, decoded| send(handles, origin, decoded))
-            .with_context(|| format!("reading the ledger of {} back", topic.name()))?;
+        let mut events = 0usize;
+        let read = store::hydrate(client, topic, shard, |origin, decoded| {
+            send(handles, origin, decoded);
+            events += 1;
+            // What the operators take in now does not wait in their queues.
+            if events.is_multiple_of(EPOCH_RECORDS) {
+                worker.step();
+            }
+        });
+        read.with_context(|| format!("reading the ledger of {} back", topic.name()))?;
         crash::point("hydration");
     }
     if shard.0 == 0 {

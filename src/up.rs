@@ -35,8 +35,8 @@ pub struct Settings {
 /// What a run did.
 #[derive(Serialize)]
 pub struct Summary {
-    /// Market time reached, by the clock of its zone.
-    market_time: String,
+    /// Market time reached, by the clock of its zone; none where nothing was left to live through.
+    market_time: Option<String>,
     /// Orders of the whole market so far.
     orders: u64,
     /// Orders that the demand let expect: the sum of the means that their numbers were drawn from.
@@ -55,11 +55,14 @@ pub struct Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "market time {}: {} orders so far ({:.0} expected), {} customers, {} products",
-            self.market_time, self.orders, self.expected_orders, self.customers, self.products
-        )?;
+        match &self.market_time {
+            Some(market_time) => writeln!(
+                f,
+                "market time {market_time}: {} orders so far ({:.0} expected), {} customers, {} products",
+                self.orders, self.expected_orders, self.customers, self.products
+            )?,
+            None => writeln!(f, "all of the history was in the log before")?,
+        }
         writeln!(
             f,
             "in the log after {:.1} s, committed after {:.1} s; {:.1} CPU s, at most {} MiB",
@@ -151,7 +154,7 @@ pub fn run(
     let figures = remote.figures();
     let committed_seconds = stopwatch.elapsed().as_secs_f64();
     Ok(Summary {
-        market_time: wall_clock(figures.at).to_string(),
+        market_time: (figures.at > 0).then(|| wall_clock(figures.at).to_string()),
         orders: figures.orders,
         expected_orders: figures.demand,
         customers: figures.customers,

@@ -28,10 +28,14 @@ pub struct Firsts<'s, E> {
 /// (`distinct` would keep every event's content for ever; a bitmap of ids takes a few bits an event
 /// where ids are dense.)
 ///
+/// Events of epochs up to `hydrated` come from the ledger, where each stands once: they pass at
+/// once, so that a restart does not gather them all.
+///
 /// Work: one look-up an event. State: the ids, for ever.
 pub fn first<'s, E: ExchangeData>(
     events: Stream<'s, Epoch, Vec<Sourced<E>>>,
     name: &str,
+    hydrated: Epoch,
     id: impl Fn(&E) -> Option<u64> + Clone + 'static,
 ) -> Firsts<'s, E> {
     let route = id.clone();
@@ -45,6 +49,16 @@ pub fn first<'s, E: ExchangeData>(
             move |(input, frontier), output| {
                 input.for_each_stamp(|capability, batches| {
                     let epoch = *capability.least().expect("a message has a time");
+                    if epoch <= hydrated {
+                        let mut session = output.session(&capability);
+                        for sourced in batches.flat_map(|batch| batch.drain(..)) {
+                            if let Some(id) = id(&sourced.event) {
+                                seen.insert(id);
+                            }
+                            session.give((true, sourced));
+                        }
+                        return;
+                    }
                     let events = held.at(epoch, || capability.delayed(&epoch, 0));
                     for batch in batches {
                         events.append(batch);
