@@ -19,7 +19,7 @@ use timely::dataflow::{Scope, Stream};
 use crate::ledger::{LedgerEvent, Sourced, Tally, ledger_row, once_an_order};
 use crate::model::{Millis, Order, OrderEvent, ProductEvent, ScenarioEvent, Topic, UserEvent};
 use crate::operators::{Entry, Firsts, Graded, first, grades, now};
-use crate::queries::{Inputs, QUERIES, Table};
+use crate::queries::{ByKey, Inputs, QUERIES, Table};
 use crate::row::Rows;
 use crate::{Collection, Epoch};
 
@@ -140,20 +140,8 @@ fn results<'s>(
     products: Collection<'s, ProductEvent>,
     now: Stream<'s, Epoch, Vec<Millis>>,
 ) -> Vec<Rows<'s>> {
-    let users = users
-        .map(|event| (event.user.user_id, event))
-        .reduce_named("newest of a customer", |_user_id, events, newest| {
-            let newest_event = events.iter().max_by_key(|(event, _)| (event.at, event.event_id));
-            newest.extend(newest_event.map(|(event, _)| (UserEvent::clone(event), 1)));
-        })
-        .arrange_by_key();
-    let products = products
-        .map(|event| (event.product.product_id, event))
-        .reduce_named("newest of a product", |_product_id, events, newest| {
-            let newest_event = events.iter().max_by_key(|(event, _)| (event.at, event.event_id));
-            newest.extend(newest_event.map(|(event, _)| (ProductEvent::clone(event), 1)));
-        })
-        .arrange_by_key();
+    let users = newest(users, "newest of a customer", |event| event.user.user_id);
+    let products = newest(products, "newest of a product", |event| event.product.product_id);
 
     let known = users.clone().as_collection(|user_id, _event| Entry::known(*user_id));
     let graded = grades(orders.clone().map(|order| Entry::of(&order)).concat(known), now.clone());
@@ -184,6 +172,21 @@ fn results<'s>(
     };
     let queries = QUERIES.iter().enumerate();
     queries.map(|(place, query)| (query.build)(&inputs, Table(query_table(place)))).collect()
+}
+
+/// The newest event of each key, by its time and then its id, indexed for joins.
+fn newest<'s, E>(events: Collection<'s, E>, name: &str, key: fn(&E) -> i64) -> ByKey<'s, i64, E>
+where
+    E: LedgerEvent + differential_dataflow::ExchangeData,
+{
+    events
+        .map(move |event| (key(&event), event))
+        .reduce_named(name, |_key, events, newest| {
+            let newest_event =
+                events.iter().max_by_key(|(event, _)| (event.at(), event.event_id()));
+            newest.extend(newest_event.map(|(event, _)| (E::clone(event), 1)));
+        })
+        .arrange_by_key()
 }
 
 type Events<'s, E> = Stream<'s, Epoch, Vec<Sourced<E>>>;

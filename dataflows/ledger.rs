@@ -71,6 +71,9 @@ pub trait LedgerEvent: timely::ExchangeData + Clone {
     /// Unique in the topic.
     fn event_id(&self) -> u64;
 
+    /// When it happened.
+    fn at(&self) -> Millis;
+
     /// What it adds to the checksum of amounts.
     fn amount(&self) -> i64 {
         0
@@ -99,10 +102,14 @@ impl LedgerEvent for UserEvent {
         self.event_id
     }
 
+    fn at(&self) -> Millis {
+        self.at
+    }
+
     fn with_cells<R>(&self, row: impl FnOnce(&[Cell<'_>]) -> R) -> R {
         let user = &self.user;
         row(&[
-            Cell::Instant(self.at),
+            Cell::Instant(self.at()),
             Cell::Int(user.user_id),
             Cell::Text(&user.name),
             Cell::Date(user.birth_date),
@@ -122,10 +129,14 @@ impl LedgerEvent for ProductEvent {
         self.event_id
     }
 
+    fn at(&self) -> Millis {
+        self.at
+    }
+
     fn with_cells<R>(&self, row: impl FnOnce(&[Cell<'_>]) -> R) -> R {
         let product = &self.product;
         row(&[
-            Cell::Instant(self.at),
+            Cell::Instant(self.at()),
             Cell::Int(product.product_id),
             Cell::Text(&product.name),
             Cell::Text(&product.category),
@@ -143,6 +154,10 @@ impl LedgerEvent for OrderEvent {
         self.event_id
     }
 
+    fn at(&self) -> Millis {
+        self.order.at
+    }
+
     fn amount(&self) -> i64 {
         self.order.amount()
     }
@@ -154,7 +169,7 @@ impl LedgerEvent for OrderEvent {
         };
         let categories: Vec<&str> = order.lines.iter().map(|line| &*line.category).collect();
         row(&[
-            Cell::Instant(order.at),
+            Cell::Instant(self.at()),
             Cell::Text(order.kind.word()),
             Cell::Int(order.order_id),
             Cell::Int(order.user_id),
@@ -174,10 +189,14 @@ impl LedgerEvent for ScenarioEvent {
         self.event_id
     }
 
+    fn at(&self) -> Millis {
+        self.at
+    }
+
     fn with_cells<R>(&self, row: impl FnOnce(&[Cell<'_>]) -> R) -> R {
         let categories: Vec<&str> = self.categories.iter().map(|category| &**category).collect();
         row(&[
-            Cell::Instant(self.at),
+            Cell::Instant(self.at()),
             Cell::Text(&self.occurrence),
             Cell::Text(&self.name),
             Cell::Text(self.action.word()),

@@ -41,5 +41,6 @@ pub mod clock;
 pub mod crash;
 pub mod migrate;
 pub mod private_postgres;
+mod process;
 pub mod status;
 pub mod up;

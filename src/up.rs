@@ -19,6 +19,7 @@ use crate::clock::Stopwatch;
 use crate::engine;
 use crate::log::Log;
 use crate::market::{self, Ended, Remote, Speed, Wish};
+use crate::process;
 
 /// How everything is run.
 pub struct Settings {
@@ -161,8 +162,8 @@ pub fn run(
         products: figures.products,
         market_seconds: market_seconds.unwrap_or(committed_seconds),
         committed_seconds,
-        cpu_seconds: cpu_seconds().unwrap_or(0.0),
-        peak_memory_bytes: peak_memory_bytes().unwrap_or(0),
+        cpu_seconds: process::cpu_seconds().unwrap_or(0.0),
+        peak_memory_bytes: process::peak_resident_bytes().unwrap_or(0),
     })
 }
 
@@ -228,18 +229,4 @@ impl View {
     fn finish(&self) {
         self.bar.finish_and_clear();
     }
-}
-
-/// CPU time of this process: user and system, in hundredths of a second as Linux counts them.
-fn cpu_seconds() -> Option<f64> {
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
-    let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
-    Some(ticks as f64 / 100.0)
-}
-
-fn peak_memory_bytes() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.split_whitespace().next()?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
 }

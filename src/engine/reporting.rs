@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, sleep};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use dataflows::model::Topic;
 
 use crate::log::Log;
+use crate::process;
 use crate::store;
 
 /// How far the workers of this process have read.
@@ -63,7 +64,7 @@ impl Reading {
     fn write(&self, log: &dyn Log, client: &mut postgres::Client) -> Result<()> {
         let offsets = self.offsets.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let committed = store::committed_tallies(client)?;
-        let memory = resident_bytes().unwrap_or(0);
+        let memory = process::resident_bytes().unwrap_or(0);
         let mut tx = client.transaction()?;
         for ((topic, partition), read) in offsets {
             let end = log.end(topic, partition)?;
@@ -89,12 +90,4 @@ impl Reading {
         tx.commit()?;
         Ok(())
     }
-}
-
-/// Resident memory of this process, as Linux tells it.
-fn resident_bytes() -> Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line.and_then(|line| line.split_whitespace().next()).context("no VmRSS")?;
-    Ok(kilobytes.parse::<u64>()? * 1024)
 }
