@@ -32,9 +32,9 @@ pub struct Cli {
 enum Command {
     /// Runs everything on this machine: the market, the log, the analytics and the store.
     Up(Up),
-    /// Runs the market alone: events go into a log directory, or as lines of JSON to standard output.
+    /// Runs the market alone: events go into the log, or as lines of JSON to standard output.
     Market(Market),
-    /// Runs the analytics alone, over a log directory.
+    /// Runs the analytics alone, over the log.
     Analytics(Analytics),
     /// Puts events from a file into the log: a JSON line an event, as `market --to -` prints them.
     Import(Import),
@@ -49,7 +49,7 @@ struct Import {
     /// The file; `-` is standard input.
     file: PathBuf,
     #[command(flatten)]
-    place: Place,
+    log: LogPlace,
 }
 
 /// A command that looks and changes nothing.
@@ -62,12 +62,26 @@ struct Look {
     json: bool,
 }
 
+/// Where the log is.
+#[derive(Args, Clone)]
+struct LogPlace {
+    /// Directory of the embedded log, the private `PostgreSQL` and the market's state.
+    #[arg(long, default_value = "marketday-data")]
+    dir: PathBuf,
+    /// Brokers of Kafka, as host:port,host:port: the log is there instead of in the directory.
+    #[arg(long, env = "KAFKA_BROKERS")]
+    brokers: Option<String>,
+    /// The market's name on the cluster: its topics are NAME.users and so on [default: none, and
+    /// the topics are users and so on].
+    #[arg(long, env = "MARKETDAY_NAME", requires = "brokers")]
+    name: Option<String>,
+}
+
 /// Where the embedded parts live, or the real ones.
 #[derive(Args)]
 struct Place {
-    /// Directory of the log, the private `PostgreSQL` and the market's state.
-    #[arg(long, default_value = "marketday-data")]
-    dir: PathBuf,
+    #[command(flatten)]
+    log: LogPlace,
     /// A `PostgreSQL` to use instead of a private one, as a URL; better given as `DATABASE_URL`,
     /// since arguments can be seen by others.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
@@ -133,9 +147,12 @@ struct Up {
 
 #[derive(Args)]
 struct Market {
-    /// Where the events go: a directory, which then holds the log and the market's state, or `-`.
-    #[arg(long, default_value = "marketday-data")]
-    to: PathBuf,
+    /// Where the events go: `-` for lines of JSON, brokers of Kafka as with --brokers, or a
+    /// directory as with --dir.
+    #[arg(long, conflicts_with = "brokers")]
+    to: Option<String>,
+    #[command(flatten)]
+    log: LogPlace,
     #[command(flatten)]
     which: Which,
     /// Worker threads.
@@ -206,25 +223,39 @@ impl Place {
             let config = url.parse().context("reading the database's URL")?;
             Database { config, private: None }
         } else {
-            let private = PrivatePostgres::start(&self.dir)?;
+            let private = PrivatePostgres::start(&self.log.dir)?;
             Database { config: private.config(), private: Some(private) }
         };
         migrate::run(&database.config)?;
         Ok(database)
     }
+}
 
-    /// Keeps a command that only looks from making what it does not find.
-    fn must_exist(&self) -> Result<()> {
+impl LogPlace {
+    /// The log, made if it is not there.
+    fn open(&self) -> Result<Arc<dyn Log>> {
+        match self.kafka() {
+            Some(place) => log::kafka::open(place, true),
+            None => log::embedded::open(&self.dir.join("log")),
+        }
+    }
+
+    /// The log, which must be there: for a command that only looks.
+    fn look(&self) -> Result<Arc<dyn Log>> {
+        if let Some(place) = self.kafka() {
+            return log::kafka::open(place, false);
+        }
         let dir = self.dir.display();
-        anyhow::ensure!(
+        ensure!(
             self.dir.join("log").exists(),
             "there is no log in {dir}: run `marketday up --dir {dir}` first, or name another --dir"
         );
-        Ok(())
+        self.open()
     }
 
-    fn log(&self) -> Result<Arc<dyn Log>> {
-        log::embedded::open(&self.dir.join("log"))
+    fn kafka(&self) -> Option<log::kafka::Place> {
+        let brokers = self.brokers.clone()?;
+        Some(log::kafka::Place { brokers, name: self.name.clone() })
     }
 }
 
@@ -288,8 +319,9 @@ fn run_up(command: &Up) -> Result<ExitCode> {
         exit_when_caught_up: command.exit_when_caught_up,
     };
     let stop = stop_on_signal()?;
-    let _only_one = up::lock(&command.place.dir)?;
-    let log = command.place.log()?;
+    let dir = &command.place.log.dir;
+    let _only_one = up::lock(dir)?;
+    let log = command.place.log.open()?;
     let database = command.place.database()?;
     let look = match &database.private {
         Some(private) => format!(
@@ -299,7 +331,7 @@ fn run_up(command: &Up) -> Result<ExitCode> {
         ),
         None => "psql, on the database that you named".into(),
     };
-    let summary = up::run(&command.place.dir, &log, &database.config, &look, &settings, &stop)?;
+    let summary = up::run(dir, &log, &database.config, &look, &settings, &stop)?;
     database.stop()?;
     let out = &mut std::io::stdout().lock();
     if command.json {
@@ -317,22 +349,35 @@ fn run_market(command: &Market) -> Result<ExitCode> {
     on_signal(move || stop.stop.swap(true, Ordering::SeqCst))?;
     let (wish, speed) = (command.which.wish(), command.which.speed);
     let (workers, history_only) = (command.workers, command.exit_when_caught_up);
-    if command.to.as_os_str() == "-" {
+    if command.to.as_deref() == Some("-") {
         let out = &mut std::io::BufWriter::new(std::io::stdout().lock());
         market::write_lines(&wish.settings(), workers, speed, history_only, &remote, out)?;
         out.flush()?;
-    } else {
-        let dir = &command.to;
-        let log = log::embedded::open(&dir.join("log"))?;
-        let settings = market::settle(dir, &wish)?;
-        market::run(dir, &*log, &settings, workers, speed, history_only, &remote)?;
+        return Ok(ExitCode::SUCCESS);
     }
+    let mut place = command.log.clone();
+    match &command.to {
+        Some(to) if is_brokers(to) => place.brokers = Some(to.clone()),
+        Some(to) => place.dir = to.into(),
+        None => {}
+    }
+    let log = place.open()?;
+    let settings = market::settle(&place.dir, &wish, &*log)?;
+    market::run(&place.dir, &*log, &settings, workers, speed, history_only, &remote)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a text is host:port,host:port.
+fn is_brokers(text: &str) -> bool {
+    text.split(',').all(|broker| {
+        let port = broker.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+        port.is_some_and(|port| port.is_ok()) && !broker.contains('/')
+    })
 }
 
 fn analytics(command: &Analytics) -> Result<ExitCode> {
     let database = command.place.database()?;
-    let log = command.place.log()?;
+    let log = command.place.log.open()?;
     let stop = stop_on_signal()?;
     engine::run(
         &log,
@@ -368,9 +413,8 @@ fn on_signal(set: impl Fn() -> bool + Send + 'static) -> Result<()> {
 }
 
 fn verify(look: &Look) -> Result<ExitCode> {
-    look.place.must_exist()?;
+    let log = look.place.log.look()?;
     let database = look.place.database()?;
-    let log = look.place.log()?;
     let out = &mut std::io::stdout().lock();
     let equal = crate::verify::verify(&database.config, Some(&*log), out, look.json)?;
     database.stop()?;
@@ -378,7 +422,7 @@ fn verify(look: &Look) -> Result<ExitCode> {
 }
 
 fn show_status(look: &Look) -> Result<ExitCode> {
-    look.place.must_exist()?;
+    look.place.log.look()?;
     let database = look.place.database()?;
     status::status(&database.config, &mut std::io::stdout().lock(), look.json)?;
     database.stop()?;
@@ -392,7 +436,7 @@ fn import(command: &Import) -> Result<ExitCode> {
         let file = std::fs::File::open(&command.file);
         Box::new(file.with_context(|| format!("opening {}", command.file.display()))?)
     };
-    let log = command.place.log()?;
+    let log = command.log.open()?;
     let imported = import::import(&*log, std::io::BufReader::new(input), |_| {})?;
     let out = &mut std::io::stdout().lock();
     writeln!(out, "{} records imported, {} lines refused", imported.records, imported.refused)?;

@@ -193,7 +193,7 @@ fn run_worker(
         }
         if read > 0 {
             in_flight.push_back((epoch, read));
-        } else if ended || (may_end && source.next_at().is_none() && uncommitted == 0) {
+        } else if ended || (may_end && uncommitted == 0 && source.at_end(&**log)?) {
             break;
         }
         worker.step();

@@ -1,11 +1,16 @@
 //! The durable log between the market and the analytics: partitioned topics of records.
 //!
-//! One trait, two homes: [`embedded`] files in a directory, and (later) Kafka. What both promise is
-//! in `tests/log.rs`, which runs the same conformance suite over each.
+//! One trait, two homes: [`embedded`] files in a directory, and [`kafka`]. What both promise is in
+//! `tests/log.rs`, which runs the same conformance suite over each.
 
 pub mod embedded;
+pub mod kafka;
 
-use anyhow::Result;
+use std::fs::File;
+use std::io::Read as _;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
 use dataflows::model::{Millis, Topic};
 
 /// A log: what was appended and flushed can be read from any offset, in order, for ever.
@@ -19,14 +24,61 @@ pub trait Log: Send + Sync {
     /// First offset that is still held.
     fn start(&self, topic: Topic, partition: u32) -> Result<u64>;
 
-    /// First offset that is not readable yet: the number of records ever flushed.
+    /// First offset that is not readable yet. Offsets ascend, but not each has a record.
     fn end(&self, topic: Topic, partition: u32) -> Result<u64>;
 
-    /// Opens the one writer; a second one, in whatever process, is an error.
+    /// Opens the writer. Of two, in whatever processes, only one can write: either the second one
+    /// cannot be opened, or the first one cannot flush any more.
     fn writer(&self) -> Result<Box<dyn Writer>>;
 
-    /// Opens a reader at an offset; one that the log does not hold is an [`OffsetNotHeld`].
-    fn reader(&self, topic: Topic, partition: u32, offset: u64) -> Result<Box<dyn Reader>>;
+    /// Opens readers of some partitions of a topic, each at an offset, in the order given; one
+    /// that the log does not hold is an [`OffsetNotHeld`].
+    fn readers(&self, topic: Topic, from: &[(u32, u64)]) -> Result<Vec<Box<dyn Reader>>>;
+
+    /// Opens a reader at an offset; see [`Log::readers`].
+    fn reader(&self, topic: Topic, partition: u32, offset: u64) -> Result<Box<dyn Reader>> {
+        let mut readers = self.readers(topic, &[(partition, offset)])?;
+        Ok(readers.pop().expect("as many readers as partitions"))
+    }
+
+    /// Told up to where the analytics have committed, by a process that reads these partitions;
+    /// for the eyes of the log's own tools.
+    fn committed(&self, _topic: Topic, _offsets: &[(u32, u64)]) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Partitions of a log that we make, in [`Topic::ALL`]'s order.
+const PARTITIONS: [u32; 4] = [3, 3, 3, 1];
+
+/// A name for a new log.
+fn new_identity() -> Result<String> {
+    let mut random = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut random)?;
+    Ok(format!("{:032x}", u128::from_ne_bytes(random)))
+}
+
+/// The newest record of a partition: a batch of one, or of none.
+pub fn newest_record(log: &dyn Log, topic: Topic, partition: u32) -> Result<Batch> {
+    let (start, end) = (log.start(topic, partition)?, log.end(topic, partition)?);
+    let mut newest = Batch::default();
+    // The offsets before the end may have no records: look further and further back.
+    for back in (0..).map(|turn| 1 << turn) {
+        let from = end.saturating_sub(back).max(start);
+        let mut reader = log.reader(topic, partition, from)?;
+        let mut batch = Batch::default();
+        while reader.position() < end {
+            batch.clear();
+            if reader.wait(&mut batch, back as usize)? > 0 {
+                newest.clear();
+                newest.push(batch.get(batch.len() - 1));
+            }
+        }
+        if from == start || !newest.is_empty() {
+            break;
+        }
+    }
+    Ok(newest)
 }
 
 /// An offset before the start or after the end of what a log holds of a partition.
@@ -53,10 +105,8 @@ pub struct OffsetNotHeld {
 
 /// The writing end of a [`Log`].
 pub trait Writer: Send {
-    /// Next offset of a partition.
-    fn end(&self, topic: Topic, partition: u32) -> u64;
-
-    /// Appends a record. It can be read after the next [`Writer::flush`].
+    /// Appends a record, whose timestamp is above 0. It can be read after the next
+    /// [`Writer::flush`]; until then it may wait in memory.
     fn append(
         &mut self,
         topic: Topic,
@@ -66,15 +116,41 @@ pub trait Writer: Send {
         value: &[u8],
     ) -> Result<()>;
 
-    /// Makes everything appended so far durable, then readable.
+    /// Makes everything appended so far durable, then readable: all of it, or after a crash nothing
+    /// or a part, in each partition from the front.
     fn flush(&mut self) -> Result<()>;
 }
 
 /// A place in one partition.
 pub trait Reader: Send {
-    /// Adds the next records to `batch`, at most `max`, without waiting; returns how many.
+    /// Adds the next records to `batch`, at most `max`, without waiting; returns how many. None
+    /// does not mean that there is none: it may be on its way.
     fn read(&mut self, batch: &mut Batch, max: usize) -> Result<usize>;
+
+    /// The offset of the next record, or an earlier one if it is not known yet that those between
+    /// have no record. At the partition's end it is the end.
+    fn position(&self) -> u64;
+
+    /// Like [`Reader::read`], but waits: none means that the end was reached meanwhile.
+    fn wait(&mut self, batch: &mut Batch, max: usize) -> Result<usize> {
+        let before = self.position();
+        for _ in 0..WAIT_POLLS {
+            let read = self.read(batch, max)?;
+            if read > 0 || self.position() > before {
+                return Ok(read);
+            }
+            std::thread::sleep(WAIT_POLL);
+        }
+        bail!(
+            "the log has given nothing from offset {before} on for {} s; is it reachable?",
+            (WAIT_POLL * WAIT_POLLS).as_secs()
+        )
+    }
 }
+
+/// How often a reader that has nothing is asked again while somebody waits: for 30 s.
+const WAIT_POLL: Duration = Duration::from_millis(2);
+const WAIT_POLLS: u32 = 15_000;
 
 /// A record as read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -531,9 +531,12 @@ impl Driver<'_> {
         self.flush()?;
         let (_, parts) = self.snapshot.take().expect("just seen");
         if let Some(keep) = self.keep {
-            let snapshot = Snapshot::new(parts, self.target.orders_at());
+            let (last, origin) = (self.target.last(), self.plan.settings.origin);
+            let orders_at = last[Topic::Orders as usize].iter();
+            let orders_at = orders_at.map(|last| last.map_or(origin, |(at, _)| at)).collect();
+            let snapshot = Snapshot::new(parts, orders_at);
             let snapshot = snapshot.context("worker 0 gave no part")?;
-            keep.save(&Kept { counts: self.target.counts(), snapshot })?;
+            keep.save(&Kept { last, snapshot })?;
         }
         self.snapshot_cost = began.elapsed();
         self.since_snapshot = Stopwatch::start();

@@ -99,7 +99,7 @@ pub fn run(
     stop: &Arc<AtomicBool>,
 ) -> Result<Summary> {
     let stopwatch = Stopwatch::start();
-    let market_settings = market::settle(dir, &settings.wish)?;
+    let market_settings = market::settle(dir, &settings.wish, &**log)?;
     let remote = Remote::default();
     let producer_done = Arc::new(AtomicBool::new(false));
     let now = Arc::new(AtomicI64::new(Millis::MIN));

@@ -55,6 +55,17 @@ impl Decoded {
             Decoded::Heartbeat(at) => *at,
         }
     }
+
+    /// Its id in the topic; a heartbeat has none.
+    pub fn event_id(&self) -> Option<u64> {
+        match self {
+            Decoded::User(event) => Some(event.event_id),
+            Decoded::Product(event) => Some(event.event_id),
+            Decoded::Order(event) => Some(event.event_id),
+            Decoded::Scenario(event) => Some(event.event_id),
+            Decoded::Heartbeat(_) => None,
+        }
+    }
 }
 
 /// Why a record is a dead letter, for people; it names the field where there is one.

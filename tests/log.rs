@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use dataflows::model::Topic;
 use marketday::log::embedded::{self, Damaged};
-use marketday::log::{Batch, Log, OffsetNotHeld};
+use marketday::log::{Batch, Log, OffsetNotHeld, Reader, kafka, newest_record};
+
+use crate::support::brokers;
 
 const ORDERS: Topic = Topic::Orders;
 
@@ -21,9 +23,16 @@ fn value(n: u64) -> Vec<u8> {
 }
 
 fn read(log: &dyn Log, topic: Topic, partition: u32, offset: u64) -> Vec<Owned> {
-    let mut reader = log.reader(topic, partition, offset).unwrap();
+    let end = log.end(topic, partition).unwrap();
+    read_on(&mut *log.reader(topic, partition, offset).unwrap(), end)
+}
+
+/// Reads up to an offset.
+fn read_on(reader: &mut dyn Reader, end: u64) -> Vec<Owned> {
     let mut batch = Batch::default();
-    while reader.read(&mut batch, 7).unwrap() > 0 {}
+    while reader.position() < end {
+        reader.wait(&mut batch, 7).unwrap();
+    }
     owned(&batch)
 }
 
@@ -32,8 +41,15 @@ fn owned(batch: &Batch) -> Vec<Owned> {
     batch.iter().map(|r| (r.offset, r.timestamp, own(r.key), own(r.value))).collect()
 }
 
+/// Records without their offsets, of which not each has a record.
+fn contents(records: &[Owned]) -> Vec<(i64, Option<&[u8]>, Option<&[u8]>)> {
+    assert!(records.is_sorted_by(|a, b| a.0 < b.0), "offsets ascend");
+    records.iter().map(|(_, at, key, value)| (*at, key.as_deref(), value.as_deref())).collect()
+}
+
 /// The conformance suite; each call of `open` is another handle on the same log, empty at first.
 fn conforms(open: &dyn Fn() -> Arc<dyn Log>) {
+    const AT: i64 = 1_790_000_000_000;
     let log = open();
     let other = open();
     assert!(!log.identity().is_empty());
@@ -44,72 +60,113 @@ fn conforms(open: &dyn Fn() -> Arc<dyn Log>) {
             assert_eq!(log.start(topic, partition).unwrap(), 0);
             assert_eq!(log.end(topic, partition).unwrap(), 0);
             assert_eq!(read(&*log, topic, partition, 0), []);
+            assert!(newest_record(&*log, topic, partition).unwrap().is_empty());
         }
     }
     assert!(log.reader(ORDERS, 3, 0).is_err(), "a partition that is not there");
 
     let mut follower = other.reader(ORDERS, 1, 0).unwrap();
-    let mut seen = Batch::default();
-    assert_eq!(follower.read(&mut seen, 100).unwrap(), 0);
+    assert_eq!(follower.position(), 0);
+    assert_eq!(follower.read(&mut Batch::default(), 100).unwrap(), 0);
+    let mut followed = Vec::new();
 
     let mut writer = log.writer().unwrap();
-    assert!(other.writer().is_err(), "a second writer");
+    writer.flush().unwrap();
     let mut written: [Vec<Owned>; 3] = Default::default();
     for n in 0..3000 {
         let partition = n % 3;
         let key = (n % 2 == 0).then(|| n.to_string().into_bytes());
-        let offset = n / 3;
-        assert_eq!(writer.end(ORDERS, partition as u32), offset);
-        writer.append(ORDERS, partition as u32, n as i64, key.as_deref(), &value(n)).unwrap();
-        written[partition as usize].push((offset, n as i64, key, Some(value(n))));
+        let at = AT + n as i64;
+        writer.append(ORDERS, partition as u32, at, key.as_deref(), &value(n)).unwrap();
+        written[partition as usize].push((n, at, key, Some(value(n))));
         if n == 1499 {
             assert_eq!(log.end(ORDERS, 1).unwrap(), 0, "nothing is visible before the flush");
-            assert_eq!(follower.read(&mut seen, 100).unwrap(), 0);
+            assert_eq!(follower.read(&mut Batch::default(), 100).unwrap(), 0);
             writer.flush().unwrap();
-            assert_eq!(other.end(ORDERS, 1).unwrap(), 500);
-            while follower.read(&mut seen, 33).unwrap() > 0 {}
-            assert_eq!(seen.len(), 500);
+            let end = other.end(ORDERS, 1).unwrap();
+            assert!(end >= 500);
+            followed = read_on(&mut *follower, end);
+            assert_eq!(followed.len(), 500);
+            assert_eq!(follower.position(), end, "at the end, it is the end");
         }
     }
-    assert_eq!(other.end(ORDERS, 1).unwrap(), 500);
+    let end = other.end(ORDERS, 1).unwrap();
+    assert_eq!(end, follower.position(), "nothing is visible before the flush");
     writer.flush().unwrap();
     writer.flush().unwrap();
-    assert_eq!(follower.read(&mut seen, 5).unwrap(), 5, "at most as many as asked for");
-    while follower.read(&mut seen, 100).unwrap() > 0 {}
-    assert_eq!(owned(&seen), written[1]);
+    let mut some = Batch::default();
+    assert!((1..=5).contains(&follower.wait(&mut some, 5).unwrap()), "at most so many");
+    followed.extend(owned(&some));
+    followed.extend(read_on(&mut *follower, other.end(ORDERS, 1).unwrap()));
+    assert_eq!(contents(&followed), contents(&written[1]));
 
     // Empty and long parts, and a topic with one partition.
     let big = vec![b'x'; 900_000];
     for (key, value) in [(Some(&b""[..]), &b""[..]), (None, &big), (Some(&big[..9]), b"{}")] {
-        writer.append(Topic::Scenarios, 0, -1, key, value).unwrap();
+        writer.append(Topic::Scenarios, 0, AT, key, value).unwrap();
     }
     writer.flush().unwrap();
-    let parts: Vec<_> = read(&*log, Topic::Scenarios, 0, 0)
-        .into_iter()
-        .map(|(offset, _, key, value)| (offset, key.map(|k| k.len()), value.map(|v| v.len())))
-        .collect();
-    assert_eq!(parts, [(0, Some(0), Some(0)), (1, None, Some(900_000)), (2, Some(9), Some(2))]);
+    let scenarios = read(&*log, Topic::Scenarios, 0, 0);
+    let parts = contents(&scenarios).into_iter();
+    let parts: Vec<_> = parts.map(|(_, k, v)| (k.map(<[u8]>::len), v.map(<[u8]>::len))).collect();
+    assert_eq!(parts, [(Some(0), Some(0)), (None, Some(900_000)), (Some(9), Some(2))]);
 
     drop(writer);
     let mut writer = other.writer().expect("the first one is gone");
-    assert_eq!(writer.end(ORDERS, 0), 1000);
     let reopened = open();
     assert_eq!(reopened.identity(), log.identity());
-    for (partition, written) in written.iter().enumerate() {
-        for offset in [0, 1, 499, 500, 999, 1000] {
-            let records = read(&*reopened, ORDERS, partition as u32, offset as u64);
-            assert_eq!(records, written[offset..], "from {offset}");
+    for (partition, written) in (0..).zip(&written) {
+        let records = read(&*reopened, ORDERS, partition, 0);
+        assert_eq!(contents(&records), contents(written));
+        for from in [1, 499, 500, 999] {
+            let rest = read(&*reopened, ORDERS, partition, records[from].0);
+            assert_eq!(rest, records[from..], "from {from}");
         }
+        let end = reopened.end(ORDERS, partition).unwrap();
+        assert_eq!(read(&*reopened, ORDERS, partition, end), []);
+        let newest = newest_record(&*reopened, ORDERS, partition).unwrap();
+        assert_eq!(owned(&newest), records[999..]);
     }
-    let error = reopened.reader(ORDERS, 2, 1001).err().expect("above the end");
-    let gone = error.downcast_ref::<OffsetNotHeld>().expect("a caller can tell it");
-    let range = OffsetNotHeld { topic: ORDERS, partition: 2, wanted: 1001, start: 0, end: 1000 };
-    assert_eq!(*gone, range);
+    // Several partitions at once, each from its own place.
+    let from = [(2, 0), (0, reopened.end(ORDERS, 0).unwrap())];
+    let mut readers = reopened.readers(ORDERS, &from).unwrap();
+    let end = reopened.end(ORDERS, 2).unwrap();
+    assert_eq!(contents(&read_on(&mut *readers[0], end)), contents(&written[2]));
 
-    writer.append(ORDERS, 1, 7, None, b"after").unwrap();
+    let wanted = end + 1;
+    let error = reopened.reader(ORDERS, 2, wanted).err().expect("above the end");
+    let gone = error.downcast_ref::<OffsetNotHeld>().expect("a caller can tell it");
+    assert_eq!(*gone, OffsetNotHeld { topic: ORDERS, partition: 2, wanted, start: 0, end });
+
+    for partition in 0..3 {
+        writer.append(ORDERS, partition, AT + 5000, None, b"after").unwrap();
+    }
     writer.flush().unwrap();
-    assert_eq!(follower.read(&mut seen, 100).unwrap(), 1, "the follower goes on");
-    assert_eq!(seen.get(1000).value, Some(&b"after"[..]));
+    for (reader, partition) in [(&mut follower, 1), (&mut readers[1], 0)] {
+        let after = read_on(&mut **reader, other.end(ORDERS, partition).unwrap());
+        assert_eq!(contents(&after), [(AT + 5000, None, Some(&b"after"[..]))], "it goes on");
+    }
+
+    // Of two writers one can write.
+    let before = read(&*log, ORDERS, 0, 0);
+    let mut both = [Some(writer), reopened.writer().ok()];
+    let mut failed = 0;
+    for (writer, value) in both.iter_mut().zip([b"first", b"other"]) {
+        failed += usize::from(writer.as_mut().is_none_or(|writer| {
+            let appended = writer.append(ORDERS, 0, AT + 6000, None, value);
+            appended.and_then(|()| writer.flush()).is_err()
+        }));
+    }
+    assert_eq!(failed, 1);
+    drop(both);
+    assert_eq!(read(&*log, ORDERS, 0, 0).len(), before.len() + 1, "one record more");
+}
+
+#[test]
+fn the_log_on_kafka_conforms() {
+    let place = kafka::Place { brokers: brokers().to_owned(), name: Some("conforms".into()) };
+    assert!(kafka::open(place.clone(), false).is_err(), "who only looks makes no topics");
+    conforms(&|| kafka::open(place.clone(), true).unwrap());
 }
 
 #[test]
@@ -171,7 +228,7 @@ fn what_was_never_flushed_is_cut_off_by_the_next_writer() {
         let mut writer = log.writer().unwrap();
         assert_eq!(fs::read(segment).unwrap(), whole);
         assert_eq!(segments(dir.path()).len(), 1);
-        assert_eq!(writer.end(ORDERS, 0), 100);
+        assert_eq!(log.end(ORDERS, 0).unwrap(), 100);
         writer.append(ORDERS, 0, 0, None, b"lost").unwrap();
         assert_eq!(follower.read(&mut Batch::default(), 1).unwrap(), 0);
     }
@@ -264,7 +321,8 @@ fn segments_follow_each_other() {
         log.reader(ORDERS, 0, offset).unwrap().read(&mut batch, 1).unwrap();
         assert_eq!(batch.get(0).timestamp, offset as i64);
     }
-    assert_eq!(log.writer().unwrap().end(ORDERS, 0), 200);
+    drop(log.writer().unwrap());
+    assert_eq!(log.end(ORDERS, 0).unwrap(), 200);
 
     fs::remove_file(&paths[0]).unwrap();
     let start = log.start(ORDERS, 0).unwrap();
@@ -297,15 +355,17 @@ fn a_child_appends_until_it_is_killed() {
     let log = embedded::open(Path::new(&dir)).unwrap();
     let mut writer = log.writer().unwrap();
     let mut out = std::io::stdout();
+    let mut next = [0, 1, 2].map(|partition| log.end(ORDERS, partition).unwrap());
     loop {
         for _ in 0..1000 {
-            for partition in 0..3 {
-                let n = writer.end(ORDERS, partition);
+            for (partition, next) in (0..).zip(&mut next) {
+                let n = *next;
+                *next += 1;
                 writer.append(ORDERS, partition, n as i64, None, &value(n)).unwrap();
             }
         }
         writer.flush().unwrap();
-        writeln!(out, "flushed {}", writer.end(ORDERS, 0)).unwrap();
+        writeln!(out, "flushed {}", next[0]).unwrap();
     }
 }
 

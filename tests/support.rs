@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -234,6 +235,37 @@ fn server() -> &'static Config {
     })
 }
 
+/// The brokers of this run, three of them, as `host:port,host:port,host:port`.
+pub(crate) fn brokers() -> &'static str {
+    static BROKERS: OnceLock<String> = OnceLock::new();
+    BROKERS.get_or_init(|| {
+        // Six ports in a row that nobody listens on.
+        let port = (20_000..30_000)
+            .step_by(10)
+            .skip(std::process::id() as usize % 900)
+            .find(|port| {
+                (*port..port + 6).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
+            })
+            .unwrap();
+        let output = Command::new(KAFKA_START)
+            .arg(kafka_directory())
+            .arg(port.to_string())
+            .env("KAFKA_LIBS", concat!(env!("CARGO_TARGET_TMPDIR"), "/kafka"))
+            .stderr(Stdio::inherit())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}: {}", KAFKA_START, output.status);
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    })
+}
+
+const KAFKA_START: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka/start");
+
+/// Where the brokers keep their records, and their process ids.
+fn kafka_directory() -> PathBuf {
+    run_directory().join("kafka")
+}
+
 /// The directory of this run. A child waits for our end, however it comes, and cleans up: it holds
 /// the reading end of a pipe whose writing end dies with us.
 fn run_directory() -> &'static Path {
@@ -243,7 +275,10 @@ fn run_directory() -> &'static Path {
         let cleaner = Command::new("sh")
             .arg("-c")
             .arg(
-                "read _; find \"$0\" -name postmaster.pid | while read -r file; do
+                "read _; for file in \"$0\"/kafka/*.pid; do
+                     [ ! -e \"$file\" ] || kill -KILL \"$(cat \"$file\")\"
+                 done
+                 find \"$0\" -name postmaster.pid | while read -r file; do
                      pid=$(head -n 1 \"$file\"); kill -QUIT \"$pid\"
                      while kill -0 \"$pid\"; do sleep 0.1; done
                  done; rm -rf \"$0\"",

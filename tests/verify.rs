@@ -451,10 +451,13 @@ impl Log for Story {
         bail!("a story is not written to")
     }
 
-    fn reader(&self, topic: Topic, partition: u32, offset: u64) -> Result<Box<dyn Reader>> {
-        let records = self.of(topic, partition);
-        let values = records.into_iter().map(|(value, _)| value.to_owned()).collect();
-        Ok(Box::new(StoryReader { values, next: offset as usize }))
+    fn readers(&self, topic: Topic, from: &[(u32, u64)]) -> Result<Vec<Box<dyn Reader>>> {
+        let reader = |&(partition, offset): &(u32, u64)| {
+            let records = self.of(topic, partition);
+            let values = records.into_iter().map(|(value, _)| value.to_owned()).collect();
+            Box::new(StoryReader { values, next: offset as usize }) as Box<dyn Reader>
+        };
+        Ok(from.iter().map(reader).collect())
     }
 }
 
@@ -472,6 +475,10 @@ impl Reader for StoryReader {
             self.next += 1;
         }
         Ok(count)
+    }
+
+    fn position(&self) -> u64 {
+        self.next as u64
     }
 }
 

@@ -65,6 +65,13 @@ impl Reading {
         let offsets = self.offsets.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let committed = store::committed_tallies(client)?;
         let memory = process::resident_bytes().unwrap_or(0);
+        for topic in Topic::ALL {
+            let of_topic = offsets.keys().filter(|(of, _)| *of == topic);
+            let offsets: Vec<_> = of_topic
+                .filter_map(|place| Some((place.1, committed.get(place)?.next_offset)))
+                .collect();
+            log.committed(topic, &offsets)?;
+        }
         let mut tx = client.transaction()?;
         for ((topic, partition), read) in offsets {
             let end = log.end(topic, partition)?;

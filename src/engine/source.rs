@@ -53,21 +53,23 @@ impl Source {
     ) -> Result<Source> {
         let mut partitions = Vec::new();
         for topic in Topic::ALL {
-            for partition in (0..log.partitions(topic)).filter(|p| *p as usize % workers == index) {
-                let offset = tallies.get(&(topic, partition)).map_or(0, |tally| tally.next_offset);
-                let reader = log.reader(topic, partition, offset).with_context(|| {
-                    format!(
-                        "going on from the committed offset {offset} of {}-{partition}",
-                        topic.name()
-                    )
-                })?;
-                let fetched = VecDeque::new();
-                let last_at = Millis::MIN;
+            let mine = (0..log.partitions(topic)).filter(|p| *p as usize % workers == index);
+            let mut from = Vec::new();
+            for partition in mine {
+                let committed = tallies.get(&(topic, partition)).map(|tally| tally.next_offset);
+                // A log need not begin at 0; one that has been read must go on where that ended.
+                from.push((partition, committed.map_or_else(|| log.start(topic, partition), Ok)?));
+            }
+            let readers = log.readers(topic, &from).with_context(|| {
+                format!("going on from the committed offsets of {}", topic.name())
+            })?;
+            for ((partition, next_offset), reader) in from.into_iter().zip(readers) {
+                let (fetched, last_at) = (VecDeque::new(), Millis::MIN);
                 partitions.push(Partition {
                     topic,
                     partition,
                     reader,
-                    next_offset: offset,
+                    next_offset,
                     fetched,
                     last_at,
                 });
@@ -90,6 +92,16 @@ impl Source {
         partitions.map(|partition| (partition.topic, partition.partition, partition.next_offset))
     }
 
+    /// Whether everything that the log holds by now has been given to the graph.
+    pub(super) fn at_end(&self, log: &dyn Log) -> Result<bool> {
+        for it in &self.partitions {
+            if it.next_offset < log.end(it.topic, it.partition)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// The time of the earliest record that is fetched and not given yet.
     pub(super) fn next_at(&self) -> Option<Millis> {
         self.partitions.iter().filter_map(Partition::next_at).min()
@@ -107,6 +119,13 @@ impl Source {
         let mut given = 0;
         for place in 0..self.partitions.len() {
             self.fetch(place)?;
+            let partition = &mut self.partitions[place];
+            let position = partition.reader.position();
+            if partition.fetched.is_empty() && position > partition.next_offset {
+                // The offsets up to there have no records.
+                partition.next_offset = position;
+                tallies.entry(place).or_default().next_offset = position;
+            }
         }
         while given < max {
             let next = self.partitions.iter().enumerate();

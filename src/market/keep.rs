@@ -12,14 +12,16 @@ use chrono::Months;
 use dataflows::{
     market::{Command, Settings, Snapshot},
     model::{
-        Millis,
+        Millis, Topic,
         time::{DAY, date_of, day_of, day_of_date, start_of_day},
     },
 };
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::target::Stamp;
 use crate::clock;
+use crate::log::Log;
 
 /// What the flags of a start say about the market; what they leave out stays as it is, or takes
 /// its default in a new market.
@@ -76,20 +78,51 @@ impl Wish {
     }
 }
 
-/// The settings of the market in a directory: those that it has, or new ones, which it then keeps.
-/// A wish that contradicts what it has is an error, since the events so far come from that.
-pub fn settle(dir: &Path, wish: &Wish) -> Result<Settings> {
+/// What a directory says about its market.
+#[derive(Serialize, Deserialize)]
+struct About {
+    /// The log that the market writes to.
+    log: String,
+    settings: Settings,
+}
+
+/// The settings of the market in a directory: those that it has, or new ones, which it then keeps
+/// for this log. A wish that contradicts what it has is an error, since the events so far come from
+/// that; so is another log, and for a new market one that holds records already.
+pub fn settle(dir: &Path, wish: &Wish, log: &dyn Log) -> Result<Settings> {
     let path = dir.join("market.json");
-    let settings: Settings = match fs::read(&path) {
+    let partitions = Topic::ALL.map(|topic| log.partitions(topic));
+    let about: About = match fs::read(&path) {
         Ok(text) => serde_json::from_slice(&text).with_context(|| path.display().to_string())?,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let settings = wish.settings();
+            for topic in Topic::ALL {
+                for partition in 0..log.partitions(topic) {
+                    ensure!(
+                        log.start(topic, partition)? == log.end(topic, partition)?,
+                        "the log holds records in {}-{partition}, but {} has no market that wrote \
+                         them: name the directory of that market, or an empty log",
+                        topic.name(),
+                        dir.display()
+                    );
+                }
+            }
+            let settings = Settings { partitions, ..wish.settings() };
+            let about = About { log: log.identity().to_owned(), settings };
             fs::create_dir_all(dir)?;
-            replace(&path, &serde_json::to_vec_pretty(&settings)?)?;
-            return Ok(settings);
+            replace(&path, &serde_json::to_vec_pretty(&about)?)?;
+            return Ok(about.settings);
         }
         Err(error) => return Err(error).with_context(|| path.display().to_string()),
     };
+    let settings = about.settings;
+    ensure!(
+        about.log == log.identity() && settings.partitions == partitions,
+        "the market in {} writes to log {}, not to {}: name that log, or another directory for a \
+         new market",
+        dir.display(),
+        about.log,
+        log.identity()
+    );
     let has = |what: &str, has: String, wanted: String| {
         bail!(
             "the market in {} has {what} {has}, not {wanted}: leave the flag out, or begin a new \
@@ -115,14 +148,14 @@ pub fn settle(dir: &Path, wish: &Wish) -> Result<Settings> {
 /// A snapshot with what the log held then.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Kept {
-    /// Number of records in each partition, by topic.
-    pub(super) counts: Vec<Vec<u64>>,
+    /// The last record in each partition, by topic.
+    pub(super) last: Vec<Vec<Option<Stamp>>>,
     pub(super) snapshot: Snapshot,
 }
 
 /// The form of a snapshot. Raise it whenever what a snapshot holds changes: one of another form is
 /// passed over, and the market lives through its history again.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// The market's directory.
 pub(super) struct Keep {

@@ -2,11 +2,12 @@
 
 use std::io::Write;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use dataflows::model::{Millis, Topic};
 
 use super::{Events, keep::Kept};
-use crate::log::{Batch, Log, Writer};
+use crate::log::{Log, Writer, newest_record};
+use crate::wire::{self, Words};
 
 /// Takes encoded events.
 pub(super) trait Target {
@@ -14,55 +15,58 @@ pub(super) trait Target {
 
     fn flush(&mut self) -> Result<()>;
 
-    /// Number of the market's records in each partition, by topic.
-    fn counts(&self) -> Vec<Vec<u64>>;
-
-    /// Time of the last record in each partition of orders.
-    fn orders_at(&self) -> Vec<Millis>;
+    /// The last record of each partition, by topic.
+    fn last(&self) -> Vec<Vec<Option<Stamp>>>;
 
     /// Market time up to which an earlier run has come.
     fn held_until(&self) -> Millis;
 }
 
+/// Time and `event_id` of a record: in each partition they ascend.
+pub(super) type Stamp = (Millis, Option<u64>);
+
 /// The log. What a partition holds already is skipped: it is what the market is making again.
 pub(super) struct Records {
     writer: Box<dyn Writer>,
-    counts: Vec<Vec<u64>>,
-    orders_at: Vec<Millis>,
-    held_until: Millis,
+    /// The last record that the log held when it was opened, by topic and partition.
+    held: Vec<Vec<Option<Stamp>>>,
+    /// The last record that the market has made.
+    last: Vec<Vec<Option<Stamp>>>,
 }
 
 impl Records {
     pub(super) fn open(log: &dyn Log, kept: Option<&Kept>) -> Result<Self> {
+        // First the writer: from then on nobody else moves the ends.
         let writer = log.writer()?;
-        let partitions = |topic| 0..log.partitions(topic);
-        let none = Topic::ALL.map(|topic| partitions(topic).map(|_| 0).collect()).to_vec();
-        let counts: Vec<Vec<u64>> = kept.map_or(none, |kept| kept.counts.clone());
+        let none = Topic::ALL.map(|topic| vec![None; log.partitions(topic) as usize]).to_vec();
+        let last = kept.map_or_else(|| none.clone(), |kept| kept.last.clone());
+        let mut held = none;
         for topic in Topic::ALL {
-            for partition in partitions(topic) {
-                let (held, known) =
-                    (writer.end(topic, partition), counts[topic as usize][partition as usize]);
+            for partition in 0..log.partitions(topic) {
+                let name = || format!("{}-{partition}", topic.name());
+                let newest = newest_record(log, topic, partition)
+                    .with_context(|| format!("looking for the newest record of {}", name()))?;
+                let held = &mut held[topic as usize][partition as usize];
+                if let Some(record) = newest.iter().next() {
+                    let event = wire::decode(topic, record.value, &mut Words::default());
+                    let event = event.map_err(|reason| {
+                        anyhow::anyhow!(
+                            "offset {} of {} is no event of a market ({reason}): somebody else \
+                             writes there too",
+                            record.offset,
+                            name()
+                        )
+                    })?;
+                    *held = Some((event.at(), event.event_id()));
+                }
                 ensure!(
-                    held >= known,
-                    "{} {partition} holds {held} records, but the market's snapshot counts {known}: \
-                     the log has lost some",
-                    topic.name(),
+                    *held >= last[topic as usize][partition as usize],
+                    "{} does not go as far as the market's snapshot: the log has lost records",
+                    name()
                 );
             }
         }
-        let orders_at = kept.map_or_else(
-            || vec![0; counts[Topic::Orders as usize].len()],
-            |kept| kept.snapshot.orders_at().to_vec(),
-        );
-        let mut held_until = Millis::MIN;
-        for partition in partitions(Topic::Orders) {
-            let mut last = Batch::default();
-            if let Some(offset) = writer.end(Topic::Orders, partition).checked_sub(1) {
-                log.reader(Topic::Orders, partition, offset)?.read(&mut last, 1)?;
-            }
-            held_until = last.iter().map(|record| record.timestamp).fold(held_until, Millis::max);
-        }
-        Ok(Records { writer, counts, orders_at, held_until })
+        Ok(Records { writer, held, last })
     }
 }
 
@@ -70,16 +74,14 @@ impl Target for Records {
     fn take(&mut self, batch: Events) -> Result<()> {
         let mut start = 0;
         for record in &batch.records {
-            let count = &mut self.counts[record.topic as usize][record.partition as usize];
-            if *count >= self.writer.end(record.topic, record.partition) {
+            let (topic, partition) = (record.topic as usize, record.partition as usize);
+            let stamp = Some((record.at, record.event_id));
+            if stamp > self.held[topic][partition] {
                 let key = record.key_end.map(|end| &batch.bytes[start..end]);
                 let value = &batch.bytes[record.key_end.unwrap_or(start)..record.value_end];
                 self.writer.append(record.topic, record.partition, record.at, key, value)?;
             }
-            *count += 1;
-            if record.topic == Topic::Orders {
-                self.orders_at[record.partition as usize] = record.at;
-            }
+            self.last[topic][partition] = stamp;
             start = record.value_end;
         }
         Ok(())
@@ -89,16 +91,13 @@ impl Target for Records {
         self.writer.flush()
     }
 
-    fn counts(&self) -> Vec<Vec<u64>> {
-        self.counts.clone()
-    }
-
-    fn orders_at(&self) -> Vec<Millis> {
-        self.orders_at.clone()
+    fn last(&self) -> Vec<Vec<Option<Stamp>>> {
+        self.last.clone()
     }
 
     fn held_until(&self) -> Millis {
-        self.held_until
+        let orders = &self.held[Topic::Orders as usize];
+        orders.iter().flatten().map(|(at, _)| *at).max().unwrap_or(Millis::MIN)
     }
 }
 
@@ -162,11 +161,7 @@ impl Target for Lines<'_> {
         Ok(self.out.flush()?)
     }
 
-    fn counts(&self) -> Vec<Vec<u64>> {
-        Vec::new()
-    }
-
-    fn orders_at(&self) -> Vec<Millis> {
+    fn last(&self) -> Vec<Vec<Option<Stamp>>> {
         Vec::new()
     }
 

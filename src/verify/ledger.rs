@@ -8,10 +8,8 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::thread::sleep;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use dataflows::model::Topic;
 use postgres::Transaction;
 use postgres::binary_copy::{BinaryCopyOutIter, BinaryCopyOutRow};
@@ -26,10 +24,6 @@ use crate::log::{Batch, Log};
 
 /// Records that are read at once.
 const BATCH: usize = 4096;
-
-/// How often a reader that has nothing yet is asked again, and the pause between: 30 s in all.
-const POLLS: u32 = 600;
-const POLL: Duration = Duration::from_millis(50);
 
 /// A day in microseconds.
 const DAY: i64 = 86_400_000_000;
@@ -432,22 +426,10 @@ fn records(
     let mut reader = log.reader(topic, partition.partition, partition.from)?;
     let mut batch = Batch::default();
     let mut canon = Canon::default();
-    let mut next = partition.from;
-    let mut polls = 0;
-    while next < partition.to {
+    while reader.position() < partition.to {
         batch.clear();
-        if reader.read(&mut batch, BATCH)? == 0 {
-            polls += 1;
-            if polls > POLLS {
-                bail!(
-                    "the log gives nothing after offset {next}, though it ends at {}",
-                    partition.to
-                );
-            }
-            sleep(POLL);
-        }
+        reader.wait(&mut batch, BATCH)?;
         for record in batch.iter() {
-            next = record.offset + 1;
             if record.offset >= partition.to {
                 break;
             }

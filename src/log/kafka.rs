@@ -1,0 +1,664 @@
+//! Kafka as the log: a topic for each of ours, with three copies of every record.
+//!
+//! What is appended goes out at once, in a transaction that [`Writer::flush`] commits; readers see
+//! committed records only. So a flush is all or nothing, and the brokers themselves see to it that
+//! there is one writer: a new one with the log's transactional id ends the one before.
+//!
+//! A topic that is missing is made, with what the market needs and brokers do not have by default:
+//! records are kept for ever, and may bear any time, since market time is not the brokers'.
+//!
+//! Each worker has one consumer a topic, with the partitions assigned by us. Its queue, filled by
+//! librdkafka's own threads, holds at most [`FETCHED_KIB`]. Offsets are committed to the consumer
+//! groups for the eyes of Kafka's tools only; nothing here ever reads them back.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use dataflows::model::{Millis, Topic};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, DefaultConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::metadata::Metadata;
+use rdkafka::producer::{
+    BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer,
+};
+use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
+
+use super::{Batch, Log, OffsetNotHeld, PARTITIONS, Reader, Record, Writer, new_identity};
+use crate::clock::Stopwatch;
+
+/// How long a question to the brokers may take.
+const ANSWER: Duration = Duration::from_secs(20);
+
+/// How long a flush may take, with brokers that fail and come back, before it is an error.
+const FLUSH: Duration = Duration::from_mins(3);
+
+/// One attempt to commit; the next one starts from what has become of it.
+const ATTEMPT: Duration = Duration::from_secs(10);
+
+/// How soon it is asked again whether a commit can be seen.
+const MARK: Duration = Duration::from_millis(1);
+
+/// How long the writer waits when its queue is full.
+const FULL: Duration = Duration::from_millis(5);
+
+/// Memory for records that a consumer has fetched and nobody has read yet.
+const FETCHED_KIB: &str = "8192";
+
+/// Copies of each record, where there are so many brokers.
+const COPIES: usize = 3;
+
+/// The topic whose first record names the log.
+const IDENTITY: &str = "log-identity";
+
+/// Where a log is.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Some of the brokers, as `host:port,host:port`.
+    pub brokers: String,
+    /// The market's name on the cluster. Its topics are `name.users` and so on, or `users` and so
+    /// on without one.
+    pub name: Option<String>,
+}
+
+impl Place {
+    fn topic(&self, name: &str) -> String {
+        match &self.name {
+            Some(market) => format!("{market}.{name}"),
+            None => name.to_owned(),
+        }
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.brokers).set("client.id", "marketday");
+        config
+    }
+
+    fn consumer(&self, group: &str) -> ClientConfig {
+        let mut config = self.client();
+        config
+            .set("group.id", group)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("enable.partition.eof", "true")
+            .set("isolation.level", "read_committed")
+            // Records that are gone must stop the reader; with any other value it would skip them.
+            .set("auto.offset.reset", "error")
+            .set("check.crcs", "true")
+            .set("queued.max.messages.kbytes", FETCHED_KIB)
+            // A full queue is looked at again so soon; by default readers would idle for a second.
+            .set("fetch.queue.backoff.ms", "20");
+        config
+    }
+
+    fn asking(&self) -> String {
+        format!("asking the brokers at {}", self.brokers)
+    }
+}
+
+/// Opens the log on a cluster; `create` makes the topics that are missing.
+pub fn open(place: Place, create: bool) -> Result<Arc<dyn Log>> {
+    let questions: Arc<BaseConsumer> = Arc::new(place.consumer("marketday").create()?);
+    let metadata = metadata(&questions, &place)?;
+    let wanted: Vec<String> = Topic::ALL
+        .iter()
+        .map(|topic| topic.name())
+        .chain([IDENTITY])
+        .map(|n| place.topic(n))
+        .collect();
+    let missing: Vec<&String> =
+        wanted.iter().filter(|name| partitions(&metadata, name).is_none()).collect();
+    let metadata = if missing.is_empty() {
+        metadata
+    } else {
+        ensure!(
+            create,
+            "the cluster at {} has no topic {}: run `marketday market` or `marketday up` there \
+             first, or name the market with --name",
+            place.brokers,
+            missing[0]
+        );
+        make(&place, &missing, metadata.brokers().len())?;
+        made(&questions, &place, &missing)?
+    };
+    let count = |topic: Topic| {
+        let name = &wanted[topic as usize];
+        partitions(&metadata, name).with_context(|| format!("the topic {name} is not ready"))
+    };
+    let mut counts = BTreeMap::new();
+    for topic in Topic::ALL {
+        counts.insert(topic, count(topic)?);
+    }
+    let identity = identity(&place)?;
+    let consumers = Mutex::default();
+    Ok(Arc::new(Kafka { place, identity, counts, questions, consumers }))
+}
+
+fn metadata(client: &BaseConsumer, place: &Place) -> Result<Metadata> {
+    client.fetch_metadata(None, ANSWER).with_context(|| {
+        format!("asking the brokers at {} for their topics: are they running?", place.brokers)
+    })
+}
+
+/// Number of partitions of a topic, once each has a leader.
+fn partitions(metadata: &Metadata, name: &str) -> Option<u32> {
+    let topic = metadata.topics().iter().find(|topic| topic.name() == name)?;
+    let ready = topic.error().is_none() && topic.partitions().iter().all(|it| it.leader() >= 0);
+    (ready && !topic.partitions().is_empty()).then_some(topic.partitions().len() as u32)
+}
+
+/// Makes topics.
+fn make(place: &Place, names: &[&String], brokers: usize) -> Result<()> {
+    let copies = COPIES.min(brokers);
+    let in_sync = (copies - 1).max(1).to_string();
+    let count = |name: &str| {
+        let of_topic = Topic::ALL.iter().position(|topic| place.topic(topic.name()) == name);
+        of_topic.map_or(1, |topic| PARTITIONS[topic] as i32)
+    };
+    let topics: Vec<NewTopic<'_>> = names
+        .iter()
+        .map(|name| {
+            NewTopic::new(name, count(name), TopicReplication::Fixed(copies as i32))
+                .set("min.insync.replicas", &in_sync)
+                .set("retention.ms", "-1")
+                .set("retention.bytes", "-1")
+                .set("message.timestamp.type", "CreateTime")
+                .set("message.timestamp.before.max.ms", "9223372036854775807")
+                .set("message.timestamp.after.max.ms", "9223372036854775807")
+                // By the records' times; a history of a year is no reason for 50 files.
+                .set("segment.ms", "315360000000")
+        })
+        .collect();
+    let admin: AdminClient<DefaultClientContext> = place.client().create()?;
+    let options = AdminOptions::new().operation_timeout(Some(ANSWER)).request_timeout(Some(ANSWER));
+    let results = pollster::block_on(admin.create_topics(&topics, &options))
+        .with_context(|| place.asking())?;
+    for result in results {
+        match result {
+            // Somebody else was quicker.
+            Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
+            Err((name, code)) => bail!("making the topic {name} on {}: {code}", place.brokers),
+        }
+    }
+    Ok(())
+}
+
+/// Waits until topics just made are ready.
+fn made(client: &BaseConsumer, place: &Place, names: &[&String]) -> Result<Metadata> {
+    let since = Stopwatch::start();
+    loop {
+        let metadata = metadata(client, place)?;
+        if names.iter().all(|name| partitions(&metadata, name).is_some()) {
+            return Ok(metadata);
+        }
+        ensure!(since.elapsed() < ANSWER, "the new topics on {} do not get ready", place.brokers);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// What the first record of the topic of that name says; written if there is none.
+fn identity(place: &Place) -> Result<String> {
+    let topic = place.topic(IDENTITY);
+    let reading = || format!("reading the log's name from topic {topic} on {}", place.brokers);
+    let consumer: BaseConsumer = place.consumer("marketday").create()?;
+    let mut whole = TopicPartitionList::new();
+    whole.add_partition_offset(&topic, 0, Offset::Beginning)?;
+    consumer.assign(&whole).with_context(reading)?;
+    let since = Stopwatch::start();
+    let mut written = false;
+    while since.elapsed() < ANSWER {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => {
+                let value = message.payload().and_then(|value| str::from_utf8(value).ok());
+                return value.map(str::to_owned).with_context(reading);
+            }
+            // Of two that write at once both go by the first record.
+            Some(Err(KafkaError::PartitionEOF(_))) if !written => {
+                written = true;
+                let name = new_identity()?;
+                let producer: BaseProducer =
+                    place.client().set("enable.idempotence", "true").create()?;
+                let record = BaseRecord::<str, str>::to(&topic).partition(0).payload(&name);
+                producer.send(record).map_err(|(error, _)| error).with_context(reading)?;
+                producer.flush(ANSWER).with_context(reading)?;
+            }
+            _ => {}
+        }
+    }
+    Err(anyhow!("no answer within {} s", ANSWER.as_secs()).context(reading()))
+}
+
+struct Kafka {
+    place: Place,
+    identity: String,
+    counts: BTreeMap<Topic, u32>,
+    /// A client that only asks.
+    questions: Arc<BaseConsumer>,
+    /// The consumers that read at present: group offsets are committed through them.
+    consumers: Mutex<Vec<(Topic, Weak<BaseConsumer>)>>,
+}
+
+impl Kafka {
+    fn topic(&self, topic: Topic) -> String {
+        self.place.topic(topic.name())
+    }
+
+    fn ends(&self, topic: Topic, partition: u32) -> Result<(u64, u64)> {
+        ends(&self.questions, &self.topic(topic), partition).with_context(|| self.place.asking())
+    }
+
+    fn consumers(&self) -> MutexGuard<'_, Vec<(Topic, Weak<BaseConsumer>)>> {
+        self.consumers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Start and end of a partition; what lies in an open transaction is behind the end.
+fn ends(client: &BaseConsumer, topic: &str, partition: u32) -> Result<(u64, u64)> {
+    // Events that are nobody's; they would pile up.
+    while client.poll(Duration::ZERO).is_some() {}
+    let ends = client.fetch_watermarks(topic, partition as i32, ANSWER);
+    let (start, end) = ends.with_context(|| format!("what is held of {topic}-{partition}"))?;
+    Ok((start as u64, end as u64))
+}
+
+impl Log for Kafka {
+    fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    fn partitions(&self, topic: Topic) -> u32 {
+        self.counts[&topic]
+    }
+
+    fn start(&self, topic: Topic, partition: u32) -> Result<u64> {
+        Ok(self.ends(topic, partition)?.0)
+    }
+
+    fn end(&self, topic: Topic, partition: u32) -> Result<u64> {
+        Ok(self.ends(topic, partition)?.1)
+    }
+
+    fn writer(&self) -> Result<Box<dyn Writer>> {
+        let mut config = self.place.client();
+        config
+            .set("transactional.id", format!("marketday-{}", self.identity))
+            .set("acks", "all")
+            .set("compression.type", "lz4")
+            .set("linger.ms", "20")
+            .set("queue.buffering.max.kbytes", "65536");
+        let sections = Topic::ALL
+            .into_iter()
+            .flat_map(|topic| (0..self.partitions(topic)).map(move |partition| (topic, partition)));
+        let sections: Vec<Section> = sections
+            .map(|(topic, partition)| {
+                let name = self.topic(topic);
+                Section { topic, partition, name, pending: Batch::default() }
+            })
+            .collect();
+        let delivered = Delivered(sections.iter().map(|_| AtomicI64::new(0)).collect());
+        let producer: ThreadedProducer<_> = config.create_with_context(delivered)?;
+        producer
+            .init_transactions(FLUSH)
+            .with_context(|| format!("becoming the writer of the log on {}", self.place.brokers))?;
+        let (brokers, questions) = (self.place.brokers.clone(), Arc::clone(&self.questions));
+        Ok(Box::new(KafkaWriter { producer, questions, brokers, sections, open: false }))
+    }
+
+    fn readers(&self, topic: Topic, from: &[(u32, u64)]) -> Result<Vec<Box<dyn Reader>>> {
+        let name = self.topic(topic);
+        let mut assignment = TopicPartitionList::new();
+        for &(partition, wanted) in from {
+            let (start, end) = self.ends(topic, partition)?;
+            if !(start..=end).contains(&wanted) {
+                bail!(OffsetNotHeld { topic, partition, wanted, start, end });
+            }
+            assignment.add_partition_offset(
+                &name,
+                partition as i32,
+                Offset::Offset(wanted as i64),
+            )?;
+        }
+        let reading = || format!("reading {name} from {}", self.place.brokers);
+        let consumer: BaseConsumer =
+            self.place.consumer(&format!("marketday-{name}")).create().with_context(reading)?;
+        consumer.assign(&assignment).with_context(reading)?;
+        let consumer = Arc::new(consumer);
+        let mut readers = Vec::new();
+        for &(partition, position) in from {
+            let queue = consumer.split_partition_queue(&name, partition as i32);
+            let queue = queue.with_context(reading)?;
+            let (consumer, name) = (Arc::clone(&consumer), name.clone());
+            let (strays, ended) = (VecDeque::new(), false);
+            readers.push(KafkaReader {
+                consumer,
+                queue,
+                name,
+                topic,
+                partition,
+                position,
+                strays,
+                ended,
+            });
+        }
+        // What was fetched before the queues were split is still in the consumer's own.
+        while let Some(event) = consumer.poll(Duration::ZERO) {
+            if let Ok(message) = event {
+                let reader =
+                    readers.iter_mut().find(|it| it.partition as i32 == message.partition());
+                let mut stray = Batch::default();
+                stray.push(record(&message));
+                reader.with_context(reading)?.strays.push_back(stray);
+            }
+        }
+        let mut consumers = self.consumers();
+        consumers.retain(|(_, consumer)| consumer.strong_count() > 0);
+        consumers.push((topic, Arc::downgrade(&consumer)));
+        Ok(readers.into_iter().map(|reader| Box::new(reader) as Box<dyn Reader>).collect())
+    }
+
+    fn committed(&self, topic: Topic, offsets: &[(u32, u64)]) -> Result<()> {
+        let consumers = self.consumers();
+        let of_topic = consumers.iter().filter(|(of, _)| *of == topic);
+        let Some(consumer) = of_topic.filter_map(|(_, consumer)| consumer.upgrade()).next() else {
+            return Ok(());
+        };
+        let mut commit = TopicPartitionList::new();
+        for &(partition, offset) in offsets {
+            let offset = Offset::Offset(offset as i64);
+            commit.add_partition_offset(&self.topic(topic), partition as i32, offset)?;
+        }
+        Ok(consumer.commit(&commit, CommitMode::Async)?)
+    }
+}
+
+/// A partition that is written to.
+struct Section {
+    topic: Topic,
+    partition: u32,
+    /// The topic's name on the cluster.
+    name: String,
+    /// What the open transaction holds of it, to be sent again if that has to be given up.
+    pending: Batch,
+}
+
+/// For each section: the offset of the last record that the brokers have taken.
+struct Delivered(Vec<AtomicI64>);
+
+impl ClientContext for Delivered {}
+
+impl ProducerContext for Delivered {
+    /// The place of the section.
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, section: usize) {
+        // A record that was not taken shows when the transaction is committed.
+        if let Ok(message) = result {
+            self.0[section].store(message.offset(), Ordering::Release);
+        }
+    }
+}
+
+struct KafkaWriter {
+    /// Threaded: giving a transaction up waits for reports that somebody has to take meanwhile.
+    producer: ThreadedProducer<Delivered>,
+    questions: Arc<BaseConsumer>,
+    brokers: String,
+    sections: Vec<Section>,
+    /// A transaction has begun.
+    open: bool,
+}
+
+impl KafkaWriter {
+    /// Hands a record to the client, waiting while its queue is full.
+    fn send(&self, place: usize, record: Record<'_>) -> Result<(), KafkaError> {
+        let Section { name, partition, .. } = &self.sections[place];
+        let mut message = BaseRecord::<[u8], [u8], usize>::with_opaque_to(name, place)
+            .partition(*partition as i32)
+            .timestamp(record.timestamp);
+        (message.key, message.payload) = (record.key, record.value);
+        loop {
+            match self.producer.send(message) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(Code::QueueFull), again)) => {
+                    self.producer.poll(FULL);
+                    message = again;
+                }
+                Err((error, _)) => return Err(error),
+            }
+        }
+    }
+
+    /// Gives the open transaction up and puts what it held into a new one.
+    fn send_again(&mut self) -> Result<(), KafkaError> {
+        self.producer.abort_transaction(ATTEMPT)?;
+        self.producer.begin_transaction()?;
+        for (place, section) in self.sections.iter().enumerate() {
+            for record in section.pending.iter() {
+                self.send(place, record)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until readers can see what was committed: the brokers mark that in each partition
+    /// after they have said yes.
+    fn wait_until_readable(&self) -> Result<()> {
+        let since = Stopwatch::start();
+        for (place, section) in self.sections.iter().enumerate() {
+            let last = self.producer.context().0[place].load(Ordering::Acquire) as u64;
+            while !section.pending.is_empty()
+                && ends(&self.questions, &section.name, section.partition)?.1 <= last
+            {
+                ensure!(
+                    since.elapsed() < FLUSH,
+                    "{}-{} on {} does not show what was committed",
+                    section.name,
+                    section.partition,
+                    self.brokers
+                );
+                std::thread::sleep(MARK);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether another writer has taken over, or the client is of no use any more for another reason.
+    fn fatal(&self) -> Option<anyhow::Error> {
+        let (code, reason) = self.producer.client().fatal_error()?;
+        Some(match code {
+            Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => anyhow!(
+                "another market or import has begun to write to the log on {}; this one ends",
+                self.brokers
+            ),
+            _ => anyhow!("writing to the log on {}: {reason}", self.brokers),
+        })
+    }
+}
+
+impl Writer for KafkaWriter {
+    fn append(
+        &mut self,
+        topic: Topic,
+        partition: u32,
+        timestamp: Millis,
+        key: Option<&[u8]>,
+        value: &[u8],
+    ) -> Result<()> {
+        if !self.open {
+            self.producer
+                .begin_transaction()
+                .map_err(|error| self.fatal().unwrap_or_else(|| error.into()))?;
+            self.open = true;
+        }
+        let is = |it: &Section| (it.topic, it.partition) == (topic, partition);
+        let place = self.sections.iter().position(is);
+        let place = place.with_context(|| format!("there is no {}-{partition}", topic.name()))?;
+        let record = Record { offset: 0, timestamp, key, value: Some(value) };
+        self.sections[place].pending.push(record);
+        match self.send(place, record) {
+            // The transaction has failed already; the flush finds out and sends everything again.
+            Ok(()) | Err(KafkaError::MessageProduction(Code::State)) => Ok(()),
+            Err(error) => Err(self.fatal().unwrap_or_else(|| error.into())),
+        }
+        .with_context(|| format!("appending to {}-{partition}", topic.name()))
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if !self.open {
+            return Ok(());
+        }
+        let since = Stopwatch::start();
+        let mut again = false;
+        loop {
+            let attempt =
+                if again { self.send_again() } else { self.producer.commit_transaction(ATTEMPT) };
+            match attempt {
+                Ok(()) if again => again = false,
+                Ok(()) => break,
+                Err(error) => {
+                    if let Some(fatal) = self.fatal() {
+                        return Err(fatal);
+                    }
+                    if let KafkaError::Transaction(error) = &error {
+                        again |= error.txn_requires_abort();
+                    }
+                    if since.elapsed() > FLUSH {
+                        let waited = since.elapsed().as_secs();
+                        return Err(anyhow!(error).context(format!(
+                            "committing to the log on {} for {waited} s: are enough brokers up?",
+                            self.brokers
+                        )));
+                    }
+                }
+            }
+        }
+        self.open = false;
+        self.wait_until_readable()?;
+        self.sections.iter_mut().for_each(|section| section.pending.clear());
+        Ok(())
+    }
+}
+
+impl Drop for KafkaWriter {
+    fn drop(&mut self) {
+        // Readers wait for what becomes of an open transaction.
+        if self.open {
+            _ = self.producer.abort_transaction(ATTEMPT);
+        }
+    }
+}
+
+struct KafkaReader {
+    consumer: Arc<BaseConsumer>,
+    queue: PartitionQueue<DefaultConsumerContext>,
+    name: String,
+    topic: Topic,
+    partition: u32,
+    position: u64,
+    /// Records that came before the queue was there.
+    strays: VecDeque<Batch>,
+    ended: bool,
+}
+
+impl Reader for KafkaReader {
+    fn read(&mut self, batch: &mut Batch, max: usize) -> Result<usize> {
+        let mut read = 0;
+        while read < max {
+            if let Some(stray) = self.strays.pop_front() {
+                self.position = stray.get(0).offset + 1;
+                batch.push(stray.get(0));
+            } else {
+                match self.queue.poll(Duration::ZERO) {
+                    Some(Ok(message)) => {
+                        self.position = message.offset() as u64 + 1;
+                        batch.push(record(&message));
+                    }
+                    Some(Err(error)) => {
+                        self.event(error)?;
+                        continue;
+                    }
+                    None => break,
+                }
+            }
+            self.ended = false;
+            read += 1;
+        }
+        if read == 0 {
+            // Events that are nobody's; they would pile up.
+            while let Some(event) = self.consumer.poll(Duration::ZERO) {
+                event.map(drop).or_else(|error| self.event(error))?;
+            }
+            if self.ended {
+                self.ended = false;
+                self.pass_marks()?;
+            }
+        }
+        Ok(read)
+    }
+
+    fn position(&self) -> u64 {
+        self.position
+    }
+}
+
+impl KafkaReader {
+    /// Takes note of what is no record; most of it the client mends by itself.
+    fn event(&mut self, error: KafkaError) -> Result<()> {
+        match error {
+            KafkaError::PartitionEOF(partition) => {
+                self.ended |= partition == self.partition as i32;
+                Ok(())
+            }
+            KafkaError::MessageConsumption(Code::AutoOffsetReset | Code::OffsetOutOfRange) => {
+                let ends =
+                    self.consumer.fetch_watermarks(&self.name, self.partition as i32, ANSWER);
+                let (start, end) = ends.unwrap_or_default();
+                bail!(OffsetNotHeld {
+                    topic: self.topic,
+                    partition: self.partition,
+                    wanted: self.position,
+                    start: start as u64,
+                    end: end as u64,
+                })
+            }
+            KafkaError::MessageConsumptionFatal(_)
+            | KafkaError::MessageConsumption(
+                Code::UnknownTopicOrPartition
+                | Code::UnknownTopic
+                | Code::UnknownPartition
+                | Code::TopicAuthorizationFailed
+                | Code::GroupAuthorizationFailed
+                | Code::Authentication
+                | Code::BadMessage,
+            ) => Err(error).with_context(|| format!("reading {}-{}", self.name, self.partition)),
+            _ => Ok(()),
+        }
+    }
+
+    /// At the end: the offsets behind the last record are those of transactions' marks.
+    fn pass_marks(&mut self) -> Result<()> {
+        let positions = self.consumer.position()?;
+        let here = positions.find_partition(&self.name, self.partition as i32);
+        if let Some(Offset::Offset(next)) = here.map(|here| here.offset()) {
+            self.position = self.position.max(next as u64);
+        }
+        Ok(())
+    }
+}
+
+fn record<'a>(message: &'a BorrowedMessage<'_>) -> Record<'a> {
+    Record {
+        offset: message.offset() as u64,
+        timestamp: message.timestamp().to_millis().unwrap_or(0),
+        key: message.key(),
+        value: message.payload(),
+    }
+}
