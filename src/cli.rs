@@ -18,6 +18,7 @@ use crate::market::{self, Speed};
 use crate::migrate;
 use crate::private_postgres::PrivatePostgres;
 use crate::status;
+use crate::supervise;
 use crate::up;
 
 /// A living online market in one program, and its exact, incremental analytics.
@@ -187,12 +188,15 @@ struct Workers {
     /// Number of processes.
     #[arg(short = 'n', long, default_value_t = 1, value_parser = count())]
     processes: usize,
-    /// Which of the processes this one is, from 0.
-    #[arg(short = 'p', long, default_value_t = 0)]
-    process: usize,
-    /// File with a line `host:port` for each process; default localhost, ports from 2101 on.
-    #[arg(short = 'h', long)]
+    /// Which of the processes this one is, from 0 [default: all of them run on this machine].
+    #[arg(short = 'p', long)]
+    process: Option<usize>,
+    /// File with a line `host:port` for each process [default: localhost, ports from 2101 on].
+    #[arg(short = 'h', long, requires = "process")]
     hosts: Option<PathBuf>,
+    /// End when another process is lost, instead of starting again from the last commit.
+    #[arg(long)]
+    once: bool,
 }
 
 /// Runs a command; an error is printed once, with its causes.
@@ -269,10 +273,10 @@ impl Database {
 impl Workers {
     fn communication(&self) -> Result<timely::CommunicationConfig> {
         use timely::CommunicationConfig as To;
+        let process = self.process.unwrap_or(0);
         ensure!(
-            self.process < self.processes,
-            "process {} of {}: it needs an index below their number",
-            self.process,
+            process < self.processes,
+            "process {process} of {}: it needs an index below their number",
             self.processes
         );
         if self.processes == 1 {
@@ -303,7 +307,7 @@ impl Workers {
         );
         Ok(To::Cluster {
             threads: self.workers,
-            process: self.process,
+            process,
             addresses,
             report: false,
             zerocopy: false,
@@ -376,14 +380,21 @@ fn is_brokers(text: &str) -> bool {
 }
 
 fn analytics(command: &Analytics) -> Result<ExitCode> {
-    let database = command.place.database()?;
-    let log = command.place.log.open()?;
+    supervise::end_with_supervisor()?;
     let stop = stop_on_signal()?;
+    let communication = command.workers.communication()?;
+    let database = command.place.database()?;
+    if command.workers.processes > 1 && !command.workers.once {
+        let well = run_processes(command, &stop)?;
+        database.stop()?;
+        return Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    let log = command.place.log.open()?;
     engine::run(
         &log,
         engine::Settings {
             database: database.config.clone(),
-            timely: command.workers.communication()?,
+            timely: communication,
             exit_when_caught_up: command.exit_when_caught_up,
             producer_done: Arc::new(AtomicBool::new(true)),
             now: Arc::default(),
@@ -392,6 +403,33 @@ fn analytics(command: &Analytics) -> Result<ExitCode> {
     )?;
     database.stop()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The processes of the analytics, or the one of them that this is, started again when one is lost.
+fn run_processes(command: &Analytics, stop: &AtomicBool) -> Result<bool> {
+    let Analytics { place, exit_when_caught_up, workers, .. } = command;
+    let program = std::env::current_exe().context("finding this program")?;
+    supervise::supervise(workers.processes, workers.process, stop, |process, hosts| {
+        let mut child = std::process::Command::new(&program);
+        child.args(["analytics", "--once"]).arg("--dir").arg(&place.log.dir);
+        for (flag, number) in [("-w", workers.workers), ("-n", workers.processes), ("-p", process)]
+        {
+            child.arg(flag).arg(number.to_string());
+        }
+        if let Some(hosts) = hosts.or(workers.hosts.as_deref()) {
+            child.arg("-h").arg(hosts);
+        }
+        for (flag, text) in [("--brokers", &place.log.brokers), ("--name", &place.log.name)] {
+            child.args(text.iter().flat_map(|text| [flag, text]));
+        }
+        if *exit_when_caught_up {
+            child.arg("--exit-when-caught-up");
+        }
+        if let Some(database) = &place.database {
+            child.env("DATABASE_URL", database);
+        }
+        child
+    })
 }
 
 /// A flag that the first Ctrl-C, or a request to terminate, sets; a second one ends at once.

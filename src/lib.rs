@@ -9,7 +9,7 @@
 //! Declared in the order in which data flows:
 //!
 //! - [`wire`]: events as JSON; the only place that knows the encoding.
-//! - [`log`]: the durable log, embedded in a directory.
+//! - [`log`]: the durable log, embedded in a directory or on Kafka.
 //! - [`market`]: drives the generator of [`dataflows`] and appends what it makes.
 //! - [`import`]: puts events from a file into the log.
 //! - [`engine`]: the workers that read the log and run the queries.
@@ -43,4 +43,5 @@ pub mod migrate;
 pub mod private_postgres;
 mod process;
 pub mod status;
+pub mod supervise;
 pub mod up;

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
                 "marketday: another process of the analytics is gone, so this one ends too ({cause})"
             );
             // With the lock held: two connections may break at once.
-            std::process::exit(1);
+            std::process::exit(i32::from(marketday::supervise::LOST));
         }
         report(panic);
         std::process::abort();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use marketday::private_postgres::PrivatePostgres;
 use postgres::Config;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use crate::support::{
     Running, command, connect, database_url, fresh_database, marketday, scratch, tables, wait_until,
@@ -85,10 +86,11 @@ fn hosts(dir: &Path) -> PathBuf {
     hosts
 }
 
-/// One of two processes.
+/// One of two processes, without a supervisor.
 fn process(dir: &Path, hosts: &Path, index: &str, more: &[&str]) -> Running {
     let (dir_text, hosts) = (dir.to_str().unwrap(), hosts.to_str().unwrap());
-    let args = [&["analytics", "--dir", dir_text, "-n", "2", "-p", index, "-h", hosts], more];
+    let args =
+        [&["analytics", "--once", "--dir", dir_text, "-n", "2", "-p", index, "-h", hosts], more];
     Running::start(&mut command(&args.concat()), said(dir, index))
 }
 
@@ -158,4 +160,83 @@ fn a_killed_process_takes_the_other_with_it_and_one_alone_goes_on() {
         marketday(&["verify", "--dir", dir]);
         server.stop().unwrap();
     }
+}
+
+/// Kills each of the processes under supervisors in turn; each time new ones must go on by
+/// themselves. In the end the supervisors are told to end.
+fn survive_kills(dir: &Path, database: &Config, supervisors: &mut [Running]) {
+    let counted = |supervisor: &mut Running, events: i64| {
+        supervisor.wait_until("everything is committed", || {
+            let query = "SELECT counted FROM commit_points ORDER BY epoch DESC LIMIT 1";
+            let point = connect(database).query_opt(query, &[]).unwrap();
+            point.is_some_and(|point| point.get::<_, i64>(0) == events)
+        });
+    };
+    let processes = |supervisors: &[Running]| -> Vec<Pid> {
+        supervisors.iter().flat_map(Running::children).collect()
+    };
+    let mut events = 50 + 500 + 24_000;
+    counted(&mut supervisors[0], events);
+    let all = processes(supervisors).len();
+    for victim in (0..all).rev() {
+        let before = processes(supervisors);
+        kill_process(before[victim], Signal::KILL).unwrap();
+        wait_until("new processes run", || {
+            let now = processes(supervisors);
+            now.len() == all && now.iter().all(|pid| !before.contains(pid))
+        });
+        let more = dir.join("more.ndjson");
+        fs::write(&more, event(events)).unwrap();
+        marketday(&["import", more.to_str().unwrap(), "--dir", dir.to_str().unwrap()]);
+        events += 1;
+        counted(&mut supervisors[0], events);
+    }
+    let last = processes(supervisors);
+    supervisors.iter().for_each(Running::ask_to_end);
+    for supervisor in supervisors {
+        assert!(supervisor.end().success(), "{}", supervisor.said());
+    }
+    assert!(last.iter().all(|pid| test_kill_process(*pid).is_err()), "they end with it");
+    let mut verify = command(&["verify", "--dir", dir.to_str().unwrap()]);
+    assert!(verify.env("DATABASE_URL", database_url(database)).status().unwrap().success());
+}
+
+/// A late order, as a line of an import.
+fn event(event_id: i64) -> String {
+    format!(
+        r#"{{"topic":"orders","key":"7","value":{{"event_id":{event_id},"at":{START},"event":"placed","order_id":{event_id},"user_id":7,"ordered_at":{START},"lines":[{{"product_id":1,"category":"c1","quantity":1,"unit_price":900}}]}}}}"#
+    )
+}
+
+#[test]
+fn of_three_supervised_processes_each_may_be_killed() {
+    let (dir, database) = (&imported(), fresh_database());
+    let mut analytics = command(&["analytics", "--processes", "3", "--dir"]);
+    analytics.arg(dir).env("DATABASE_URL", database_url(&database));
+    let supervisor = Running::start(&mut analytics, said(dir, "all"));
+    survive_kills(dir, &database, &mut [supervisor]);
+}
+
+#[test]
+fn of_two_processes_by_hand_each_may_be_killed() {
+    let (dir, database) = (&imported(), fresh_database());
+    let hosts = hosts(dir);
+    let mut supervisors = ["0", "1"].map(|process| {
+        let mut analytics = command(&["analytics", "-n", "2", "-p", process, "-h"]);
+        analytics.arg(&hosts).arg("--dir").arg(dir).env("DATABASE_URL", database_url(&database));
+        Running::start(&mut analytics, said(dir, process))
+    });
+    survive_kills(dir, &database, &mut supervisors);
+}
+
+#[test]
+fn a_killed_supervisor_takes_its_processes_with_it() {
+    let (dir, database) = (&imported(), fresh_database());
+    let mut analytics = command(&["analytics", "--processes", "2", "--dir"]);
+    analytics.arg(dir).env("DATABASE_URL", database_url(&database));
+    let mut supervisor = Running::start(&mut analytics, said(dir, "all"));
+    wait_until("both run", || supervisor.children().len() == 2);
+    let processes = supervisor.children();
+    supervisor.kill();
+    wait_until("both are gone", || processes.iter().all(|pid| test_kill_process(*pid).is_err()));
 }

@@ -122,6 +122,15 @@ impl Running {
         Running { child, said }
     }
 
+    /// The processes that it has started itself.
+    pub(crate) fn children(&self) -> Vec<Pid> {
+        let id = self.child.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+        let children = children.unwrap_or_default();
+        let pids = children.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap()));
+        pids.map(Option::unwrap).collect()
+    }
+
     /// What it has said so far.
     pub(crate) fn said(&self) -> String {
         fs::read_to_string(&self.said).unwrap()
@@ -158,9 +167,14 @@ impl Running {
         assert_eq!(status.signal(), Some(9), "{status}: it had ended before\n{}", self.said());
     }
 
-    /// Asks it to end, as Ctrl-C does, and waits until it has.
-    pub(crate) fn interrupt(&mut self) -> ExitStatus {
+    /// Asks it to end, as Ctrl-C does.
+    pub(crate) fn ask_to_end(&self) {
         kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
+    }
+
+    /// Asks it to end and waits until it has.
+    pub(crate) fn interrupt(&mut self) -> ExitStatus {
+        self.ask_to_end();
         self.end()
     }
 }

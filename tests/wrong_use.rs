@@ -82,8 +82,8 @@ fn processes_that_do_not_fit_are_refused() {
     for (args, expected) in [
         (&["-n", "2", "-p", "2"][..], "an index below"),
         (&["-p", "1"], "an index below"),
-        (&["-n", "2", "-h", "/nowhere/hosts"], "reading the hosts from /nowhere/hosts"),
-        (&["-n", "3", "-h", "/dev/null"], "as many addresses (there are 0)"),
+        (&["-n", "2", "-p", "0", "-h", "/nowhere/hosts"], "reading the hosts from /nowhere/hosts"),
+        (&["-n", "3", "-p", "0", "-h", "/dev/null"], "as many addresses (there are 0)"),
     ] {
         let args = [&["analytics", "--exit-when-caught-up", "--dir", dir], args].concat();
         refused(&mut with_database(&args, &database), expected);

@@ -1,0 +1,209 @@
+//! Runs the processes of the analytics and starts them again when one of them is lost.
+//!
+//! Timely's processes live and die together: where one is killed the others end by themselves,
+//! with [`LOST`]. Then all are started again and go on from the last commit. A process that ends
+//! with an error of its own has said why; starting it again would only say it again, so all end.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::clock::Stopwatch;
+
+/// How a process ends that has lost another one: what a supervisor takes as "start me again".
+pub const LOST: u8 = 75;
+
+/// Names, to a process, the one that supervises it.
+const SUPERVISOR: &str = "MARKETDAY_SUPERVISOR";
+
+/// How soon it is looked whether a process has ended.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// How long processes may take to end when they have lost one, or are told to: one by hand waits
+/// for the others in vain.
+const NOTICE: Duration = Duration::from_secs(10);
+
+/// The pause before all are started again: it doubles from the first to the second ...
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// ... and is short again once they have run for so long.
+const STEADY: Duration = Duration::from_secs(30);
+
+/// In a process that may have a supervisor: end when that is gone, however it went.
+pub fn end_with_supervisor() -> Result<()> {
+    let Ok(supervisor) = std::env::var(SUPERVISOR) else { return Ok(()) };
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .context("asking to end with the supervisor")?;
+    let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().to_string());
+    if parent.as_ref() != Some(&supervisor) {
+        bail!("the supervisor {supervisor} is gone");
+    }
+    Ok(())
+}
+
+/// Runs processes of the analytics until they end or `stop` is set: the one of that `place`, or all
+/// of them on this machine. `start` gives the command of each; where all run here it is told a file of hosts
+/// with free ports, new ones every time. False if one has ended with an error of its own.
+pub fn supervise(
+    processes: usize,
+    place: Option<usize>,
+    stop: &AtomicBool,
+    start: impl Fn(usize, Option<&Path>) -> Command,
+) -> Result<bool> {
+    let mut pause = PAUSE.0;
+    loop {
+        let since = Stopwatch::start();
+        let hosts = place.is_none().then(|| Hosts::new(processes)).transpose()?;
+        let places = place.map_or(0..processes, |place| place..place + 1);
+        let mut crew = Crew(Vec::new());
+        for place in places {
+            let mut command = start(place, hosts.as_ref().map(|hosts| &*hosts.0));
+            let child = command
+                .env(SUPERVISOR, std::process::id().to_string())
+                // Ctrl-C comes to us, and from us to them: a second one would end them at once.
+                .process_group(0)
+                .spawn()
+                .with_context(|| format!("starting process {place} of the analytics"))?;
+            crew.0.push((place, child, None));
+        }
+        let (place, status) = match crew.run(stop)? {
+            Ended::Well => return Ok(true),
+            Ended::Failed => return Ok(false),
+            Ended::Lost(place, status) => (place, status),
+        };
+        if since.elapsed() > STEADY {
+            pause = PAUSE.0;
+        }
+        _ = writeln!(
+            std::io::stderr(),
+            "marketday: process {place} of the analytics is gone ({status}); starting again from \
+             the last commit"
+        );
+        let paused = Stopwatch::start();
+        while paused.elapsed() < pause {
+            if stop.load(Ordering::SeqCst) {
+                return Ok(true);
+            }
+            sleep(LOOK);
+        }
+        pause = (pause * 2).min(PAUSE.1);
+    }
+}
+
+/// How a crew has ended.
+enum Ended {
+    Well,
+    /// One with an error, which it has told.
+    Failed,
+    /// That one was killed, or has lost another.
+    Lost(usize, ExitStatus),
+}
+
+/// The processes that run, and how each has ended.
+struct Crew(Vec<(usize, Child, Option<ExitStatus>)>);
+
+impl Crew {
+    /// Waits until all have ended.
+    fn run(&mut self, stop: &AtomicBool) -> Result<Ended> {
+        let mut told = false;
+        let mut lost = None;
+        let mut noticing = None;
+        loop {
+            if stop.load(Ordering::SeqCst) && !told {
+                told = true;
+                noticing = Some(Stopwatch::start());
+                self.signal(Signal::INT);
+            }
+            let mut running = 0;
+            for (place, child, ended) in &mut self.0 {
+                if ended.is_some() {
+                    continue;
+                }
+                *ended = child.try_wait().context("waiting for a process of the analytics")?;
+                match ended {
+                    None => running += 1,
+                    Some(status) if status.success() => {}
+                    Some(status) => {
+                        noticing.get_or_insert_with(Stopwatch::start);
+                        if status.code().is_none_or(|code| code == i32::from(LOST)) {
+                            // What was killed says more than what has noticed it.
+                            if lost.is_none() || status.code().is_none() {
+                                lost = Some((*place, *status));
+                            }
+                        } else {
+                            self.wait();
+                            return Ok(Ended::Failed);
+                        }
+                    }
+                }
+            }
+            if running == 0 {
+                let lost = lost.filter(|_| !told);
+                return Ok(lost.map_or(Ended::Well, |(place, status)| Ended::Lost(place, status)));
+            }
+            if noticing.is_some_and(|since| since.elapsed() > NOTICE) {
+                self.signal(Signal::KILL);
+            }
+            sleep(LOOK);
+        }
+    }
+
+    /// Gives the processes that still run time to end, then ends them.
+    fn wait(&mut self) {
+        let since = Stopwatch::start();
+        let runs = |(_, child, _): &mut (usize, Child, _)| matches!(child.try_wait(), Ok(None));
+        while self.0.iter_mut().any(runs) && since.elapsed() < NOTICE {
+            sleep(LOOK);
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        for (_, child, ended) in &self.0 {
+            if ended.is_none() {
+                _ = kill_process(Pid::from_child(child), signal);
+            }
+        }
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        for (_, child, _) in &mut self.0 {
+            _ = child.kill();
+            _ = child.wait();
+        }
+    }
+}
+
+/// A file of hosts with free ports of this machine.
+struct Hosts(PathBuf);
+
+impl Hosts {
+    fn new(processes: usize) -> Result<Hosts> {
+        let free: Vec<TcpListener> = (0..processes)
+            .map(|_| TcpListener::bind("127.0.0.1:0"))
+            .collect::<Result<_, _>>()
+            .context("looking for free ports")?;
+        let mut lines = String::new();
+        for listener in &free {
+            lines += &format!("{}\n", listener.local_addr()?);
+        }
+        let path = std::env::temp_dir().join(format!("marketday-{}.hosts", std::process::id()));
+        std::fs::write(&path, lines).with_context(|| format!("writing {}", path.display()))?;
+        Ok(Hosts(path))
+    }
+}
+
+impl Drop for Hosts {
+    fn drop(&mut self) {
+        _ = std::fs::remove_file(&self.0);
+    }
+}
