@@ -5,8 +5,8 @@ use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 
 use dataflows::QUERIES;
 use dataflows::model::Topic;
-use marketday::log::{Batch, embedded};
+use marketday::log::{Batch, Log, embedded, kafka};
 use marketday::{migrate, private_postgres::PrivatePostgres};
 use postgres::config::Host;
 use postgres::{Client, Config, NoTls};
@@ -186,7 +186,7 @@ impl Drop for Running {
     }
 }
 
-/// A hash of what each partition of the log in a directory holds: offsets, keys, values, times.
+/// A hash of what each partition of the log in a directory holds: keys, values, times.
 pub(crate) fn partitions(dir: &Path) -> BTreeMap<(Topic, u32), Vec<u8>> {
     first_records(dir, |_, _| u64::MAX)
 }
@@ -197,25 +197,35 @@ pub(crate) fn first_records(
     limit: impl Fn(Topic, u32) -> u64,
 ) -> BTreeMap<(Topic, u32), Vec<u8>> {
     let log = embedded::open(&dir.join("log")).unwrap();
+    let hashes = hashes(&*log, limit).into_iter();
+    hashes.map(|(place, (_, hash))| (place, hash)).collect()
+}
+
+/// The number and a hash of the first records of each partition of a log.
+pub(crate) fn hashes(
+    log: &dyn Log,
+    limit: impl Fn(Topic, u32) -> u64,
+) -> BTreeMap<(Topic, u32), (u64, Vec<u8>)> {
     let mut hashes = BTreeMap::new();
     for topic in Topic::ALL {
         for partition in 0..log.partitions(topic) {
+            let end = log.end(topic, partition).unwrap();
             let mut reader = log.reader(topic, partition, 0).unwrap();
             let (mut batch, mut hash) = (Batch::default(), Sha256::new());
-            let mut left = limit(topic, partition);
-            while left > 0 && reader.read(&mut batch, left.min(10_000) as usize).unwrap() > 0 {
+            let (mut count, limit) = (0, limit(topic, partition));
+            while reader.position() < end && count < limit {
+                reader.wait(&mut batch, (limit - count).min(10_000) as usize).unwrap();
                 for record in batch.iter() {
-                    hash.update(record.offset.to_le_bytes());
                     hash.update(record.timestamp.to_le_bytes());
                     for part in [record.key, record.value] {
                         hash.update(part.map_or(-1, |part| part.len() as i64).to_le_bytes());
                         hash.update(part.unwrap_or_default());
                     }
                 }
-                left -= batch.len() as u64;
+                count += batch.len() as u64;
                 batch.clear();
             }
-            hashes.insert((topic, partition), hash.finalize().to_vec());
+            hashes.insert((topic, partition), (count, hash.finalize().to_vec()));
         }
     }
     hashes
@@ -264,7 +274,7 @@ pub(crate) fn brokers() -> &'static str {
         let output = Command::new(KAFKA_START)
             .arg(kafka_directory())
             .arg(port.to_string())
-            .env("KAFKA_LIBS", concat!(env!("CARGO_TARGET_TMPDIR"), "/kafka"))
+            .env("KAFKA_LIBS", KAFKA_LIBS)
             .stderr(Stdio::inherit())
             .output()
             .unwrap();
@@ -274,6 +284,27 @@ pub(crate) fn brokers() -> &'static str {
 }
 
 const KAFKA_START: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka/start");
+const KAFKA_LIBS: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/kafka");
+
+/// The log of a market of that name on the brokers.
+pub(crate) fn kafka_log(name: &str) -> Arc<dyn Log> {
+    kafka::open(kafka::Place { brokers: brokers().to_owned(), name: Some(name.into()) }, true)
+        .unwrap()
+}
+
+/// Ends a broker (1 to 3) at once.
+pub(crate) fn kill_broker(broker: u32) {
+    let pid = fs::read_to_string(kafka_directory().join(format!("{broker}.pid"))).unwrap();
+    let pid = Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
+}
+
+/// Starts a killed broker again and waits until it is back.
+pub(crate) fn start_broker(broker: u32) {
+    let mut start = Command::new(KAFKA_START);
+    start.arg(kafka_directory()).args(["broker", &broker.to_string()]);
+    assert!(start.env("KAFKA_LIBS", KAFKA_LIBS).status().unwrap().success());
+}
 
 /// Where the brokers keep their records, and their process ids.
 fn kafka_directory() -> PathBuf {

@@ -63,6 +63,8 @@ fn flags_that_do_not_exist_or_make_no_sense_are_named() {
         (&["market", "-w", "0"], "--workers"),
         (&["analytics", "-w", "0"], "--workers"),
         (&["analytics", "-n", "0"], "--processes"),
+        (&["analytics", "-n", "2", "-h", "/dev/null"], "--process"),
+        (&["market", "--name", "shop"], "--brokers"),
         (&["import"], "<FILE>"),
         (&["sell"], "sell"),
     ] {

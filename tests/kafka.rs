@@ -1,0 +1,149 @@
+//! The program over three real brokers.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
+
+use dataflows::model::Topic;
+use marketday::log::Log;
+
+use crate::support::{
+    Running, brokers, command, connect, database_url, fresh_database, hashes, kafka_log,
+    kill_broker, marketday, scratch, start_broker, wait_until,
+};
+
+/// The program on the brokers, as the market of that name with its state in `dir`.
+fn on_brokers(name: &str, dir: &Path, args: &[&str]) -> Command {
+    let mut command = command(args);
+    command.args(["--brokers", brokers(), "--name", name, "--dir"]).arg(dir);
+    command
+}
+
+/// Number of records that readers can see.
+fn records(log: &dyn Log) -> u64 {
+    hashes(log, |_, _| u64::MAX).values().map(|(count, _)| count).sum()
+}
+
+/// A market of ten days of history.
+const TEN_DAYS: [&str; 7] = ["market", "--history", "10d", "--start", "2026-11-30", "--seed", "5"];
+
+#[test]
+fn the_market_writes_the_bytes_of_the_embedded_log_however_often_it_is_killed() {
+    let scratch = scratch();
+    let (embedded, dir) = (scratch.join("embedded"), scratch.join("kafka"));
+    let all = [&TEN_DAYS[..], &["--exit-when-caught-up"]].concat();
+    marketday(&[&all[..], &["--dir", embedded.to_str().unwrap()]].concat());
+    let expected = marketday_log_hashes(&embedded);
+
+    // Before and after a transaction is committed, then to the end, each time with other workers.
+    for (point, workers) in [("seeding:2", "1"), ("seeded:2", "3"), ("seeding:5", "2")] {
+        let mut market = on_brokers("bytes", &dir, &all);
+        market.args(["--workers", workers]).env("MARKETDAY_CRASH_AT", point);
+        let output = market.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(point.split(':').next().unwrap()), "{point}: {said}");
+    }
+    let mut market = on_brokers("bytes", &dir, &all);
+    assert!(market.args(["--workers", "3"]).status().unwrap().success());
+    assert_eq!(hashes(&*kafka_log("bytes"), |_, _| u64::MAX), expected);
+}
+
+fn marketday_log_hashes(dir: &Path) -> std::collections::BTreeMap<(Topic, u32), (u64, Vec<u8>)> {
+    hashes(&*marketday::log::embedded::open(&dir.join("log")).unwrap(), |_, _| u64::MAX)
+}
+
+#[test]
+fn of_two_markets_of_one_name_only_the_last_one_writes() {
+    let scratch = scratch();
+    let (dir, copy) = (scratch.join("first"), scratch.join("second"));
+    let live = [&TEN_DAYS[..], &["--speed", "600"]].concat();
+    let mut first = Running::start(&mut on_brokers("fenced", &dir, &live), scratch.join("1"));
+    let log = kafka_log("fenced");
+    let kept = || fs::read_dir(dir.join("market")).is_ok_and(|mut all| all.next().is_some());
+    first.wait_until("it is live and has a snapshot", kept);
+    let copied = Command::new("cp").arg("-r").args([&dir, &copy]).status().unwrap();
+    assert!(copied.success());
+    let mut second = Running::start(&mut on_brokers("fenced", &copy, &live), scratch.join("2"));
+    assert_eq!(first.end().code(), Some(1));
+    let said = first.said();
+    assert!(said.contains("another market or import has begun to write to the log"), "{said}");
+    let before = records(&*log);
+    second.wait_until("the second one goes on", || records(&*log) > before);
+    assert!(second.interrupt().success(), "{}", second.said());
+
+    // What both have written is what one would have.
+    let found = hashes(&*log, |_, _| u64::MAX);
+    let alone = scratch.join("alone");
+    let mut market = command(&live);
+    let mut alone_runs = Running::start(market.arg("--dir").arg(&alone), scratch.join("3"));
+    let held = |place: &(Topic, u32)| found[place].0;
+    alone_runs.wait_until("one alone is as far", || {
+        alone.join("log/log.json").exists() && {
+            let so_far = marketday_log_hashes(&alone);
+            so_far.iter().all(|(place, (count, _))| *count >= held(place))
+        }
+    });
+    alone_runs.kill();
+    let log = marketday::log::embedded::open(&alone.join("log")).unwrap();
+    assert_eq!(hashes(&*log, |topic, partition| held(&(topic, partition))), found);
+}
+
+#[test]
+fn the_whole_path_outlives_a_broker_and_a_process() {
+    let (scratch, database) = (scratch(), fresh_database());
+    let url = database_url(&database);
+    let verify = || {
+        let mut verify = on_brokers("whole", &scratch, &["verify"]);
+        let output = verify.env("DATABASE_URL", &url).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        said.into_owned()
+    };
+    let history = ["market", "--history", "30d", "--speed", "60"];
+    let catch_up = [&history[..], &["--exit-when-caught-up"]].concat();
+    assert!(on_brokers("whole", &scratch, &catch_up).status().unwrap().success());
+    let analytics = ["analytics", "--processes", "3"];
+    let mut catch_up = on_brokers("whole", &scratch, &analytics);
+    catch_up.arg("--exit-when-caught-up").env("DATABASE_URL", &url);
+    assert!(catch_up.status().unwrap().success());
+    let said = verify();
+    assert!(said.ends_with("all equal\n"), "{said}");
+
+    let mut analytics = on_brokers("whole", &scratch, &analytics);
+    let analytics = analytics.env("DATABASE_URL", &url);
+    let mut analytics = Running::start(analytics, scratch.join("analytics-said"));
+    let market = &mut on_brokers("whole", &scratch, &history);
+    let mut market = Running::start(market, scratch.join("market-said"));
+    let committed = || -> i64 {
+        let query = "SELECT coalesce(sum(next_offset), 0)::bigint FROM commit_offsets";
+        connect(&database).query_one(query, &[]).unwrap().get(0)
+    };
+    let goes_on = |what: &str| {
+        let before = committed();
+        wait_until(&format!("something is committed {what}"), || committed() > before + 100);
+    };
+    goes_on("live");
+    sleep(Duration::from_secs(10));
+    kill_broker(2);
+    goes_on("without the broker");
+    sleep(Duration::from_secs(10));
+    let victim = analytics.children()[1];
+    rustix::process::kill_process(victim, rustix::process::Signal::KILL).unwrap();
+    goes_on("after the process");
+    start_broker(2);
+    sleep(Duration::from_secs(20));
+    goes_on("with all of them");
+    assert!(market.interrupt().success(), "{}", market.said());
+    let end = || -> u64 {
+        let log = kafka_log("whole");
+        let partitions = |topic| (0..log.partitions(topic)).map(move |it| (topic, it));
+        let all = Topic::ALL.into_iter().flat_map(partitions);
+        all.map(|(topic, partition)| log.end(topic, partition).unwrap()).sum()
+    };
+    analytics.wait_until("everything is committed", || committed() as u64 == end());
+    assert!(analytics.interrupt().success(), "{}", analytics.said());
+    let said = verify();
+    assert!(said.ends_with("all equal\n"), "{said}");
+}
