@@ -8,7 +8,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
@@ -70,6 +70,8 @@ pub fn supervise(
                 .env(SUPERVISOR, std::process::id().to_string())
                 // Ctrl-C comes to us, and from us to them: a second one would end them at once.
                 .process_group(0)
+                // Timely tells there whom it connects to.
+                .stdout(Stdio::null())
                 .spawn()
                 .with_context(|| format!("starting process {place} of the analytics"))?;
             crew.0.push((place, child, None));

@@ -34,8 +34,11 @@ use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
 use super::{Batch, Log, OffsetNotHeld, PARTITIONS, Reader, Record, Writer, new_identity};
 use crate::clock::Stopwatch;
 
-/// How long a question to the brokers may take.
-const ANSWER: Duration = Duration::from_secs(20);
+/// How long a question to the brokers may take, with a broker that dies meanwhile.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// One attempt to have an answer.
+const TRY: Duration = Duration::from_secs(2);
 
 /// How long a flush may take, with brokers that fail and come back, before it is an error.
 const FLUSH: Duration = Duration::from_mins(3);
@@ -262,11 +265,22 @@ impl Kafka {
 
 /// Start and end of a partition; what lies in an open transaction is behind the end.
 fn ends(client: &BaseConsumer, topic: &str, partition: u32) -> Result<(u64, u64)> {
-    // Events that are nobody's; they would pile up.
-    while client.poll(Duration::ZERO).is_some() {}
-    let ends = client.fetch_watermarks(topic, partition as i32, ANSWER);
-    let (start, end) = ends.with_context(|| format!("what is held of {topic}-{partition}"))?;
-    Ok((start as u64, end as u64))
+    let since = Stopwatch::start();
+    loop {
+        // Events that are nobody's; they would pile up.
+        while client.poll(Duration::ZERO).is_some() {}
+        match client.fetch_watermarks(topic, partition as i32, TRY) {
+            Ok((start, end)) => return Ok((start as u64, end as u64)),
+            // Who leads the partition may have died: hear who does now.
+            Err(_) if since.elapsed() < ANSWER => {
+                _ = client.fetch_metadata(Some(topic), TRY);
+            }
+            Err(error) => {
+                let what = || format!("what is held of {topic}-{partition}");
+                return Err(error).with_context(what);
+            }
+        }
+    }
 }
 
 impl Log for Kafka {
