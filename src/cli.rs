@@ -233,6 +233,17 @@ impl Place {
         migrate::run(&database.config)?;
         Ok(database)
     }
+
+    /// The store, which must be there: for a command that only looks.
+    fn look(&self) -> Result<Database> {
+        let dir = self.log.dir.display();
+        ensure!(
+            self.database.is_some() || self.log.dir.join("postgres").exists(),
+            "there is no PostgreSQL in {dir}: run `marketday up --dir {dir}` first, or name another \
+             --dir, or a database"
+        );
+        self.database()
+    }
 }
 
 impl LogPlace {
@@ -452,7 +463,7 @@ fn on_signal(set: impl Fn() -> bool + Send + 'static) -> Result<()> {
 
 fn verify(look: &Look) -> Result<ExitCode> {
     let log = look.place.log.look()?;
-    let database = look.place.database()?;
+    let database = look.place.look()?;
     let out = &mut std::io::stdout().lock();
     let equal = crate::verify::verify(&database.config, Some(&*log), out, look.json)?;
     database.stop()?;
@@ -460,8 +471,7 @@ fn verify(look: &Look) -> Result<ExitCode> {
 }
 
 fn show_status(look: &Look) -> Result<ExitCode> {
-    look.place.log.look()?;
-    let database = look.place.database()?;
+    let database = look.place.look()?;
     status::status(&database.config, &mut std::io::stdout().lock(), look.json)?;
     database.stop()?;
     Ok(ExitCode::SUCCESS)

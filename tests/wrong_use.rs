@@ -44,8 +44,10 @@ fn import(dir: &Path, event_id: u32) {
 #[test]
 fn looking_at_nothing_makes_nothing() {
     let nowhere = scratch().join("nowhere");
-    for look in ["verify", "status"] {
-        refused(&mut command(&[look, "--dir", nowhere.to_str().unwrap()]), "there is no log in");
+    for (look, expected) in
+        [("verify", "there is no log in"), ("status", "there is no PostgreSQL in")]
+    {
+        refused(&mut command(&[look, "--dir", nowhere.to_str().unwrap()]), expected);
     }
     assert!(!nowhere.exists());
 }
