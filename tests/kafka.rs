@@ -8,11 +8,17 @@ use std::time::Duration;
 
 use dataflows::model::Topic;
 use marketday::log::Log;
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
 
 use crate::support::{
     Running, brokers, command, connect, database_url, fresh_database, hashes, kafka_log,
     kill_broker, marketday, scratch, start_broker, wait_until,
 };
+
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// The program on the brokers, as the market of that name with its state in `dir`.
 fn on_brokers(name: &str, dir: &Path, args: &[&str]) -> Command {
@@ -52,6 +58,62 @@ fn the_market_writes_the_bytes_of_the_embedded_log_however_often_it_is_killed() 
 
 fn marketday_log_hashes(dir: &Path) -> std::collections::BTreeMap<(Topic, u32), (u64, Vec<u8>)> {
     hashes(&*marketday::log::embedded::open(&dir.join("log")).unwrap(), |_, _| u64::MAX)
+}
+
+/// A client of the brokers that is not ours.
+fn client() -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers());
+    config
+}
+
+#[test]
+fn topics_are_made_with_three_copies_of_which_two_must_be_written() {
+    let name = |topic: Topic| format!("made.{}", topic.name());
+    let log = kafka_log("made");
+    let consumer: BaseConsumer = client().create().unwrap();
+    let admin: AdminClient<_> = client().create().unwrap();
+    for topic in Topic::ALL {
+        let metadata = consumer.fetch_metadata(Some(&name(topic)), MINUTE).unwrap();
+        let partitions = metadata.topics()[0].partitions();
+        assert_eq!(partitions.len() as u32, log.partitions(topic));
+        assert!(partitions.iter().all(|partition| partition.replicas().len() == 3));
+        let topic = name(topic);
+        let topic = [ResourceSpecifier::Topic(&topic)];
+        let asked = admin.describe_configs(&topic, &AdminOptions::new());
+        let config = pollster::block_on(asked).unwrap().remove(0).unwrap();
+        for (key, value) in [("min.insync.replicas", "2"), ("retention.ms", "-1")] {
+            assert_eq!(config.get(key).unwrap().value.as_deref(), Some(value), "{key}");
+        }
+    }
+}
+
+#[test]
+fn records_that_are_gone_stop_the_analytics_and_are_never_skipped() {
+    let (scratch, database) = (scratch(), fresh_database());
+    let analytics = |more: &[&str]| {
+        let mut analytics = on_brokers("gone", &scratch, &[&["analytics"], more].concat());
+        analytics.env("DATABASE_URL", database_url(&database));
+        analytics
+    };
+    let history = [&TEN_DAYS[..], &["--exit-when-caught-up"]].concat();
+    assert!(on_brokers("gone", &scratch, &history).status().unwrap().success());
+    assert!(analytics(&["--exit-when-caught-up"]).status().unwrap().success());
+    let log = kafka_log("gone");
+    let end = log.end(Topic::Orders, 0).unwrap();
+    let live = [&TEN_DAYS[..], &["--speed", "600"]].concat();
+    let mut market = Running::start(&mut on_brokers("gone", &scratch, &live), scratch.join("said"));
+    market.wait_until("there is more", || log.end(Topic::Orders, 0).unwrap() > end + 20);
+    market.kill();
+    let admin: AdminClient<_> = client().create().unwrap();
+    let mut before = TopicPartitionList::new();
+    let offset = Offset::Offset(end as i64 + 10);
+    before.add_partition_offset("gone.orders", 0, offset).unwrap();
+    pollster::block_on(admin.delete_records(&before, &AdminOptions::new())).unwrap();
+    let output = analytics(&["-w", "2"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{said}");
+    assert!(said.contains("the log does not hold offset") && said.contains("orders-0"), "{said}");
 }
 
 #[test]
@@ -143,6 +205,23 @@ fn the_whole_path_outlives_a_broker_and_a_process() {
         all.map(|(topic, partition)| log.end(topic, partition).unwrap()).sum()
     };
     analytics.wait_until("everything is committed", || committed() as u64 == end());
+    // Kafka's own tools see that nothing is left to read.
+    for topic in Topic::ALL {
+        let name = format!("whole.{}", topic.name());
+        let mut group = client();
+        group.set("group.id", format!("marketday-{name}"));
+        let group: BaseConsumer = group.create().unwrap();
+        let mut all = TopicPartitionList::new();
+        let partitions = kafka_log("whole").partitions(topic);
+        all.add_partition_range(&name, 0, partitions as i32 - 1);
+        wait_until("the group's offsets are those committed", || {
+            let committed = group.committed_offsets(all.clone(), MINUTE).unwrap();
+            committed.elements().iter().all(|it| {
+                let (_, end) = group.fetch_watermarks(&name, it.partition(), MINUTE).unwrap();
+                it.offset() == Offset::Offset(end) || end == 0
+            })
+        });
+    }
     assert!(analytics.interrupt().success(), "{}", analytics.said());
     let said = verify();
     assert!(said.ends_with("all equal\n"), "{said}");
