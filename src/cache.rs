@@ -14,7 +14,7 @@
 //!
 //! The market waits for Redis within its own step, because what it reads decides what it draws; that
 //! is a fraction of a millisecond of the seconds between two ticks. A Redis that does not answer
-//! costs [`redis::WAIT`] once: from then on it is left alone, until a thread of its own is connected
+//! costs half a second once: from then on it is left alone, until a thread of its own is connected
 //! again. The analytics never wait, they are another dataflow.
 //!
 //! Invariant: what is cached, or not, changes no event (`dataflows/market/tests.rs`,

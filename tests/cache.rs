@@ -69,9 +69,9 @@ fn every_worker_reads_the_set_of_every_live_refresh_from_redis() {
     assert_eq!((count("misses"), count("differing"), count("failures")), (0, 0, 0), "{summary}");
     assert!(count("puts") >= live && sets == 2 * count("puts"), "{sets} SETs: {summary}");
 
-    // What is replaced is taken away; what history put, at most two sets a run, expires.
+    // What was replaced is taken away.
     let keys: Vec<String> = cmd("KEYS").arg("*").query(connection).unwrap();
-    assert!((3..=5).contains(&keys.len()), "{keys:?}");
+    assert_eq!(keys.len(), 3, "{keys:?}");
     assert!(keys.iter().all(|key| key.starts_with(KEY)), "{keys:?}");
 }
 
@@ -84,8 +84,8 @@ fn history_writes_once_a_second_at_most_and_reads_nothing() {
     marketday(&[&["market", "--to", dir, "--redis", &url][..], &history].concat());
     let seconds = clock.elapsed().as_secs();
     let puts = redis.calls("set") / 2;
-    // One when it begins, one for the live refresh that is drawn up when it ends.
-    assert!((2..=seconds + 2).contains(&puts), "{puts} puts in {seconds} s");
+    // One when it begins, and perhaps one for the live refresh that is drawn up when it ends.
+    assert!((1..=seconds + 2).contains(&puts), "{puts} puts in {seconds} s");
     assert_eq!(redis.calls("get"), 0);
 }
 

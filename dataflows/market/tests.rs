@@ -227,7 +227,9 @@ fn what_is_in_the_cache_changes_no_event() {
     assert!(ran.records == expected.records, "other events with a cache");
     let read = honest.readings.lock().unwrap();
     assert_eq!(*read, [Reading::Hit].repeat(3 * live as usize));
-    assert!(honest.put.lock().unwrap().iter().copied().eq(DAY_REFRESHES..=until));
+    // The refresh after the end may have been drawn up already.
+    let put = honest.put.lock().unwrap();
+    assert!(put.iter().copied().filter(|version| *version < until).eq(DAY_REFRESHES..until));
 
     let damages: [fn(CachedSet) -> Option<CachedSet>; 8] = [
         |set| Some(CachedSet { version: set.version - 1, ..set }),

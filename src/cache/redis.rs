@@ -14,8 +14,9 @@ use anyhow::{Context, Result};
 use dataflows::market::CachedSet;
 use redis::{Client, Connection, RedisResult, cmd, pipe};
 
-/// An answer may take so long before Redis counts as lost.
-pub(super) const WAIT: Duration = Duration::from_millis(200);
+/// An answer may take so long before Redis counts as lost. It is waited for once, so it may be
+/// long enough for a busy machine.
+const WAIT: Duration = Duration::from_millis(500);
 /// The same for the first connection, which nothing waits for.
 const WAIT_FIRST: Duration = Duration::from_secs(3);
 /// A Redis that was lost is tried again after this.
