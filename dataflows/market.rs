@@ -14,6 +14,7 @@
 //! different numbers of workers, and a run cut in two.
 
 mod basket;
+mod cache;
 mod calendar;
 mod catalog;
 mod customers;
@@ -35,6 +36,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Poisson};
 use serde::{Deserialize, Serialize};
 
+pub use cache::{AgeBand, Cache, CachedCustomer, CachedProduct, CachedSet, Group, Reading};
 pub use dataflow::{Control, Output, Release, market};
 pub use scenarios::{Command, RULES, Rule};
 
@@ -43,6 +45,7 @@ use crate::model::{
     UserEvent, Word,
     time::{DAY, HOUR, MINUTE, SECOND, day_of, hour_of},
 };
+use cache::Offer;
 use calendar::BANDS;
 use catalog::Catalog;
 use customers::{Customers, Shard};
@@ -337,6 +340,9 @@ struct Market {
     sign_ups: Vec<Millis>,
     takings_back: Vec<(Millis, OrderId)>,
     random: ChaCha8Rng,
+    /// What the refresh draws from, where it was read from the cache. The market's own copy is kept
+    /// in step with it, and is what a refresh draws from without it.
+    offer: Option<Offer>,
 }
 
 impl Market {
@@ -392,6 +398,7 @@ impl Market {
             sign_ups: Vec::new(),
             takings_back: Vec::new(),
             random: draw(seed, Purpose::Demand, 0, 0),
+            offer: None,
             settings,
         }
     }
@@ -458,6 +465,7 @@ impl Market {
                 }
             });
         }
+        self.offer = None;
         self.ticks = self.settings.ticks(refresh);
         self.tick = 0;
         self.random = draw(seed, Purpose::Demand, refresh, 0);
@@ -465,6 +473,33 @@ impl Market {
         let count = poisson(random, self.settings.sign_up_rate(from) * REFRESH as f64);
         self.sign_ups = (0..count).map(|_| from + random.random_range(1..=REFRESH)).collect();
         self.sign_ups.sort_unstable_by(|a, b| b.cmp(a));
+    }
+
+    /// Whether the refresh that has begun, or is about to, is a live one.
+    fn is_live(&self) -> bool {
+        self.settings.border(self.common.refresh) >= self.settings.start
+    }
+
+    /// The working set of a refresh that has begun and had no tick yet.
+    fn cached_set(&self) -> CachedSet {
+        let Common { refresh, working_set, catalog, .. } = &self.common;
+        CachedSet::new(
+            *refresh,
+            self.settings.border(*refresh),
+            &working_set.roster,
+            |id| working_set.has_bought(id),
+            &catalog.roster,
+        )
+    }
+
+    /// Has the refresh draw from what was read, if that is what it would draw from anyway.
+    fn read(&mut self, set: Option<&CachedSet>) -> Reading {
+        let Some(set) = set else { return Reading::Miss };
+        if *set != self.cached_set() {
+            return Reading::Differs;
+        }
+        self.offer = Some(Offer::new(set));
+        Reading::Hit
     }
 
     /// Tells of the customers and products that are there from the beginning.
@@ -509,7 +544,8 @@ impl Market {
         let (day, day_factor) = self.day.expect("a refresh begins with its day");
         let factor = day_factor * self.common.scenarios.demand;
         let span = (at - from) as f64;
-        let roster = &self.common.working_set.roster;
+        let own = &self.common.working_set.roster;
+        let roster = self.offer.as_ref().map_or(own, |offer| &offer.customers);
         let (mut all, mut timely) = (0.0, 0.0);
         for band in 0..BANDS {
             let liking = self.hours[band][hour];
@@ -572,7 +608,8 @@ impl Market {
 
     /// Draws who orders next, and takes them out of the set.
     fn pick(&mut self, hour: usize) -> u32 {
-        let roster = &mut self.common.working_set.roster;
+        let own = &mut self.common.working_set;
+        let roster = self.offer.as_ref().map_or(&own.roster, |offer| &offer.customers);
         // Whole numbers: thousandths of the hour's liking.
         let liking =
             |band: usize| (self.hours[band][hour].powf(self.settings.sharpness()) * 1e3) as u64 + 1;
@@ -592,8 +629,14 @@ impl Market {
                 |(id, band, weight): (u32, u8, u64)| (weight * liking(usize::from(band)), id);
             roster.members().map(score).max().map_or(0, |(_, id)| id)
         };
-        roster.remove(id);
-        if self.common.working_set.has_bought(id) {
+        let has_bought = if let Some(offer) = &mut self.offer {
+            offer.customers.remove(id);
+            offer.has_bought(id)
+        } else {
+            own.has_bought(id)
+        };
+        own.roster.remove(id);
+        if has_bought {
             self.due = self.due.saturating_sub(1);
         } else {
             self.newcomers = self.newcomers.saturating_sub(1);
@@ -613,7 +656,8 @@ impl Market {
         let random = &mut draw(self.settings.seed, Purpose::Order, self.common.orders, 0);
         let remembered = &self.customers.get(id).remembered;
         let Common { catalog, scenarios, demand_time, .. } = &self.common;
-        let lines = basket::fill(random, id, remembered, catalog, scenarios, &self.words);
+        let offered = self.offer.as_ref().map_or(&catalog.roster, |offer| &offer.products);
+        let lines = basket::fill(random, id, remembered, offered, catalog, scenarios, &self.words);
         let order = Order {
             kind: OrderKind::Placed,
             order_id,

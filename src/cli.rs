@@ -11,6 +11,7 @@ use chrono::NaiveDate;
 use clap::{Args, Parser, Subcommand};
 use dataflows::model::time::{day_of_date, start_of_day};
 
+use crate::cache::{Cache, Link, market_name};
 use crate::engine;
 use crate::import;
 use crate::log::{self, Log};
@@ -89,6 +90,21 @@ struct Place {
     database: Option<String>,
 }
 
+/// Where the market's working set is cached.
+#[derive(Args)]
+struct Cached {
+    /// A Redis for the market's working set, as a URL; better given as `REDIS_URL`, since arguments
+    /// can be seen by others [default: memory].
+    #[arg(long, env = "REDIS_URL", hide_env_values = true)]
+    redis: Option<String>,
+}
+
+impl Cached {
+    fn link(&self) -> Result<Option<Arc<Link>>> {
+        self.redis.as_deref().map(Link::open).transpose()
+    }
+}
+
 /// Which market it is; what is left out stays as it is, or takes its default in a new market.
 #[derive(Args)]
 struct Which {
@@ -135,6 +151,8 @@ struct Up {
     place: Place,
     #[command(flatten)]
     which: Which,
+    #[command(flatten)]
+    cached: Cached,
     /// Worker threads of the market, and as many of the analytics.
     #[arg(short = 'w', long, default_value_t = 1, value_parser = count())]
     workers: usize,
@@ -156,6 +174,8 @@ struct Market {
     log: LogPlace,
     #[command(flatten)]
     which: Which,
+    #[command(flatten)]
+    cached: Cached,
     /// Worker threads.
     #[arg(short = 'w', long, default_value_t = 1, value_parser = count())]
     workers: usize,
@@ -331,6 +351,7 @@ fn run_up(command: &Up) -> Result<ExitCode> {
         wish: command.which.wish(),
         speed: command.which.speed,
         workers: command.workers,
+        redis: command.cached.link()?,
         exit_when_caught_up: command.exit_when_caught_up,
     };
     let stop = stop_on_signal()?;
@@ -359,14 +380,20 @@ fn run_up(command: &Up) -> Result<ExitCode> {
 }
 
 fn run_market(command: &Market) -> Result<ExitCode> {
-    let remote = Arc::new(market::Remote::default());
-    let stop = Arc::clone(&remote);
-    on_signal(move || stop.stop.swap(true, Ordering::SeqCst))?;
+    let redis = command.cached.link()?;
     let (wish, speed) = (command.which.wish(), command.which.speed);
     let (workers, history_only) = (command.workers, command.exit_when_caught_up);
+    let remote = |settings: &_| -> Result<Arc<market::Remote>> {
+        let remote = Arc::new(market::Remote::new(Cache::new(redis, &market_name(settings))));
+        let stop = Arc::clone(&remote);
+        on_signal(move || stop.stop.swap(true, Ordering::SeqCst))?;
+        Ok(remote)
+    };
     if command.to.as_deref() == Some("-") {
-        let out = &mut std::io::BufWriter::new(std::io::stdout().lock());
-        market::write_lines(&wish.settings(), workers, speed, history_only, &remote, out)?;
+        let settings = wish.settings();
+        let (remote, out) =
+            (remote(&settings)?, &mut std::io::BufWriter::new(std::io::stdout().lock()));
+        market::write_lines(&settings, workers, speed, history_only, &remote, out)?;
         out.flush()?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -378,6 +405,7 @@ fn run_market(command: &Market) -> Result<ExitCode> {
     }
     let log = place.open()?;
     let settings = market::settle(&place.dir, &wish, &*log)?;
+    let remote = remote(&settings)?;
     market::run(&place.dir, &*log, &settings, workers, speed, history_only, &remote)?;
     Ok(ExitCode::SUCCESS)
 }

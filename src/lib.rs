@@ -10,6 +10,7 @@
 //!
 //! - [`wire`]: events as JSON; the only place that knows the encoding.
 //! - [`log`]: the durable log, embedded in a directory or on Kafka.
+//! - [`cache`]: the generator's working set, in memory or in Redis.
 //! - [`market`]: drives the generator of [`dataflows`] and appends what it makes.
 //! - [`import`]: puts events from a file into the log.
 //! - [`engine`]: the workers that read the log and run the queries.
@@ -20,11 +21,14 @@
 //! - An epoch's rows and its offsets are committed in one transaction, or not at all (`tests/crash.rs`).
 //! - A bad record becomes a dead letter and nothing else (`tests/bad_input.rs`).
 //! - Same seed, same events; same events, same tables (`dataflows/analytics/laws.rs`, `tests/market.rs`).
+//! - What is cached, or not, changes no event (`tests/cache.rs`).
 //! - Only `clock.rs` reads a clock (`.clippy.toml`).
 
 pub mod wire;
 
 pub mod log;
+
+pub mod cache;
 
 pub mod market;
 

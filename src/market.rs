@@ -37,6 +37,7 @@ use dataflows::{
 use timely::dataflow::operators::vec::input::Input;
 
 use crate::{
+    cache::Cache,
     clock::{self, Stopwatch},
     crash,
     log::Log,
@@ -87,6 +88,8 @@ pub struct Remote {
     pub stop: AtomicBool,
     /// Set to hold the clock; no event changes by it.
     pub paused: AtomicBool,
+    /// The cache of its working set, and what is counted there.
+    pub cache: Arc<Cache>,
     figures: Mutex<Figures>,
     /// Market time up to which everything is in the log.
     logged: AtomicI64,
@@ -105,6 +108,11 @@ pub struct Request {
 }
 
 impl Remote {
+    /// The remote of a market with that cache.
+    pub fn new(cache: Cache) -> Self {
+        Remote { cache: Arc::new(cache), ..Remote::default() }
+    }
+
     /// The figures of the market; they run ahead of the log by the length of the queue.
     pub fn figures(&self) -> Figures {
         *self.figures.lock().expect("no panic while held")
@@ -207,8 +215,13 @@ impl Plan<'_> {
         let commands = keep.map_or(Ok(Vec::new()), Keep::commands)?;
         let begun = kept.as_ref().map_or(0, |kept| kept.snapshot.refresh());
         let begun = self.settings.border(begun);
-        let crew =
-            Crew::start(self.settings, self.workers, kept.map(|kept| kept.snapshot), &commands);
+        let crew = Crew::start(
+            self.settings,
+            self.workers,
+            kept.map(|kept| kept.snapshot),
+            &commands,
+            self.remote.cache.clone(),
+        );
         let mut driver = Driver {
             plan: self,
             keep,
@@ -247,6 +260,7 @@ impl Crew {
         workers: usize,
         snapshot: Option<Snapshot>,
         commands: &[Command],
+        cache: Arc<Cache>,
     ) -> Crew {
         let (sender, messages) = sync_channel(QUEUE);
         let (orders, hears): (Vec<_>, Vec<_>) = (0..workers).map(|_| sync_channel(QUEUE)).unzip();
@@ -266,7 +280,7 @@ impl Crew {
             let mut control = worker.dataflow(|scope| {
                 let (control, stream) = scope.new_input();
                 let snapshot = snapshot.lock().expect("no panic while held");
-                market(scope, settings, snapshot.as_ref(), commands, stream, out);
+                market(scope, settings, snapshot.as_ref(), commands, stream, out, cache.clone());
                 control
             });
             'living: loop {

@@ -15,6 +15,7 @@ use dataflows::model::time::{DAY, wall_clock};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use crate::cache::{Cache, Counts, Link, market_name};
 use crate::clock::Stopwatch;
 use crate::engine;
 use crate::log::Log;
@@ -29,6 +30,8 @@ pub struct Settings {
     pub speed: Speed,
     /// Workers of the market, and of the analytics.
     pub workers: usize,
+    /// The Redis that has the working set; none keeps it in memory.
+    pub redis: Option<Arc<Link>>,
     /// Live through the history only.
     pub exit_when_caught_up: bool,
 }
@@ -52,6 +55,8 @@ pub struct Summary {
     cpu_seconds: f64,
     /// Most memory that this process had at a time.
     peak_memory_bytes: u64,
+    /// The cache of the working set.
+    cache: Counts,
 }
 
 impl fmt::Display for Summary {
@@ -71,7 +76,11 @@ impl fmt::Display for Summary {
             self.committed_seconds,
             self.cpu_seconds,
             self.peak_memory_bytes >> 20
-        )
+        )?;
+        if self.cache.home == "redis" {
+            writeln!(f, "the working set in Redis: {}", self.cache)?;
+        }
+        Ok(())
     }
 }
 
@@ -100,7 +109,8 @@ pub fn run(
 ) -> Result<Summary> {
     let stopwatch = Stopwatch::start();
     let market_settings = market::settle(dir, &settings.wish, &**log)?;
-    let remote = Remote::default();
+    let cache = Cache::new(settings.redis.clone(), &market_name(&market_settings));
+    let remote = Remote::new(cache);
     let producer_done = Arc::new(AtomicBool::new(false));
     let now = Arc::new(AtomicI64::new(Millis::MIN));
     let engine_settings = engine::Settings {
@@ -164,6 +174,7 @@ pub fn run(
         committed_seconds,
         cpu_seconds: process::cpu_seconds().unwrap_or(0.0),
         peak_memory_bytes: process::peak_resident_bytes().unwrap_or(0),
+        cache: remote.cache.counts(),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -186,6 +186,63 @@ impl Drop for Running {
     }
 }
 
+/// A Redis of a test's own, which keeps nothing.
+pub(crate) struct Redis {
+    dir: PathBuf,
+    pub(crate) port: u16,
+    server: Running,
+}
+
+impl Redis {
+    /// Starts one on a free port.
+    pub(crate) fn start() -> Redis {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (dir, port) = (scratch(), free.local_addr().unwrap().port());
+        drop(free);
+        Redis { server: Redis::serve(&dir, port), dir, port }
+    }
+
+    fn serve(dir: &Path, port: u16) -> Running {
+        let mut command = Command::new("redis-server");
+        let version = command.arg("--version").output();
+        version.expect("redis-server can be run (Debian's package redis-server)");
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""]);
+        command.arg("--dir").arg(dir).arg("--pidfile").arg(dir.join("redis.pid"));
+        let mut server = Running::start(&mut command, dir.join("said"));
+        server.wait_until("Redis listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        server
+    }
+
+    /// Ends it as a crash does.
+    pub(crate) fn kill(&mut self) {
+        self.server.kill();
+        fs::remove_file(self.dir.join("redis.pid")).unwrap();
+    }
+
+    /// Starts it again, empty, where it was.
+    pub(crate) fn restart(&mut self) {
+        self.server = Redis::serve(&self.dir, self.port);
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn connect(&self) -> redis::Connection {
+        redis::Client::open(self.url()).unwrap().get_connection().unwrap()
+    }
+
+    /// How often it was asked for a command, by its own statistics.
+    pub(crate) fn calls(&self, command: &str) -> u64 {
+        let mut info = redis::cmd("INFO");
+        let info: String = info.arg("commandstats").query(&mut self.connect()).unwrap();
+        let line = format!("cmdstat_{command}:calls=");
+        let calls = info.lines().find_map(|text| text.strip_prefix(&line)?.split(',').next());
+        calls.map_or(0, |calls| calls.parse().unwrap())
+    }
+}
+
 /// A hash of what each partition of the log in a directory holds: keys, values, times.
 pub(crate) fn partitions(dir: &Path) -> BTreeMap<(Topic, u32), Vec<u8>> {
     first_records(dir, |_, _| u64::MAX)
@@ -323,7 +380,7 @@ fn run_directory() -> &'static Path {
                 "read _; for file in \"$0\"/kafka/*.pid; do
                      [ ! -e \"$file\" ] || kill -KILL \"$(cat \"$file\")\"
                  done
-                 find \"$0\" -name postmaster.pid | while read -r file; do
+                 find \"$0\" -name postmaster.pid -o -name redis.pid | while read -r file; do
                      pid=$(head -n 1 \"$file\"); kill -QUIT \"$pid\"
                      while kill -0 \"$pid\"; do sleep 0.1; done
                  done; rm -rf \"$0\"",

@@ -79,6 +79,25 @@ fn flags_that_do_not_exist_or_make_no_sense_are_named() {
 }
 
 #[test]
+fn a_redis_that_cannot_be_used_is_named() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = format!("redis://:sekret@{}", free.local_addr().unwrap());
+    drop(free);
+    for (url, expected) in [
+        (nobody.as_str(), "connecting to Redis at 127.0.0.1:"),
+        ("127.0.0.1:sekret", "reading the URL of Redis"),
+        ("http://:sekret@127.0.0.1", "reading the URL of Redis"),
+    ] {
+        let dir = scratch().join("nowhere");
+        for (name, place) in [("up", "--dir"), ("market", "--to")] {
+            let args = [name, place, dir.to_str().unwrap()];
+            refused(command(&args).env("REDIS_URL", url), expected);
+            assert!(!dir.exists(), "{name}");
+        }
+    }
+}
+
+#[test]
 fn processes_that_do_not_fit_are_refused() {
     let dir = scratch();
     let dir = dir.to_str().unwrap();

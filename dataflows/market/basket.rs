@@ -8,6 +8,7 @@ use rand_distr::{Distribution, Gamma, Poisson};
 
 use super::{
     catalog::{BEST, CATEGORY_COUNT, Catalog, NEWEST},
+    roster::Roster,
     scenarios::Scenarios,
 };
 use crate::model::{Krw, Line, Word};
@@ -22,11 +23,12 @@ const NEW: f64 = 0.12;
 /// How much more customers choose their favourite categories than the others.
 const FAVOURITE: f64 = 2.5;
 
-/// Fills the basket of customer `id`, who has bought `remembered` before.
+/// Fills the basket of customer `id`, who has bought `remembered` before, from what is `offered`.
 pub(super) fn fill(
     random: &mut ChaCha8Rng,
     id: u32,
     remembered: &[u32],
+    offered: &Roster,
     catalog: &Catalog,
     scenarios: &Scenarios,
     words: &[Word],
@@ -41,7 +43,7 @@ pub(super) fn fill(
         if chosen.len() == count {
             break;
         }
-        if let Some(product) = choose(random, id, remembered, catalog, scenarios)
+        if let Some(product) = choose(random, id, remembered, offered, catalog, scenarios)
             && !chosen.contains(&product)
         {
             chosen.push(product);
@@ -69,6 +71,7 @@ fn choose(
     random: &mut ChaCha8Rng,
     id: u32,
     remembered: &[u32],
+    offered: &Roster,
     catalog: &Catalog,
     scenarios: &Scenarios,
 ) -> Option<u32> {
@@ -76,16 +79,15 @@ fn choose(
     if way < AGAIN && !remembered.is_empty() {
         return Some(remembered[random.random_range(0..remembered.len())]);
     }
-    let roster = &catalog.roster;
     let first = if way < AGAIN + NEW { NEWEST } else { BEST };
-    let band = if roster.total(first) > 0 { first } else { BEST + NEWEST - first };
-    if roster.total(band) == 0 {
+    let band = if offered.total(first) > 0 { first } else { BEST + NEWEST - first };
+    if offered.total(band) == 0 {
         return None;
     }
     let mut product = 0;
     // Rejection: a category is taken in proportion to what speaks for it.
     for _ in 0..40 {
-        product = roster.at(band, random.random_range(0..roster.total(band)));
+        product = offered.at(band, random.random_range(0..offered.total(band)));
         let category = usize::from(catalog.get(product).category);
         let effect = taste(id, category) * scenarios.focus[category];
         if random.random::<f64>() * FAVOURITE * scenarios.focus_max < effect {

@@ -20,7 +20,7 @@ use timely::{
     },
 };
 
-use super::{Command, Event, Figures, Market, Part, Proposal, Settings, Snapshot};
+use super::{Cache, Command, Event, Figures, Market, Part, Proposal, Settings, Snapshot};
 use crate::model::{
     Millis, OrderEvent, Topic, partition_of,
     time::{MINUTE, SECOND},
@@ -65,7 +65,8 @@ pub struct Release {
 /// An event with its partition.
 type Routed = (u32, Event);
 
-/// Builds the market in a dataflow. `out` takes what comes out, on the worker that it comes from.
+/// Builds the market in a dataflow. `out` takes what comes out, on the worker that it comes from;
+/// the working set goes through `cache`, which all workers share.
 pub fn market<'scope>(
     scope: Scope<'scope, u64>,
     settings: &Settings,
@@ -73,10 +74,11 @@ pub fn market<'scope>(
     commands: &[Command],
     control: Stream<'scope, u64, Vec<Control>>,
     out: Rc<dyn Fn(Output)>,
+    cache: Arc<dyn Cache>,
 ) {
-    let (handle, proposals) = scope.feedback(1);
+    let (handle, news) = scope.feedback(1);
     let live = Market::new(settings.clone(), scope.index(), scope.peers(), snapshot, commands);
-    let (told, events) = generate(scope, live, control, proposals, out.clone());
+    let (told, events) = generate(scope, live, control, news, out.clone(), cache);
     told.connect_loop(handle);
     let orders_at = snapshot.map_or_else(
         || vec![settings.origin; settings.partitions[Topic::Orders as usize] as usize],
@@ -85,16 +87,26 @@ pub fn market<'scope>(
     release(events, settings.clone(), orders_at, out);
 }
 
-/// A proposal and the worker it goes to.
-type Told = (usize, Arc<Proposal>);
+/// What workers say to each other.
+#[derive(Clone, Serialize, Deserialize)]
+enum News {
+    /// What a worker's customers would have the next refresh be.
+    Proposal(Arc<Proposal>),
+    /// The set of this refresh can be read from the cache, if at all.
+    Cached(u64),
+}
+
+/// News and the worker they go to.
+type Told = (usize, News);
 
 /// Runs the market as far as it has leave to, refresh by refresh.
 fn generate<'scope>(
     scope: Scope<'scope, u64>,
     mut market: Market,
     control: Stream<'scope, u64, Vec<Control>>,
-    proposals: Stream<'scope, u64, Vec<Told>>,
+    news: Stream<'scope, u64, Vec<Told>>,
     out: Rc<dyn Fn(Output)>,
+    cache: Arc<dyn Cache>,
 ) -> (Stream<'scope, u64, Vec<Told>>, Stream<'scope, u64, Vec<Routed>>) {
     let peers = scope.peers();
     let leads = scope.index() == 0;
@@ -102,7 +114,7 @@ fn generate<'scope>(
     // What goes out has the stamps of the market's own progress, not those of what comes in.
     let mut control = builder.new_input_connection(control, Pipeline, []);
     let pact = Exchange::new(|told: &Told| told.0 as u64);
-    let mut proposals = builder.new_input_connection(proposals, pact, []);
+    let mut news = builder.new_input_connection(news, pact, []);
     let (told, told_stream) = builder.new_output_connection([]);
     let (events, events_stream) = builder.new_output_connection([]);
     let mut told = OutputBuilder::<_, CapacityContainerBuilder<Vec<Told>>>::from(told);
@@ -115,6 +127,8 @@ fn generate<'scope>(
         let mut heard: BTreeMap<u64, Vec<Arc<Proposal>>> = BTreeMap::new();
         // The refresh whose proposal is out.
         let mut proposed = None;
+        // The newest refresh whose set went to the cache.
+        let mut cached = None;
         move |_frontiers| {
             control.for_each(|_, messages| {
                 for message in messages.drain(..) {
@@ -126,9 +140,14 @@ fn generate<'scope>(
                     }
                 }
             });
-            proposals.for_each(|_, messages| {
-                for (_, proposal) in messages.drain(..) {
-                    heard.entry(proposal.refresh).or_default().push(proposal);
+            news.for_each(|_, messages| {
+                for (_, news) in messages.drain(..) {
+                    match news {
+                        News::Proposal(proposal) => {
+                            heard.entry(proposal.refresh).or_default().push(proposal);
+                        }
+                        News::Cached(refresh) => cached = Some(refresh),
+                    }
                 }
             });
             let (Some(of_events), Some(of_told)) = (&mut of_events, &mut of_told) else { return };
@@ -149,7 +168,8 @@ fn generate<'scope>(
                         }
                         let proposal = Arc::new(market.propose());
                         let mut session = told.session(&*of_told);
-                        session.give_iterator((0..peers).map(|peer| (peer, proposal.clone())));
+                        let tell = |peer| (peer, News::Proposal(proposal.clone()));
+                        session.give_iterator((0..peers).map(tell));
                         proposed = Some(refresh);
                     }
                     if heard.get(&refresh).is_none_or(|heard| heard.len() < peers) {
@@ -159,6 +179,15 @@ fn generate<'scope>(
                     let mut session = events.session(&*of_events);
                     let partitions = market.settings.partitions;
                     market.begin(&proposals, &mut |event| session.give(route(event, &partitions)));
+                    if leads {
+                        cache.put(market.is_live(), &|| market.cached_set());
+                        cached = Some(refresh);
+                        if market.is_live() {
+                            let mut session = told.session(&*of_told);
+                            let tell = |peer| (peer, News::Cached(refresh));
+                            session.give_iterator((1..peers).map(tell));
+                        }
+                    }
                 }
                 let mut session = events.session(&*of_events);
                 let partitions = market.settings.partitions;
@@ -168,6 +197,12 @@ fn generate<'scope>(
                         // What has happened so far can go out.
                         of_events.downgrade(&(refresh * STAMPS + market.tick as u64));
                         return;
+                    }
+                    if market.tick == 0 && market.is_live() {
+                        if cached < Some(refresh) {
+                            return;
+                        }
+                        cache.count(market.read(cache.get(refresh).as_ref()));
                     }
                     market.run_tick(&mut |event| session.give(route(event, &partitions)));
                 }

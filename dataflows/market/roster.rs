@@ -61,6 +61,14 @@ impl Roster {
         self.places.iter().map(|(id, place)| (*id, place.band, place.weight))
     }
 
+    /// The members as (slot, id, band, weight), by slot.
+    pub(super) fn by_slot(&self) -> impl Iterator<Item = (u16, u32, u8, u64)> {
+        self.ids.iter().zip(0..).filter_map(|(id, slot)| {
+            let place = self.places.get(id).filter(|place| place.slot == slot)?;
+            Some((slot, *id, place.band, place.weight))
+        })
+    }
+
     /// Adds a member, or gives it another band and weight.
     pub(super) fn set(&mut self, id: u32, band: u8, weight: u64) {
         let slot = match self.places.get(&id).copied() {
@@ -70,6 +78,11 @@ impl Roster {
             }
             None => self.free.pop().expect("a working set of at most 1,000"),
         };
+        self.seat(slot, id, band, weight);
+    }
+
+    /// Adds a member in a slot that nobody has. What is filled in this way takes no others.
+    pub(super) fn seat(&mut self, slot: u16, id: u32, band: u8, weight: u64) {
         self.ids[slot as usize] = id;
         self.bands[band as usize].add(slot, weight);
         self.places.insert(id, Place { slot, band, weight });

@@ -13,7 +13,7 @@ use std::{
 
 use timely::dataflow::operators::vec::input::Input;
 
-use super::*;
+use super::{roster::Roster, *};
 use crate::model::time::start_of_day;
 
 /// What a market did.
@@ -38,9 +38,59 @@ impl Ran {
     }
 }
 
+/// A cache that gives what `changed` makes of the set that it was given.
+struct Memory {
+    changed: fn(CachedSet) -> Option<CachedSet>,
+    newest: Mutex<Option<CachedSet>>,
+    /// Versions that were put live.
+    put: Mutex<Vec<u64>>,
+    readings: Mutex<Vec<Reading>>,
+}
+
+impl Memory {
+    fn new(changed: fn(CachedSet) -> Option<CachedSet>) -> Arc<Self> {
+        Arc::new(Memory {
+            changed,
+            newest: Mutex::default(),
+            put: Mutex::default(),
+            readings: Mutex::default(),
+        })
+    }
+}
+
+impl Cache for Memory {
+    fn put(&self, live: bool, set: &dyn Fn() -> CachedSet) {
+        if live {
+            let set = set();
+            self.put.lock().unwrap().push(set.version);
+            *self.newest.lock().unwrap() = Some(set);
+        }
+    }
+
+    fn get(&self, _version: u64) -> Option<CachedSet> {
+        self.newest.lock().unwrap().clone().and_then(self.changed)
+    }
+
+    fn count(&self, reading: Reading) {
+        self.readings.lock().unwrap().push(reading);
+    }
+}
+
 /// Runs a market from a snapshot, or from the beginning, to the start of a refresh; with leave for
 /// one `step` after the other.
 fn run(
+    settings: &Settings,
+    workers: usize,
+    from: Option<Snapshot>,
+    commands: &[Command],
+    until: u64,
+    step: Millis,
+) -> Ran {
+    run_with(Memory::new(Some), settings, workers, from, commands, until, step)
+}
+
+fn run_with(
+    cache: Arc<dyn Cache>,
     settings: &Settings,
     workers: usize,
     from: Option<Snapshot>,
@@ -63,7 +113,7 @@ fn run(
         let out = Rc::new(move |output| sender.send(output).unwrap());
         let mut control = worker.dataflow(|scope| {
             let (control, stream) = scope.new_input();
-            market(scope, settings, snapshot.as_ref(), commands, stream, out);
+            market(scope, settings, snapshot.as_ref(), commands, stream, out, cache.clone());
             control
         });
         control.send(Control::Snapshot(until));
@@ -158,6 +208,127 @@ fn workers_and_leave_change_nothing() {
         }
         assert_eq!(one.figures, second.figures, "cut at {cut}");
     }
+}
+
+/// Each worker reads each live refresh's set, and whatever the cache gives, the events are the same.
+#[test]
+fn what_is_in_the_cache_changes_no_event() {
+    // The last three hours are live.
+    let settings = settings(1);
+    let until = DAY_REFRESHES * 27 / 24;
+    let live = until - DAY_REFRESHES;
+    let nothing = Memory::new(|_| None);
+    let expected = run_with(nothing.clone(), &settings, 2, None, &[], until, HOUR);
+    let read = nothing.readings.lock().unwrap();
+    assert_eq!(*read, [Reading::Miss].repeat(2 * live as usize));
+
+    let honest = Memory::new(Some);
+    let ran = run_with(honest.clone(), &settings, 3, None, &[], until, 7 * SECOND);
+    assert!(ran.records == expected.records, "other events with a cache");
+    let read = honest.readings.lock().unwrap();
+    assert_eq!(*read, [Reading::Hit].repeat(3 * live as usize));
+    // The refresh after the end may have been drawn up already.
+    let put = honest.put.lock().unwrap();
+    assert!(put.iter().copied().filter(|version| *version < until).eq(DAY_REFRESHES..until));
+
+    let damages: [fn(CachedSet) -> Option<CachedSet>; 8] = [
+        |set| Some(CachedSet { version: set.version - 1, ..set }),
+        |set| Some(CachedSet { at: set.at - 1, ..set }),
+        |set| Some(CachedSet { customers: Vec::new(), ..set }),
+        |set| Some(CachedSet { products: set.products[1..].to_vec(), ..set }),
+        |mut set| {
+            set.customers[500].weight += 1;
+            Some(set)
+        },
+        |mut set| {
+            set.customers[500].bought_before ^= true;
+            Some(set)
+        },
+        |mut set| {
+            set.products[500].slot = 9_999;
+            Some(set)
+        },
+        |mut set| {
+            // Two change places.
+            let (a, b) = (set.customers[3].user_id, set.customers[4].user_id);
+            (set.customers[3].user_id, set.customers[4].user_id) = (b, a);
+            Some(set)
+        },
+    ];
+    for (damage, changed) in damages.into_iter().enumerate() {
+        let damaged = Memory::new(changed);
+        let ran = run_with(damaged.clone(), &settings, 1, None, &[], until, DAY);
+        assert!(ran.records == expected.records, "other events with damage {damage}");
+        let read = damaged.readings.lock().unwrap();
+        assert_eq!(*read, [Reading::Differs].repeat(live as usize), "damage {damage}");
+    }
+}
+
+/// Lives through a market's first refreshes, alone; `prepare` does what it likes before the ticks.
+fn refreshes(count: usize, mut prepare: impl FnMut(&mut Market)) -> (Market, Vec<Event>) {
+    let (mut market, mut events) = (Market::new(settings(0), 0, 1, None, &[]), Vec::new());
+    for _ in 0..count {
+        let proposal = Arc::new(market.propose());
+        market.begin(&[proposal], &mut |event| events.push(event));
+        prepare(&mut market);
+        while market.next_tick().is_some() {
+            market.run_tick(&mut |event| events.push(event));
+        }
+    }
+    (market, events)
+}
+
+/// The set that is cached has everything that a draw depends on.
+#[test]
+fn what_is_cached_is_what_is_drawn_from() {
+    let members = |roster: &Roster| roster.by_slot().collect::<Vec<_>>();
+    let (market, events) = refreshes(400, |market| {
+        let set = market.cached_set();
+        assert_eq!((set.customers.len(), set.products.len()), (1_000, 1_000));
+        assert_eq!(market.read(Some(&set)), Reading::Hit);
+        let (offer, Common { working_set, catalog, .. }) =
+            (market.offer.as_ref().unwrap(), &market.common);
+        for (read, own) in
+            [(&offer.customers, &working_set.roster), (&offer.products, &catalog.roster)]
+        {
+            assert_eq!(members(read), members(own));
+            for band in (0..2).filter(|band| own.total(*band) > 0) {
+                assert_eq!(read.total(band), own.total(band));
+                for share in 0..50 {
+                    let point = own.total(band) / 50 * share;
+                    assert_eq!(read.at(band, point), own.at(band, point));
+                }
+            }
+        }
+        for id in working_set.roster.ids() {
+            assert_eq!(offer.has_bought(id), working_set.has_bought(id));
+        }
+    });
+    // Who ordered is in neither any more.
+    let offer = market.offer.as_ref().unwrap();
+    assert_eq!(members(&offer.customers), members(&market.common.working_set.roster));
+    let orders = events.iter().filter(|event| matches!(event, Event::Order(_))).count();
+    assert!(orders > 100, "{orders}");
+}
+
+/// A set that the market would refuse, planted behind its back: only its members buy and are bought.
+#[test]
+fn a_refresh_draws_from_what_was_read() {
+    let (_, events) = refreshes(400, |market| {
+        let mut set = market.cached_set();
+        set.customers.retain(|one| one.user_id % 7 == 0);
+        set.products.retain(|one| one.product_id % 7 == 0);
+        market.offer = Some(Offer::new(&set));
+    });
+    let mut orders = 0;
+    for event in &events {
+        if let Event::Order(OrderEvent { order, .. }) = event {
+            orders += 1;
+            assert_eq!(order.user_id % 7, 0, "{order:?}");
+            assert!(order.lines.iter().all(|line| line.product_id % 7 == 0), "{order:?}");
+        }
+    }
+    assert!(orders > 100, "{orders}");
 }
 
 #[test]
