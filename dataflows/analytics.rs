@@ -3,6 +3,8 @@
 mod commit;
 #[cfg(test)]
 mod laws;
+#[cfg(test)]
+mod letter;
 
 pub use commit::{Closed, Output, commit};
 
@@ -18,7 +20,7 @@ use timely::dataflow::{Scope, Stream};
 
 use crate::ledger::{LedgerEvent, Sourced, Tally, ledger_row, once_an_order};
 use crate::model::{Millis, Order, OrderEvent, ProductEvent, ScenarioEvent, Topic, UserEvent};
-use crate::operators::{Entry, Firsts, Graded, first, grades, now};
+use crate::operators::{Entry, Firsts, Graded, first, grades, now, standing_orders};
 use crate::queries::{ByKey, Inputs, QUERIES, Table};
 use crate::row::Rows;
 use crate::{Collection, Epoch};
@@ -155,6 +157,7 @@ fn results<'s>(
     });
 
     let inputs = Inputs {
+        standing_orders: standing_orders(orders.clone()),
         orders,
         users,
         products,

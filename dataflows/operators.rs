@@ -6,19 +6,23 @@
 mod first;
 mod grade_timeline;
 mod grades;
+mod lifetimes;
 mod now;
 mod sums;
 #[cfg(test)]
 mod tests;
 mod totals;
+mod within;
 
 pub use first::{Firsts, first};
 pub(crate) use grade_timeline::tick_until;
 pub use grade_timeline::{Change, Grade, GradeTimeline, Standing};
 pub use grades::{Entry, Graded, grades};
+pub use lifetimes::{Lifetime, lifetimes, standing_orders};
 pub use now::now;
 pub use sums::{Sums, sums_by};
-pub use totals::totals;
+pub use totals::{distinct, totals};
+pub use within::within;
 
 use std::collections::BTreeMap;
 
@@ -55,4 +59,13 @@ impl<S: Default> Held<S> {
         let first = self.0.first_entry()?;
         if open(first.key()) { None } else { Some(first.remove()) }
     }
+}
+
+/// What has to go and what has to come, for an output that said `before` to say `after`.
+pub(crate) fn turn<V: PartialEq>(
+    before: Option<V>,
+    after: Option<V>,
+) -> impl Iterator<Item = (V, isize)> {
+    let (before, after) = if before == after { (None, None) } else { (before, after) };
+    before.map(|value| (value, -1)).into_iter().chain(after.map(|value| (value, 1)))
 }

@@ -20,6 +20,8 @@ pub type ByKey<'s, K, V> = Arranged<'s, TraceAgent<ValSpine<K, V, Epoch, isize>>
 pub struct Inputs<'s> {
     /// The ledger: every accepted order event.
     pub orders: Collection<'s, Order>,
+    /// The orders that were placed and that no cancellation names: whose, and when placed.
+    pub standing_orders: Collection<'s, (UserId, Millis)>,
     /// The newest record of each customer.
     pub users: ByKey<'s, UserId, UserEvent>,
     /// The newest record of each product.
@@ -71,17 +73,25 @@ macro_rules! queries {
 }
 
 // Outside the macro, where rustfmt sees the files.
+mod active_customers;
 mod customer_grade;
+mod customer_value;
 mod grade_changes;
 mod grade_distribution;
+mod orders_by_hour;
 mod orders_by_minute;
 mod products;
 mod sales_by_category;
+mod sales_by_month;
 mod users;
 
 queries! {
     orders_by_minute
+    orders_by_hour
     sales_by_category
+    sales_by_month
+    active_customers
+    customer_value
     products
     grade_changes
     customer_grade

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use chrono::NaiveDate;
+use chrono::{Datelike, NaiveDate};
 use marketday::private_postgres::PrivatePostgres;
 use postgres::Client;
 use sha2::{Digest, Sha256};
@@ -194,6 +194,8 @@ fn the_tables_say_what_the_file_of_real_purchases_says() {
             .collect::<Vec<_>>()
     );
 
+    customers_and_months(db, &purchases);
+
     // Two customers ever spend the 5,000 dollars in six months that make SILVER. These changes were
     // worked out from the file by a script that adds up each customer's last six months day by day.
     let changes: Vec<String> = db
@@ -224,4 +226,54 @@ fn the_tables_say_what_the_file_of_real_purchases_says() {
         [[23_570], [0], [0], [0]]
     );
     server.stop().unwrap();
+}
+
+/// The tables by customer, by month and up to now.
+fn customers_and_months(db: &mut Client, purchases: &[Purchase]) {
+    // Each customer's orders, cents, and the days between the first and the last.
+    let mut customers: BTreeMap<i64, [i64; 4]> = BTreeMap::new();
+    for purchase in purchases {
+        let day = i64::from(purchase.date.to_epoch_days());
+        let customer = customers.entry(purchase.customer).or_insert([0, 0, day, day]);
+        let [orders, cents, first, last] = *customer;
+        *customer = [orders + 1, cents + purchase.cents, first.min(day), last.max(day)];
+    }
+    assert_eq!(
+        numbers(
+            db,
+            "SELECT user_id, orders, revenue, days_active FROM customer_value ORDER BY user_id"
+        ),
+        customers
+            .into_iter()
+            .map(|(customer, [orders, cents, first, last])| [customer, orders, cents, last - first])
+            .collect::<Vec<_>>()
+    );
+    // The three months in which customers were taken in, and the last.
+    assert_eq!(
+        numbers(
+            db,
+            "SELECT extract(month FROM month)::bigint, orders, revenue, buyers FROM sales_by_month
+             WHERE month < '1997-04-01' OR month = '1998-06-01' ORDER BY month"
+        ),
+        [1, 2, 3, 6].map(|month| {
+            let year = if month == 6 { 1998 } else { 1997 };
+            let of_month = purchases
+                .iter()
+                .filter(|it| (it.date.year(), i64::from(it.date.month())) == (year, month));
+            let buyers: BTreeSet<_> = of_month.clone().map(|it| it.customer).collect();
+            let cents = of_month.clone().map(|it| it.cents).sum();
+            [month, of_month.count() as i64, cents, buyers.len() as i64]
+        })
+    );
+    // The last day of the file is the newest event.
+    let now = purchases.iter().map(Purchase::at).max().unwrap();
+    let month: BTreeSet<_> = purchases
+        .iter()
+        .filter(|it| now - it.at() < 30 * 86_400_000)
+        .map(|it| it.customer)
+        .collect();
+    assert_eq!(
+        numbers(db, "SELECT buyers FROM active_customers WHERE span = '30 d'"),
+        [[month.len() as i64]]
+    );
 }

@@ -190,6 +190,10 @@ fn without_a_commit_point_there_is_no_tick() {
     assert!(rows(&mut client, "SELECT * FROM pg_temp.grade_changes").is_empty());
     let grades = rows(&mut client, "SELECT user_id, grade, amount_6m FROM pg_temp.customer_grade");
     assert_eq!(grades, ["1|BRONZE|0"]);
+    assert_eq!(
+        rows(&mut client, "SELECT * FROM pg_temp.active_customers"),
+        ["1 h|0", "24 h|0", "30 d|0", "5 min|0"]
+    );
 }
 
 #[test]
@@ -254,6 +258,92 @@ fn sales_users_and_products_follow_the_story() {
     );
     let products = "SELECT product_id, name, updated_at::date, order_count FROM pg_temp.products";
     assert_eq!(rows(&mut client, products), ["1|new|2025-01-02|2", "3|unsold|2025-01-01|0"]);
+}
+
+#[test]
+fn months_hours_spans_and_customers_follow_the_story() {
+    let mut client = client(&fresh_database());
+    let mut event = |event, id, user, at, ordered_at, won| {
+        order(&mut client, event, id, user, [at, ordered_at], won);
+    };
+    // 1: on both sides of a midnight that is also a month's end; the first is cancelled before it
+    // came, the second refunded in the month after, and that is all that month has.
+    event("cancelled", 11, 1, "2025-05-31 23:59:59.999", "2025-05-31 23:59:59.999", 100);
+    event("placed", 11, 1, "2025-05-31 23:59:59.999", "2025-05-31 23:59:59.999", 100);
+    event("placed", 12, 1, "2025-06-01 00:00", "2025-06-01 00:00", 30);
+    event("refunded", 12, 1, "2025-07-31 23:59:59.999", "2025-06-01 00:00", 10);
+    // 2: less than a day, but on two days. 3: the only order is cancelled, in another's name.
+    event("placed", 21, 2, "2025-06-01 23:00", "2025-06-01 23:00", 5);
+    event("placed", 22, 2, "2025-06-02 01:00", "2025-06-02 01:00", 5);
+    event("placed", 31, 3, "2025-06-01 00:59:59.999", "2025-06-01 00:59:59.999", 7);
+    event("cancelled", 31, 4, "2025-06-01 01:00", "2025-06-01 00:59:59.999", 7);
+    // Spans: at their starts and a millisecond later, at now and a millisecond later; a customer
+    // counts once, and a cancelled order counts as placed.
+    for (id, at) in [
+        (51, "2025-08-02 12:00"),
+        (52, "2025-08-02 12:00:00.001"),
+        (53, "2025-08-31 12:00"),
+        (54, "2025-08-31 12:00:00.001"),
+        (55, "2025-09-01 11:00"),
+        (56, "2025-09-01 11:00:00.001"),
+        (57, "2025-09-01 11:55"),
+        (58, "2025-09-01 11:55:00.001"),
+        (59, "2025-09-01 12:00"),
+        (60, "2025-09-01 12:00:00.001"),
+    ] {
+        event("placed", id, id, at, at, 1);
+    }
+    event("placed", 61, 58, "2025-09-01 12:00", "2025-09-01 12:00", 1);
+    event("cancelled", 59, 59, "2025-09-01 12:00", "2025-09-01 12:00", 1);
+    set_now(&mut client, "2025-09-01 12:00");
+    // A zone in which a day of that August has 23 hours.
+    client.batch_execute("SET TIME ZONE 'AAA0BBB,M8.3.0,M12.1.0'").unwrap();
+    run_twins(&mut client);
+    client.batch_execute("SET TIME ZONE 'Asia/Seoul'").unwrap();
+    assert_eq!(
+        rows(&mut client, "SELECT * FROM pg_temp.sales_by_month"),
+        [
+            "2025-05-01|1|0|1",
+            "2025-06-01|4|40|3",
+            "2025-07-01|0|-10|0",
+            "2025-08-01|4|4|4",
+            "2025-09-01|7|6|6",
+        ]
+    );
+    assert_eq!(
+        rows(&mut client, "SELECT * FROM pg_temp.orders_by_hour WHERE day < '2025-07-01'"),
+        ["2025-05-31|23|1|100", "2025-06-01|0|2|37", "2025-06-01|23|1|5", "2025-06-02|1|1|5",]
+    );
+    assert_eq!(
+        rows(&mut client, "SELECT * FROM pg_temp.active_customers"),
+        ["1 h|4", "24 h|6", "30 d|8", "5 min|2"]
+    );
+    let customers = "SELECT user_id, to_char(first_order_at, 'MM-DD HH24:MI'),
+                     to_char(last_order_at, 'MM-DD HH24:MI'), orders, revenue, days_active
+                     FROM pg_temp.customer_value WHERE user_id < 50 OR user_id IN (58, 59)";
+    assert_eq!(
+        rows(&mut client, customers),
+        [
+            "1|06-01 00:00|06-01 00:00|1|20|0",
+            "2|06-01 23:00|06-02 01:00|2|10|1",
+            "3|||1|7|",
+            "4|||-1|-7|",
+            "58|09-01 11:55|09-01 12:00|2|2|0",
+            "59|||0|0|",
+        ]
+    );
+
+    let fill = "INSERT INTO sales_by_month SELECT * FROM pg_temp.sales_by_month
+                WHERE month <> '2025-08-01';
+                INSERT INTO customer_value SELECT * FROM pg_temp.customer_value";
+    client.batch_execute(fill).unwrap();
+    assert_eq!(
+        rows(&mut client, "SELECT * FROM sales_growth"),
+        ["2025-05-01|0||", "2025-06-01|40|0|", "2025-07-01|-10|40|-125.0", "2025-09-01|6||"]
+    );
+    let means = "SELECT user_id, lifetime_value, mean_order_value FROM customer_lifetime_value
+                 WHERE user_id < 5";
+    assert_eq!(rows(&mut client, means), ["1|20|20", "2|10|5", "3|7|7", "4|-7|"]);
 }
 
 /// A ledger entry: at, `ordered_at`, orders, amount.
@@ -662,6 +752,8 @@ fn verify_finds_a_change_in_every_table() {
     let tables = QUERIES.iter().map(|query| query.name).flat_map(|table| {
         let (column, value) = match table {
             "orders_by_minute" | "sales_by_category" => ("units", "units + 1"),
+            "orders_by_hour" | "sales_by_month" | "customer_value" => ("revenue", "revenue + 1"),
+            "active_customers" => ("buyers", "buyers + 1"),
             "grade_changes" => ("to_grade", "'VIP'"),
             "customer_grade" => ("amount_6m", "amount_6m - 1"),
             "grade_distribution" => ("customers", "customers + 1"),
@@ -671,7 +763,10 @@ fn verify_finds_a_change_in_every_table() {
         };
         let key = match table {
             "orders_by_minute" => r#"{"minute": "2001-01-01"}"#,
+            "orders_by_hour" => r#"{"hour": 77}"#,
             "sales_by_category" => r#"{"category": "none"}"#,
+            "sales_by_month" => r#"{"month": "2001-01-01"}"#,
+            "active_customers" => r#"{"span": "none"}"#,
             "grade_distribution" => r#"{"grade": "none"}"#,
             "products" => r#"{"product_id": 77}"#,
             _ => r#"{"user_id": 77}"#,

@@ -9,7 +9,7 @@ use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Operator;
 
 use super::grade_timeline::{Change, GradeTimeline, Standing, tick_until};
-use super::{Held, Vecs};
+use super::{Held, Vecs, turn};
 use crate::model::{Krw, Millis, Order, UserId};
 use crate::{Collection, Epoch};
 
@@ -101,12 +101,8 @@ impl Before {
 
     /// Gives what has to go and what has to come for the output to say what holds now.
     fn compare(self, customer: &Customer, mut give: impl FnMut(Graded, isize)) {
-        let (before, after) = (self.standing, customer.standing());
-        if before != after {
-            let standings = before.map(|it| (it, -1)).into_iter().chain(after.map(|it| (it, 1)));
-            for (standing, diff) in standings {
-                give(Graded::Standing(standing), diff);
-            }
+        for (standing, diff) in turn(self.standing, customer.standing()) {
+            give(Graded::Standing(standing), diff);
         }
         let (before, after) = (&self.changes[..], customer.timeline.changes());
         let same = before.iter().zip(after).take_while(|(before, after)| before == after).count();

@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex};
 
 use differential_dataflow::VecCollection;
 use differential_dataflow::input::Input;
-use differential_dataflow::operators::CountTotal;
+use differential_dataflow::operators::{CountTotal, ThresholdTotal};
 use proptest::prelude::*;
 use timely::dataflow::operators::Inspect;
-use timely::dataflow::operators::vec::Input as _;
+use timely::dataflow::operators::vec::{Broadcast, Input as _};
 
-use super::{Sums, first, sums_by, totals};
+use super::{Lifetime, Sums, distinct, first, lifetimes, standing_orders, sums_by, totals, within};
 use crate::ledger::{Origin, Sourced};
-use crate::model::{Line, Order, OrderKind};
+use crate::model::{Line, Millis, Order, OrderKind, UserId};
 use crate::{Collection, Epoch};
 
 /// Changes of a collection, consolidated: by epoch and record.
@@ -81,6 +81,122 @@ fn sums_of(order: &Order) -> Sums {
     Sums::of(order.kind, order.units(), order.amount())
 }
 
+/// Order events of few orders and customers; some are withdrawn later.
+fn order_events() -> impl Strategy<Value = Vec<(Order, Epoch, isize)>> {
+    let event = (0..3usize, 0..6i64, 0..3i64, 0..9i64).prop_map(|(kind, order_id, user_id, at)| {
+        Order { order_id, at, ordered_at: at, ..order(OrderKind::ALL[kind], user_id, 7) }
+    });
+    let stays = prop::option::of(1..4u64);
+    prop::collection::vec((event, 0..6u64, stays), 0..30).prop_map(|events| {
+        let mut updates = Vec::new();
+        for (order, comes, stays) in events {
+            updates.extend(stays.map(|stays| (order.clone(), comes + stays, -1)));
+            updates.push((order, comes, 1));
+        }
+        updates.sort_by_key(|(_, epoch, _)| *epoch);
+        updates
+    })
+}
+
+/// The rule to the letter: every order with all its events, every customer with all of theirs.
+fn naive_lifetimes(orders: Collection<'_, Order>) -> Collection<'_, (UserId, Lifetime)> {
+    let standing = orders.clone().map(|order| (order.order_id, order)).reduce(
+        |_order_id, events, standing| {
+            if events.iter().all(|(event, _)| event.kind != OrderKind::Cancelled) {
+                let placed = events.iter().filter(|(event, _)| event.kind == OrderKind::Placed);
+                standing.extend(placed.map(|(event, count)| (Order::clone(event), *count)));
+            }
+        },
+    );
+    let events = orders.map(|order| (order.user_id, (false, order)));
+    let stands = standing.map(|(_order_id, order)| (order.user_id, (true, order)));
+    events.concat(stands).reduce(|_user_id, entries, lifetime| {
+        let mut sums = Lifetime::default();
+        for ((stands, order), count) in entries {
+            let count = *count as i64;
+            match (stands, order.kind) {
+                (true, _) => {
+                    let (first, last) = sums.first_and_last.unwrap_or((Millis::MAX, Millis::MIN));
+                    let at = order.ordered_at;
+                    sums.first_and_last = Some((first.min(at), last.max(at)));
+                }
+                (false, OrderKind::Placed) => {
+                    sums.orders += count;
+                    sums.revenue += count * order.amount();
+                }
+                (false, OrderKind::Cancelled) => {
+                    sums.orders -= count;
+                    sums.revenue -= count * order.amount();
+                }
+                (false, OrderKind::Refunded) => sums.revenue -= count * order.amount(),
+            }
+        }
+        lifetime.push((sums, 1));
+    })
+}
+
+/// Spans that share a queue, in no order.
+const SPANS: [Millis; 3] = [10, 1, 25];
+
+/// An epoch: records with their instants and differences, and where `now` moves to.
+type Moves = Vec<(Vec<((u8, Millis), isize)>, Option<Millis>)>;
+
+/// What is within the spans at the end of each epoch, by the operator.
+fn within_spans(moves: Moves, workers: usize) -> Changes<(usize, u8)> {
+    let held: Arc<Mutex<Changes<(usize, u8)>>> = Arc::default();
+    let (told, epochs) = (Arc::clone(&held), moves.len() as Epoch);
+    timely::execute(timely::Config::process(workers), move |worker| {
+        let (mut records, mut nows) = worker.dataflow::<Epoch, _, _>(|scope| {
+            let (records, updates) = scope.new_collection();
+            let (nows, now) = scope.new_input();
+            let told = Arc::clone(&told);
+            within(updates, &SPANS, now.broadcast(), "within").inspect(
+                move |(record, from, diff)| {
+                    let mut held = told.lock().unwrap();
+                    for epoch in *from..epochs {
+                        *held.entry((epoch, *record)).or_default() += diff;
+                    }
+                },
+            );
+            (records, nows)
+        });
+        for (epoch, (arrived, now)) in moves.iter().enumerate() {
+            records.advance_to(epoch as Epoch);
+            nows.advance_to(epoch as Epoch);
+            for (place, (record, diff)) in arrived.iter().enumerate() {
+                if place % worker.peers() == worker.index() {
+                    records.update(*record, *diff);
+                }
+            }
+            if let Some(now) = now.filter(|_| worker.index() == 0) {
+                nows.send(now);
+            }
+        }
+    })
+    .unwrap();
+    let mut held = std::mem::take(&mut *held.lock().unwrap());
+    held.retain(|_, count| *count != 0);
+    held
+}
+
+/// The same by the letter: at the end of each epoch, every record so far against every span.
+fn naive_within_spans(moves: &Moves) -> Changes<(usize, u8)> {
+    let mut held = Changes::new();
+    for epoch in 0..moves.len() {
+        let so_far = &moves[..=epoch];
+        let Some(now) = so_far.iter().filter_map(|(_, now)| *now).max() else { continue };
+        for ((record, at), diff) in so_far.iter().flat_map(|(arrived, _)| arrived) {
+            for (place, span) in SPANS.iter().enumerate() {
+                if now - span < *at && *at <= now {
+                    *held.entry((epoch as Epoch, (place, *record))).or_default() += diff;
+                }
+            }
+        }
+    }
+    held.retain(|_, count| *count != 0);
+    held
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -93,6 +209,52 @@ proptest! {
             |keys| keys.count_total(),
         );
         prop_assert_eq!(ours, theirs);
+    }
+
+    #[test]
+    fn distinct_is_that_of_distinct_total(updates in updates(0..4u64), workers in 1..4usize) {
+        let [ours, theirs] = changes_of_both(
+            updates,
+            workers,
+            |records| distinct(records, "distinct"),
+            |records| records.distinct_total(),
+        );
+        prop_assert_eq!(ours, theirs);
+    }
+
+    /// Cancellations before their orders, by other customers and more than one of them included.
+    #[test]
+    fn lifetimes_are_those_of_reduce(updates in order_events(), workers in 1..4usize) {
+        let [ours, theirs] = changes_of_both(
+            updates,
+            workers,
+            |orders| lifetimes(orders.clone(), standing_orders(orders)),
+            naive_lifetimes,
+        );
+        prop_assert_eq!(ours, theirs);
+    }
+
+    /// Records late, beyond `now` and withdrawn; `now` absent, at rest, in small and great steps.
+    #[test]
+    fn within_holds_what_the_letter_says(
+        moves in prop::collection::vec(
+            (
+                prop::collection::vec(((0..3u8, 0..90i64), prop_oneof![Just(1isize), Just(-1)]), 0..9),
+                prop::option::weighted(0.7, 0..12i64),
+            ),
+            1..14,
+        ),
+        workers in 1..4usize,
+    ) {
+        let mut now = 0;
+        let moves: Moves = moves
+            .into_iter()
+            .map(|(arrived, step)| {
+                now += step.unwrap_or(0);
+                (arrived, step.map(|_| now))
+            })
+            .collect();
+        prop_assert_eq!(within_spans(moves.clone(), workers), naive_within_spans(&moves));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The running total of each key.
+//! The running total of each key, and which keys there are.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,7 +8,7 @@ use differential_dataflow::{AsCollection, ExchangeData, Hashable, VecCollection}
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
-use super::{Held, Vecs};
+use super::{Held, Vecs, turn};
 use crate::{Collection, Epoch};
 
 /// The sum of each key's differences, as a record beside the key: what `count_total` gives.
@@ -25,13 +25,37 @@ where
     K: ExchangeData + Hashable + Hash,
     R: ExchangeData + Abelian,
 {
+    seen_as(changes, name, |total| Some(total.clone()))
+}
+
+/// Each record that there is, once: what `distinct_total` gives, by the hash map of [`totals`].
+///
+/// Work and state: those of [`totals`].
+pub fn distinct<'s, K>(records: Collection<'s, K>, name: &str) -> Collection<'s, K>
+where
+    K: ExchangeData + Hashable + Hash,
+{
+    seen_as(records, name, |_count| Some(())).map(|(record, ())| record)
+}
+
+/// Keeps the sum of each key's differences, and gives what `view` makes of it where that changes.
+fn seen_as<'s, K, R, V>(
+    changes: VecCollection<'s, Epoch, K, R>,
+    name: &str,
+    view: fn(&R) -> Option<V>,
+) -> Collection<'s, (K, V)>
+where
+    K: ExchangeData + Hashable + Hash,
+    R: ExchangeData + Abelian,
+    V: PartialEq + Clone + 'static,
+{
     let by_key = Exchange::new(|(key, _, _): &(K, Epoch, R)| key.hashed().into());
     changes
         .inner
-        .unary_frontier::<Vecs<((K, R), Epoch, isize)>, _, _, _>(
+        .unary_frontier::<Vecs<((K, V), Epoch, isize)>, _, _, _>(
             by_key,
             name,
-            |_capability, _info| {
+            move |_capability, _info| {
                 let mut totals: HashMap<K, R> = HashMap::new();
                 let mut held: Held<HashMap<K, R>> = Held::new();
                 move |(input, frontier), output| {
@@ -53,12 +77,16 @@ where
                                 continue;
                             }
                             let mut total = diff;
-                            if let Some(before) = totals.remove(&key) {
-                                total.plus_equals(&before);
-                                session.give(((key.clone(), before), epoch, -1));
+                            let mut before = None;
+                            if let Some(sum) = totals.remove(&key) {
+                                total.plus_equals(&sum);
+                                before = view(&sum);
+                            }
+                            let after = if total.is_zero() { None } else { view(&total) };
+                            for (seen, diff) in turn(before, after) {
+                                session.give(((key.clone(), seen), epoch, diff));
                             }
                             if !total.is_zero() {
-                                session.give(((key.clone(), total.clone()), epoch, 1));
                                 totals.insert(key, total);
                             }
                         }

@@ -1,0 +1,165 @@
+//! What each customer has been to the shop, from their first order to their last.
+
+use std::collections::HashMap;
+
+use differential_dataflow::{AsCollection, Hashable};
+use serde::{Deserialize, Serialize};
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::Operator;
+
+use super::{Held, Vecs, distinct, turn};
+use crate::model::{Krw, Millis, Order, OrderKind, UserId};
+use crate::{Collection, Epoch};
+
+/// The orders that were placed and that no cancellation names, as (customer, when).
+///
+/// Work: an order and its cancellation are each looked up once. State: every placed order, for
+/// ever, since a cancellation may always come, and every cancellation, since its order may.
+pub fn standing_orders(orders: Collection<'_, Order>) -> Collection<'_, (UserId, Millis)> {
+    let placed = orders.clone().filter(|order| order.kind == OrderKind::Placed);
+    let cancelled = orders.filter(|order| order.kind == OrderKind::Cancelled);
+    let cancelled = distinct(cancelled.map(|order| order.order_id), "cancelled orders");
+
+    placed
+        .map(|order| (order.order_id, (order.user_id, order.ordered_at)))
+        .antijoin(cancelled)
+        .map(|(_order_id, placed)| placed)
+}
+
+/// A customer's orders, all taken together.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Lifetime {
+    /// When the first and the last standing order were placed; none when none stands.
+    pub first_and_last: Option<(Millis, Millis)>,
+    /// Placed less cancelled orders.
+    pub orders: i64,
+    /// Placed amount less what was taken back.
+    pub revenue: Krw,
+}
+
+/// What one record says of its customer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+enum Entry {
+    /// A ledger entry.
+    Event { orders: i64, revenue: Krw },
+    /// An order of that instant stands.
+    Stands(Millis),
+}
+
+/// The sums over a customer's ledger entries.
+#[derive(Clone, Copy, Default)]
+struct Ledger {
+    events: isize,
+    orders: i64,
+    revenue: Krw,
+}
+
+/// What changes of a customer in an epoch.
+#[derive(Default)]
+struct Change {
+    ledger: Ledger,
+    stands: Vec<(Millis, isize)>,
+}
+
+/// A customer as the operator keeps them.
+#[derive(Default)]
+struct Customer {
+    ledger: Ledger,
+    /// When the standing orders were placed, sorted.
+    stands: Vec<Millis>,
+}
+
+impl Customer {
+    /// A customer without an order event has no lifetime.
+    fn lifetime(&self) -> Option<Lifetime> {
+        let first_and_last = self.stands.first().copied().zip(self.stands.last().copied());
+        let Ledger { events, orders, revenue } = self.ledger;
+        (events != 0).then_some(Lifetime { first_and_last, orders, revenue })
+    }
+
+    fn apply(&mut self, mut change: Change) {
+        self.ledger.events += change.ledger.events;
+        self.ledger.orders += change.ledger.orders;
+        self.ledger.revenue += change.ledger.revenue;
+        // What comes and goes in one epoch comes in any order.
+        differential_dataflow::consolidation::consolidate(&mut change.stands);
+        for (at, diff) in change.stands {
+            // Most orders belong at or near the end.
+            let place = self.stands.partition_point(|stands| *stands < at);
+            let gone = (-diff).max(0) as usize;
+            let come = diff.max(0) as usize;
+            self.stands.splice(place..place + gone, std::iter::repeat_n(at, come));
+        }
+    }
+}
+
+/// Each customer's lifetime, from all order events and the (customer, instant) of the standing
+/// orders among the placed ones.
+///
+/// A `reduce` would walk a customer's whole history at each of their orders: the more they buy,
+/// the dearer (measured: a minimum by `reduce` costs 1.5 CPU seconds a million orders). Sums and a
+/// sorted list need only what changed.
+///
+/// Work: a look-up and an insertion near the end of a list for each event. State: sums for each
+/// customer, and 8 bytes for each standing order, for ever.
+pub fn lifetimes<'s>(
+    orders: Collection<'s, Order>,
+    standing_orders: Collection<'s, (UserId, Millis)>,
+) -> Collection<'s, (UserId, Lifetime)> {
+    let events = orders.map(|order| {
+        let (orders, revenue) = (order.kind.orders(), order.kind.sign() * order.amount());
+        (order.user_id, Entry::Event { orders, revenue })
+    });
+    let stands = standing_orders.map(|(user_id, at)| (user_id, Entry::Stands(at)));
+    let by_user =
+        Exchange::new(|((user_id, _), _, _): &((UserId, Entry), Epoch, isize)| user_id.hashed());
+    events
+        .concat(stands)
+        .inner
+        .unary_frontier::<Vecs<((UserId, Lifetime), Epoch, isize)>, _, _, _>(
+            by_user,
+            "lifetimes",
+            |_capability, _info| {
+                let mut customers: HashMap<UserId, Customer> = HashMap::new();
+                let mut held: Held<HashMap<UserId, Change>> = Held::new();
+                move |(input, frontier), output| {
+                    input.for_each_stamp(|capability, batches| {
+                        for ((user_id, entry), epoch, diff) in
+                            batches.flat_map(|batch| batch.drain(..))
+                        {
+                            let changes = held.at(epoch, || capability.delayed(&epoch, 0));
+                            let change = changes.entry(user_id).or_default();
+                            match entry {
+                                Entry::Event { orders, revenue } => {
+                                    change.ledger.events += diff;
+                                    change.ledger.orders += orders * diff as i64;
+                                    change.ledger.revenue += revenue * diff as Krw;
+                                }
+                                Entry::Stands(at) => change.stands.push((at, diff)),
+                            }
+                        }
+                    });
+                    while let Some((capability, changes)) =
+                        held.pop_closed(|epoch| frontier.less_equal(epoch))
+                    {
+                        let epoch = *capability.time();
+                        let mut session = output.session(&capability);
+                        for (user_id, change) in changes {
+                            let customer = customers.entry(user_id).or_default();
+                            let before = customer.lifetime();
+                            customer.apply(change);
+                            for (lifetime, diff) in turn(before, customer.lifetime()) {
+                                session.give(((user_id, lifetime), epoch, diff));
+                            }
+                            if customer.ledger.events == 0 && customer.stands.is_empty() {
+                                customers.remove(&user_id);
+                            }
+                        }
+                    }
+                }
+            },
+        )
+        .as_collection()
+}
