@@ -6,6 +6,7 @@ mod support;
 mod bad_input;
 mod cdnow;
 mod crash;
+mod grafana;
 mod log;
 mod market;
 mod private_postgres;
