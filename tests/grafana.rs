@@ -320,6 +320,21 @@ fn the_heat_map_is_the_mean_of_four_weeks() {
          AND hour = 21 AND to_char(day, 'Dy') = 'Tue'"
     );
     assert!(close(rows[21].get::<_, f64>("Tue") * 4.0, number(store, &sql)));
+    // An hour without an order counts: here the newest Tuesday at 21 lost its row.
+    let db = &mut connect(&store.owner);
+    let row = "hour = 21 AND to_char(day, 'Dy') = 'Tue'";
+    db.batch_execute(&format!(
+        "CREATE TEMP TABLE orders_by_hour AS TABLE orders_by_hour;
+         DELETE FROM orders_by_hour
+         WHERE {row} AND day = (SELECT max(day) FROM orders_by_hour WHERE {row} AND day < {today})"
+    ))
+    .unwrap();
+    let left = format!(
+        "SELECT sum(orders)::float8 FROM orders_by_hour WHERE {row} AND day < {today} AND day >= {today} - 28"
+    );
+    let left: f64 = db.query_one(&left, &[]).unwrap().get(0);
+    let (rows, _) = View::up_to(store.now, 24).rows(db, &panel("When customers order"));
+    assert!(left < number(store, &sql) && close(rows[21].get::<_, f64>("Tue") * 4.0, left));
 }
 
 #[test]
