@@ -7,6 +7,7 @@ mod bad_input;
 mod cache;
 mod cdnow;
 mod crash;
+mod grafana;
 mod kafka;
 mod log;
 mod market;

