@@ -333,9 +333,9 @@ fn months_hours_spans_and_customers_follow_the_story() {
         ]
     );
 
-    let fill = "INSERT INTO sales_by_month SELECT * FROM pg_temp.sales_by_month
+    let fill = "INSERT INTO public.sales_by_month SELECT * FROM pg_temp.sales_by_month
                 WHERE month <> '2025-08-01';
-                INSERT INTO customer_value SELECT * FROM pg_temp.customer_value";
+                INSERT INTO public.customer_value SELECT * FROM pg_temp.customer_value";
     client.batch_execute(fill).unwrap();
     assert_eq!(
         rows(&mut client, "SELECT * FROM sales_growth"),
