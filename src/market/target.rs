@@ -81,7 +81,10 @@ impl Target for Records {
                 let value = &batch.bytes[record.key_end.unwrap_or(start)..record.value_end];
                 self.writer.append(record.topic, record.partition, record.at, key, value)?;
             }
-            self.last[topic][partition] = stamp;
+            let last = &mut self.last[topic][partition];
+            // Or a record would be taken for one that is there already.
+            ensure!(stamp > *last, "the market made {stamp:?} after {last:?} in one partition");
+            *last = stamp;
             start = record.value_end;
         }
         Ok(())
