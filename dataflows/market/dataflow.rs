@@ -244,8 +244,11 @@ fn release(
             (refresh, 0) => settings.border(refresh),
             (refresh, tick) => settings.ticks(refresh)[tick as usize - 1],
         };
+        // A worker that heard of its leave later than others has run on under its old stamp: what it
+        // did after `until` waits for what the others do then.
+        let complete = |(of, (_, event)): &mut (u64, Routed)| *of < stamp && event.at() <= until;
         let mut records: Vec<Routed> =
-            pending.extract_if(.., |(of, _)| *of < stamp).map(|(_, event)| event).collect();
+            pending.extract_if(.., complete).map(|(_, event)| event).collect();
         records.sort_by_key(|(_, event)| (event.at(), event.topic(), event.event_id()));
         let records = settings.with_heartbeats(records, &mut orders_at, until, |partition| {
             partition as usize % peers == worker

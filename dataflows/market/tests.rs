@@ -77,7 +77,7 @@ impl Cache for Memory {
 }
 
 /// Runs a market from a snapshot, or from the beginning, to the start of a refresh; with leave for
-/// one `step` after the other.
+/// one `step` after the other, which differs a little from worker to worker.
 fn run(
     settings: &Settings,
     workers: usize,
@@ -117,6 +117,7 @@ fn run_with(
             control
         });
         control.send(Control::Snapshot(until));
+        let step = step + worker.index() as Millis * 5 * SECOND;
         let mut leave = settings.border(snapshot.as_ref().map_or(0, Snapshot::refresh));
         while !is_done.load(Ordering::Relaxed) {
             if leave < end {
