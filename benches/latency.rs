@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
@@ -102,7 +103,8 @@ fn main() -> Result<()> {
     latencies.sort_unstable();
     let at = |percent: usize| latencies.get(latencies.len() * percent / 100);
     let millis = |percent| at(percent).map_or(0.0, |latency| latency.as_secs_f64() * 1e3);
-    println!(
+    writeln!(
+        std::io::stdout(),
         "speed {}, {}: {} records in {} s; in the store after p50 {:.0} ms, p90 {:.0} ms, p99 {:.0} ms",
         args.speed,
         if args.brokers.is_some() { "Kafka" } else { "embedded log" },
@@ -111,7 +113,7 @@ fn main() -> Result<()> {
         millis(50),
         millis(90),
         millis(99),
-    );
+    )?;
     Ok(())
 }
 
@@ -139,7 +141,7 @@ fn measure(log: &dyn Log, database: &postgres::Config, span: Duration) -> Result
             let next =
                 committed.get(&(it.topic, it.partition)).map_or(0, |tally| tally.next_offset);
             while let Some((_, seen)) = it.waiting.pop_front_if(|(offset, _)| *offset < next) {
-                latencies.push(now - seen);
+                latencies.push(now.saturating_sub(seen));
             }
         }
         sleep(LOOK);

@@ -190,16 +190,17 @@ struct Hosts(PathBuf);
 
 impl Hosts {
     fn new(processes: usize) -> Result<Hosts> {
+        // All are held until each has its own.
         let free: Vec<TcpListener> = (0..processes)
             .map(|_| TcpListener::bind("127.0.0.1:0"))
             .collect::<Result<_, _>>()
             .context("looking for free ports")?;
-        let mut lines = String::new();
-        for listener in &free {
-            lines += &format!("{}\n", listener.local_addr()?);
-        }
+        let addresses = free.iter().map(TcpListener::local_addr);
+        let lines: Vec<String> =
+            addresses.map(|address| Ok(address?.to_string())).collect::<Result<_>>()?;
         let path = std::env::temp_dir().join(format!("marketday-{}.hosts", std::process::id()));
-        std::fs::write(&path, lines).with_context(|| format!("writing {}", path.display()))?;
+        std::fs::write(&path, lines.join("\n"))
+            .with_context(|| format!("writing {}", path.display()))?;
         Ok(Hosts(path))
     }
 }

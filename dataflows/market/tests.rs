@@ -257,10 +257,10 @@ fn what_is_in_the_cache_changes_no_event() {
         },
     ];
     for (damage, changed) in damages.into_iter().enumerate() {
-        let damaged = Memory::new(changed);
-        let ran = run_with(damaged.clone(), &settings, 1, None, &[], until, DAY);
+        let memory = Memory::new(changed);
+        let ran = run_with(memory.clone(), &settings, 1, None, &[], until, DAY);
         assert!(ran.records == expected.records, "other events with damage {damage}");
-        let read = damaged.readings.lock().unwrap();
+        let read = memory.readings.lock().unwrap();
         assert_eq!(*read, [Reading::Differs].repeat(live as usize), "damage {damage}");
     }
 }

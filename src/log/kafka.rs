@@ -380,8 +380,8 @@ impl Log for Kafka {
 
     fn committed(&self, topic: Topic, offsets: &[(u32, u64)]) -> Result<()> {
         let consumers = self.consumers();
-        let of_topic = consumers.iter().filter(|(of, _)| *of == topic);
-        let Some(consumer) = of_topic.filter_map(|(_, consumer)| consumer.upgrade()).next() else {
+        let mut of_topic = consumers.iter().filter(|(of, _)| *of == topic);
+        let Some(consumer) = of_topic.find_map(|(_, consumer)| consumer.upgrade()) else {
             return Ok(());
         };
         let mut commit = TopicPartitionList::new();
