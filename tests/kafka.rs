@@ -14,7 +14,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::support::{
-    Running, brokers, command, connect, database_url, fresh_database, hashes, kafka_log,
+    Redis, Running, brokers, command, connect, database_url, fresh_database, hashes, kafka_log,
     kill_broker, marketday, scratch, start_broker, wait_until,
 };
 
@@ -176,7 +176,9 @@ fn the_whole_path_outlives_a_broker_and_a_process() {
     let mut analytics = on_brokers("whole", &scratch, &analytics);
     let analytics = analytics.env("DATABASE_URL", &url);
     let mut analytics = Running::start(analytics, scratch.join("analytics-said"));
-    let market = &mut on_brokers("whole", &scratch, &history);
+    let redis = Redis::start();
+    let mut market = on_brokers("whole", &scratch, &history);
+    let market = market.env("REDIS_URL", redis.url());
     let mut market = Running::start(market, scratch.join("market-said"));
     let committed = || -> i64 {
         let query = "SELECT coalesce(sum(next_offset), 0)::bigint FROM commit_offsets";
@@ -198,6 +200,7 @@ fn the_whole_path_outlives_a_broker_and_a_process() {
     sleep(Duration::from_secs(20));
     goes_on("with all of them");
     assert!(market.interrupt().success(), "{}", market.said());
+    assert!(redis.calls("get") > 50, "an hour has 72 working sets");
     let end = || -> u64 {
         let log = kafka_log("whole");
         let partitions = |topic| (0..log.partitions(topic)).map(move |it| (topic, it));
