@@ -60,6 +60,9 @@ impl Source {
                 // A log need not begin at 0; one that has been read must go on where that ended.
                 from.push((partition, committed.map_or_else(|| log.start(topic, partition), Ok)?));
             }
+            if from.is_empty() {
+                continue;
+            }
             let readers = log.readers(topic, &from).with_context(|| {
                 format!("going on from the committed offsets of {}", topic.name())
             })?;
