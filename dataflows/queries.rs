@@ -74,15 +74,18 @@ macro_rules! queries {
 
 // Outside the macro, where rustfmt sees the files.
 mod active_customers;
+mod basket_pairs;
 mod customer_grade;
 mod customer_value;
 mod grade_changes;
 mod grade_distribution;
+mod month_phase;
 mod orders_by_hour;
 mod orders_by_minute;
 mod products;
 mod sales_by_category;
 mod sales_by_month;
+mod season_pattern;
 mod users;
 
 queries! {
@@ -90,6 +93,9 @@ queries! {
     orders_by_hour
     sales_by_category
     sales_by_month
+    season_pattern
+    month_phase
+    basket_pairs
     active_customers
     customer_value
     products

@@ -6,12 +6,19 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Timelike};
 
 use super::laws::{END, Event, Tables};
-use crate::model::{Millis, Order, OrderKind};
+use crate::model::{Line, Millis, Order, OrderKind};
 use crate::row::{Cell, encode};
 
 /// The tables that are written down here.
-pub(super) const LETTER: [&str; 4] =
-    ["orders_by_hour", "sales_by_month", "active_customers", "customer_value"];
+pub(super) const LETTER: [&str; 7] = [
+    "orders_by_hour",
+    "sales_by_month",
+    "season_pattern",
+    "month_phase",
+    "basket_pairs",
+    "active_customers",
+    "customer_value",
+];
 
 /// Seoul's clock.
 fn clock(at: Millis) -> NaiveDateTime {
@@ -66,6 +73,42 @@ pub(super) fn by_the_letter(story: &[Event]) -> Tables {
         let placed = only(&placed, |order| month_of(order) == month);
         let revenue = net(&only(&events, |event| month_of(event) == month));
         row("sales_by_month", &[date(month)], &[count(&placed), revenue, buyers(&placed)]);
+    }
+
+    let has = |order: &Order, word: &str| order.lines.iter().any(|line| *line.category == *word);
+    let words: BTreeSet<_> =
+        placed.iter().flat_map(|order| order.lines.iter().map(|line| &*line.category)).collect();
+    for month in 1..=12 {
+        for word in &words {
+            let orders =
+                only(&placed, |order| clock(order.at).month() == month && has(order, word));
+            let lines = orders.iter().flat_map(|order| order.lines.iter());
+            let revenue = lines.filter(|line| *line.category == **word).map(Line::amount).sum();
+            if !orders.is_empty() {
+                let key = [Cell::Int(month.into()), Cell::Text(word)];
+                row("season_pattern", &key, &[Cell::Int(revenue)]);
+            }
+        }
+    }
+    for (a, b) in words.iter().flat_map(|a| words.iter().map(move |b| (a, b))) {
+        let orders = only(&placed, |order| a < b && has(order, a) && has(order, b));
+        if !orders.is_empty() {
+            row("basket_pairs", &[Cell::Text(a), Cell::Text(b)], &[count(&orders)]);
+        }
+    }
+    let phase_of = |order: &Order| match clock(order.at).day() {
+        1..=5 => "start",
+        10..=12 => "10-12",
+        25..=27 => "25-27",
+        28..=31 => "end",
+        _ => "middle",
+    };
+    let phases = placed.iter().map(|order| (month_of(order), phase_of(order)));
+    for (month, phase) in phases.collect::<BTreeSet<_>>() {
+        let orders = only(&placed, |it| (month_of(it), phase_of(it)) == (month, phase));
+        let days: BTreeSet<_> = orders.iter().map(|order| clock(order.at).date()).collect();
+        let value = [Cell::Int(days.len() as i64), count(&orders)];
+        row("month_phase", &[date(month), Cell::Text(phase)], &value);
     }
 
     for (span, minutes) in [("5 min", 5), ("1 h", 60), ("24 h", 24 * 60), ("30 d", 30 * 24 * 60)] {

@@ -65,6 +65,11 @@ pub fn month_of(day: Day) -> Day {
     day - date_of(day).day0() as Day
 }
 
+/// The month of the year, 1 to 12.
+pub fn month_of_year(day: Day) -> i64 {
+    date_of(day).month().into()
+}
+
 /// Six calendar months later on the market's wall clock, on the month's last day where the day
 /// does not exist: PostgreSQL's `ordered_at + interval '6 months'`.
 pub fn six_months_after(at: Millis) -> Millis {

@@ -3,20 +3,15 @@
 //! Work: an event changes one row for each category in it. State: one sum a day and category.
 
 use super::{Inputs, Table};
-use crate::model::Word;
 use crate::model::time::day_of;
 use crate::operators::{Sums, sums_by, totals};
 use crate::row::{Cell, Rows};
 
 pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
     let sums = sums_by(inputs.orders.clone(), "sums by category", |order, add| {
-        let mut lines: Vec<_> = order.lines.iter().collect();
-        lines.sort_unstable_by(|a, b| a.category.cmp(&b.category));
-        for lines in lines.chunk_by(|a, b| a.category == b.category) {
-            let units = lines.iter().map(|line| line.quantity).sum();
-            let amount = lines.iter().map(|line| line.amount()).sum();
-            let category = Word::clone(&lines[0].category);
-            add((day_of(order.at), category), Sums::of(order.kind, units, amount));
+        for category in order.by_category() {
+            let sums = Sums::of(order.kind, category.units, category.amount);
+            add((day_of(order.at), category.word), sums);
         }
     });
 
