@@ -11,14 +11,13 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Parser;
 use dataflows::model::Topic;
 use marketday::clock::Stopwatch;
 use marketday::log::{Batch, Log, Reader, embedded, kafka};
 use marketday::private_postgres::PrivatePostgres;
 use marketday::store;
-use postgres::config::Host;
 
 #[derive(Parser)]
 struct Args {
@@ -63,6 +62,7 @@ struct Followed {
 fn main() -> Result<()> {
     let args = Args::parse();
     let dir = tempfile::tempdir()?;
+    // The programs find it in their directory.
     let server = PrivatePostgres::start(dir.path())?;
     let database = server.config();
     let name = format!("latency-{}", std::process::id());
@@ -70,8 +70,10 @@ fn main() -> Result<()> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_marketday"));
         command.args(words).arg("--dir").arg(dir.path());
         command.stdin(Stdio::null()).stdout(Stdio::null());
+        for other in ["DATABASE_URL", "KAFKA_BROKERS", "REDIS_URL"] {
+            command.env_remove(other);
+        }
         command.stderr(File::create(dir.path().join(format!("{}.said", words[0])))?);
-        command.env("DATABASE_URL", url(&database)?);
         if let Some(brokers) = &args.brokers {
             command.args(["--brokers", brokers, "--name", &name]);
         }
@@ -147,19 +149,4 @@ fn measure(log: &dyn Log, database: &postgres::Config, span: Duration) -> Result
         sleep(LOOK);
     }
     Ok(latencies)
-}
-
-/// The database as `DATABASE_URL` names it.
-fn url(config: &postgres::Config) -> Result<String> {
-    let Some(Host::Unix(host)) = config.get_hosts().first() else {
-        anyhow::bail!("the private server has a socket");
-    };
-    let password = String::from_utf8_lossy(config.get_password().context("a password")?);
-    Ok(format!(
-        "host={} port={} user={} password={password} dbname={}",
-        host.display(),
-        config.get_ports()[0],
-        config.get_user().context("a user")?,
-        config.get_dbname().context("a database")?,
-    ))
 }

@@ -413,8 +413,8 @@ fn run_market(command: &Market) -> Result<ExitCode> {
 /// Whether a text is host:port,host:port.
 fn is_brokers(text: &str) -> bool {
     text.split(',').all(|broker| {
-        let port = broker.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
-        port.is_some_and(|port| port.is_ok()) && !broker.contains('/')
+        let parts = broker.rsplit_once(':');
+        parts.is_some_and(|(host, port)| !host.contains('/') && port.parse::<u16>().is_ok())
     })
 }
 

@@ -50,8 +50,8 @@ pub fn end_with_supervisor() -> Result<()> {
 }
 
 /// Runs processes of the analytics until they end or `stop` is set: the one of that `place`, or all
-/// of them on this machine. `start` gives the command of each; where all run here it is told a file of hosts
-/// with free ports, new ones every time. False if one has ended with an error of its own.
+/// of them on this machine. `start` gives the command of each; where all run here it is told a file
+/// of hosts with free ports, new ones every time. False if one has ended with an error of its own.
 pub fn supervise(
     processes: usize,
     place: Option<usize>,
@@ -116,6 +116,7 @@ impl Crew {
     /// Waits until all have ended.
     fn run(&mut self, stop: &AtomicBool) -> Result<Ended> {
         let mut told = false;
+        let mut failed = false;
         let mut lost = None;
         let mut noticing = None;
         loop {
@@ -141,28 +142,21 @@ impl Crew {
                                 lost = Some((*place, *status));
                             }
                         } else {
-                            self.wait();
-                            return Ok(Ended::Failed);
+                            failed = true;
                         }
                     }
                 }
             }
             if running == 0 {
-                let lost = lost.filter(|_| !told);
-                return Ok(lost.map_or(Ended::Well, |(place, status)| Ended::Lost(place, status)));
+                return Ok(match lost {
+                    _ if failed => Ended::Failed,
+                    Some((place, status)) if !told => Ended::Lost(place, status),
+                    _ => Ended::Well,
+                });
             }
             if noticing.is_some_and(|since| since.elapsed() > NOTICE) {
                 self.signal(Signal::KILL);
             }
-            sleep(LOOK);
-        }
-    }
-
-    /// Gives the processes that still run time to end, then ends them.
-    fn wait(&mut self) {
-        let since = Stopwatch::start();
-        let runs = |(_, child, _): &mut (usize, Child, _)| matches!(child.try_wait(), Ok(None));
-        while self.0.iter_mut().any(runs) && since.elapsed() < NOTICE {
             sleep(LOOK);
         }
     }

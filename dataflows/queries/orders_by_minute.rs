@@ -2,22 +2,17 @@
 //!
 //! Work: an event changes one row. State: one sum a minute, and one pair a buyer and minute, for ever.
 
-use differential_dataflow::operators::ThresholdTotal;
-
 use super::{Inputs, Table};
 use crate::model::OrderKind;
 use crate::model::time::minute_of;
-use crate::operators::{Sums, sums_by, totals};
+use crate::operators::{Sums, distinct, sums_by, totals};
 use crate::row::{Cell, Rows};
 
 pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    let buyers = inputs
-        .orders
-        .clone()
-        .filter(|order| order.kind == OrderKind::Placed)
-        .map(|order| (minute_of(order.at), order.user_id))
-        .distinct_total()
-        .explode(|(minute, _user_id)| Some((minute, Sums { buyers: 1, ..Sums::default() })));
+    let placed = inputs.orders.clone().filter(|order| order.kind == OrderKind::Placed);
+    let buyers =
+        distinct(placed.map(|order| (minute_of(order.at), order.user_id)), "buyers by minute")
+            .explode(|(minute, _user_id)| Some((minute, Sums { buyers: 1, ..Sums::default() })));
 
     let events = sums_by(inputs.orders.clone(), "sums by minute", |order, add| {
         add(minute_of(order.at), Sums::of(order.kind, order.units(), order.amount()));

@@ -146,9 +146,9 @@ pub fn open(place: Place, create: bool) -> Result<Arc<dyn Log>> {
 }
 
 fn metadata(client: &BaseConsumer, place: &Place) -> Result<Metadata> {
-    client.fetch_metadata(None, ANSWER).with_context(|| {
-        format!("asking the brokers at {} for their topics: are they running?", place.brokers)
-    })
+    client
+        .fetch_metadata(None, ANSWER)
+        .with_context(|| format!("{} for their topics: are they running?", place.asking()))
 }
 
 /// Number of partitions of a topic, once each has a leader.
@@ -350,17 +350,8 @@ impl Log for Kafka {
             let queue = consumer.split_partition_queue(&name, partition as i32);
             let queue = queue.with_context(reading)?;
             let (consumer, name) = (Arc::clone(&consumer), name.clone());
-            let (strays, ended) = (VecDeque::new(), false);
-            readers.push(KafkaReader {
-                consumer,
-                queue,
-                name,
-                topic,
-                partition,
-                position,
-                strays,
-                ended,
-            });
+            let strays = VecDeque::new();
+            readers.push(KafkaReader { consumer, queue, name, topic, partition, position, strays });
         }
         // What was fetched before the queues were split is still in the consumer's own.
         while let Some(event) = consumer.poll(Duration::ZERO) {
@@ -467,10 +458,11 @@ impl KafkaWriter {
     fn wait_until_readable(&self) -> Result<()> {
         let since = Stopwatch::start();
         for (place, section) in self.sections.iter().enumerate() {
+            if section.pending.is_empty() {
+                continue;
+            }
             let last = self.producer.context().0[place].load(Ordering::Acquire) as u64;
-            while !section.pending.is_empty()
-                && ends(&self.questions, &section.name, section.partition)?.1 <= last
-            {
+            while ends(&self.questions, &section.name, section.partition)?.1 <= last {
                 ensure!(
                     since.elapsed() < FLUSH,
                     "{}-{} on {} does not show what was committed",
@@ -579,7 +571,6 @@ struct KafkaReader {
     position: u64,
     /// Records that came before the queue was there.
     strays: VecDeque<Batch>,
-    ended: bool,
 }
 
 impl Reader for KafkaReader {
@@ -602,17 +593,12 @@ impl Reader for KafkaReader {
                     None => break,
                 }
             }
-            self.ended = false;
             read += 1;
         }
         if read == 0 {
             // Events that are nobody's; they would pile up.
             while let Some(event) = self.consumer.poll(Duration::ZERO) {
                 event.map(drop).or_else(|error| self.event(error))?;
-            }
-            if self.ended {
-                self.ended = false;
-                self.pass_marks()?;
             }
         }
         Ok(read)
@@ -627,21 +613,13 @@ impl KafkaReader {
     /// Takes note of what is no record; most of it the client mends by itself.
     fn event(&mut self, error: KafkaError) -> Result<()> {
         match error {
-            KafkaError::PartitionEOF(partition) => {
-                self.ended |= partition == self.partition as i32;
-                Ok(())
+            KafkaError::PartitionEOF(partition) if partition == self.partition as i32 => {
+                self.pass_marks()
             }
             KafkaError::MessageConsumption(Code::AutoOffsetReset | Code::OffsetOutOfRange) => {
-                let ends =
-                    self.consumer.fetch_watermarks(&self.name, self.partition as i32, ANSWER);
-                let (start, end) = ends.unwrap_or_default();
-                bail!(OffsetNotHeld {
-                    topic: self.topic,
-                    partition: self.partition,
-                    wanted: self.position,
-                    start: start as u64,
-                    end: end as u64,
-                })
+                let (start, end) = ends(&self.consumer, &self.name, self.partition)?;
+                let (topic, partition, wanted) = (self.topic, self.partition, self.position);
+                bail!(OffsetNotHeld { topic, partition, wanted, start, end })
             }
             KafkaError::MessageConsumptionFatal(_)
             | KafkaError::MessageConsumption(
