@@ -19,8 +19,14 @@ use timely::dataflow::operators::{Concatenate, Operator, ToStream};
 use timely::dataflow::{Scope, Stream};
 
 use crate::ledger::{LedgerEvent, Sourced, Tally, ledger_row, once_an_order};
-use crate::model::{Millis, Order, OrderEvent, ProductEvent, ScenarioEvent, Topic, UserEvent};
-use crate::operators::{Entry, Firsts, Graded, first, grades, now, standing_orders};
+use crate::model::time::{day_of, minute_of, month_of};
+use crate::model::{
+    Millis, Order, OrderEvent, OrderKind, ProductEvent, ScenarioEvent, Topic, UserEvent,
+};
+use crate::operators::{
+    Entry, Firsts, Graded, Lived, Sums, distinct, first, grades, lifetimes, now, standing_orders,
+    sums_by,
+};
 use crate::queries::{ByKey, Inputs, QUERIES, Table};
 use crate::row::Rows;
 use crate::{Collection, Epoch};
@@ -147,26 +153,49 @@ fn results<'s>(
 
     let known = users.clone().as_collection(|user_id, _event| Entry::known(*user_id));
     let graded = grades(orders.clone().map(|order| Entry::of(&order)).concat(known), now.clone());
-    let standings = graded.clone().flat_map(|(user_id, graded)| match graded {
-        Graded::Standing(standing) => Some((user_id, standing)),
-        Graded::Change(_) => None,
-    });
-    let grade_changes = graded.flat_map(|(user_id, graded)| match graded {
-        Graded::Standing(_) => None,
-        Graded::Change(change) => Some((user_id, change)),
-    });
+    let standing = standing_orders(orders.clone());
+    let lived = lifetimes(orders.clone(), standing);
 
     let inputs = Inputs {
-        standing_orders: standing_orders(orders.clone()),
+        by_minute: sums_by(orders.clone(), "sums by minute", |order, add| {
+            add(minute_of(order.at), Sums::of(order.kind, order.units(), order.amount()));
+        }),
+        by_category: sums_by(orders.clone(), "sums by category", |order, add| {
+            for category in order.by_category() {
+                let sums = Sums::of(order.kind, category.units, category.amount);
+                add((day_of(order.at), category.word), sums);
+            }
+        }),
+        buyers_by_month: distinct(
+            orders
+                .clone()
+                .filter(|order| order.kind == OrderKind::Placed)
+                .map(|order| (month_of(day_of(order.at)), order.user_id)),
+            "buyers by month",
+        ),
+        lifetimes: lived.clone().flat_map(|(user_id, lived)| match lived {
+            Lived::Lifetime(lifetime) => Some((user_id, lifetime)),
+            Lived::Habit(_) => None,
+        }),
+        habits: lived.flat_map(|(user_id, lived)| match lived {
+            Lived::Habit(habit) => Some((user_id, habit)),
+            Lived::Lifetime(_) => None,
+        }),
         orders,
         users,
         products,
-        grades: standings
-            .clone()
-            .map(|(user_id, standing)| (user_id, standing.grade))
-            .arrange_by_key(),
-        standings,
-        grade_changes,
+        standings: graded.clone().flat_map(|(user_id, graded)| match graded {
+            Graded::Standing(standing) => Some((user_id, standing)),
+            _ => None,
+        }),
+        grades: graded.clone().flat_map(|(user_id, graded)| match graded {
+            Graded::Grade(grade) => Some((user_id, grade)),
+            _ => None,
+        }),
+        grade_changes: graded.flat_map(|(user_id, graded)| match graded {
+            Graded::Change(change) => Some((user_id, change)),
+            _ => None,
+        }),
         now,
         always: (scope.index() == 0)
             .then_some(((), begin.hydrated, 1))

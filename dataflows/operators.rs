@@ -3,9 +3,12 @@
 //! A custom operator takes collections and gives collections; its doc says why no differential
 //! operator does the job.
 
+mod earliest;
+mod enriched;
 mod first;
 mod grade_timeline;
 mod grades;
+mod leaders;
 mod lifetimes;
 mod now;
 mod sums;
@@ -14,13 +17,16 @@ mod tests;
 mod totals;
 mod within;
 
+pub use earliest::earliest;
+pub use enriched::enriched;
 pub use first::{Firsts, first};
 pub(crate) use grade_timeline::tick_until;
 pub use grade_timeline::{Change, Grade, GradeTimeline, Standing};
 pub use grades::{Entry, Graded, grades};
-pub use lifetimes::{Lifetime, lifetimes, standing_orders};
-pub use now::now;
-pub use sums::{Sums, sums_by};
+pub use leaders::{LEADERS, Ranked, Sold, leaders};
+pub use lifetimes::{Habit, Lifetime, Lived, lifetimes, standing_orders};
+pub use now::{month_of_now, now};
+pub use sums::{Sums, regrouped, sums_by};
 pub use totals::{distinct, totals};
 pub use within::within;
 

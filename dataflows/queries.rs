@@ -3,12 +3,13 @@
 //! To add one: `x.rs` with a function `query`, `x.sql` with the same answer as a batch, a migration
 //! with table `x`, key columns first, and one line in [`QUERIES`].
 
+use differential_dataflow::VecCollection;
 use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
 use differential_dataflow::trace::implementations::ValSpine;
 use timely::dataflow::Stream;
 
-use crate::model::{Millis, Order, ProductEvent, ProductId, UserEvent, UserId};
-use crate::operators::{Change, Grade, Standing};
+use crate::model::{Day, Millis, Order, ProductEvent, ProductId, UserEvent, UserId, Word};
+use crate::operators::{Change, Grade, Habit, Lifetime, Standing, Sums};
 use crate::row::{Cell, Row, Rows};
 use crate::{Collection, Epoch};
 
@@ -20,17 +21,26 @@ pub type ByKey<'s, K, V> = Arranged<'s, TraceAgent<ValSpine<K, V, Epoch, isize>>
 pub struct Inputs<'s> {
     /// The ledger: every accepted order event.
     pub orders: Collection<'s, Order>,
-    /// The orders that were placed and that no cancellation names: whose, and when placed.
-    pub standing_orders: Collection<'s, (UserId, Millis)>,
+    /// What the orders of each minute add up to, without the buyers; a worker's share of an epoch is
+    /// one update a minute.
+    pub by_minute: VecCollection<'s, Epoch, Millis, Sums>,
+    /// What the lines of each day and category add up to, likewise.
+    pub by_category: VecCollection<'s, Epoch, (Day, Word), Sums>,
+    /// The customers who placed an order in a month, by its first day; each once.
+    pub buyers_by_month: Collection<'s, (Day, UserId)>,
+    /// Each customer's orders, all taken together.
+    pub lifetimes: Collection<'s, (UserId, Lifetime)>,
+    /// How each customer comes back.
+    pub habits: Collection<'s, (UserId, Habit)>,
     /// The newest record of each customer.
     pub users: ByKey<'s, UserId, UserEvent>,
     /// The newest record of each product.
     pub products: ByKey<'s, ProductId, ProductEvent>,
-    /// Where each customer stands in the grade's six months, known or not.
+    /// Where each known customer stands in the grade's six months.
     pub standings: Collection<'s, (UserId, Standing)>,
-    /// Each customer's grade, known or not.
-    pub grades: ByKey<'s, UserId, Grade>,
-    /// Each change of a customer's grade, known or not.
+    /// Each known customer's grade.
+    pub grades: Collection<'s, (UserId, Grade)>,
+    /// Each change of a known customer's grade.
     pub grade_changes: Collection<'s, (UserId, Change)>,
     /// The market time of the results, at the epochs in which it moves.
     pub now: Stream<'s, Epoch, Vec<Millis>>,
@@ -75,18 +85,23 @@ macro_rules! queries {
 // Outside the macro, where rustfmt sees the files.
 mod active_customers;
 mod basket_pairs;
+mod best_sellers;
 mod customer_grade;
 mod customer_value;
+mod first_sale_lag;
 mod grade_changes;
 mod grade_distribution;
 mod month_phase;
 mod orders_by_hour;
 mod orders_by_minute;
 mod products;
+mod repurchase;
 mod sales_by_category;
 mod sales_by_month;
 mod season_pattern;
+mod segment_hours;
 mod users;
+mod value_by_cohort;
 
 queries! {
     orders_by_minute
@@ -97,12 +112,17 @@ queries! {
     month_phase
     basket_pairs
     active_customers
-    customer_value
+    best_sellers
     products
+    first_sale_lag
+    customer_value
     grade_changes
     customer_grade
     grade_distribution
     users
+    repurchase
+    value_by_cohort
+    segment_hours
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Tables by the letter of SPEC: every row from all events, with no regard for speed, by code that
 //! the queries do not share.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Timelike};
 
@@ -10,7 +10,7 @@ use crate::model::{Line, Millis, Order, OrderKind};
 use crate::row::{Cell, encode};
 
 /// The tables that are written down here.
-pub(super) const LETTER: [&str; 7] = [
+pub(super) const LETTER: [&str; 12] = [
     "orders_by_hour",
     "sales_by_month",
     "season_pattern",
@@ -18,6 +18,11 @@ pub(super) const LETTER: [&str; 7] = [
     "basket_pairs",
     "active_customers",
     "customer_value",
+    "best_sellers",
+    "first_sale_lag",
+    "repurchase",
+    "value_by_cohort",
+    "segment_hours",
 ];
 
 /// Seoul's clock.
@@ -134,5 +139,186 @@ pub(super) fn by_the_letter(story: &[Event]) -> Tables {
         ];
         row("customer_value", &[Cell::Int(user_id)], &value);
     }
+    of_products(story, &placed, &mut row);
+    of_customers(story, &events, &mut row);
     tables
+}
+
+/// The newest of a customer's or product's records.
+fn newest<'e, E>(
+    events: impl Iterator<Item = &'e E>,
+    key: impl Fn(&E) -> (i64, Millis, u64),
+) -> Vec<&'e E> {
+    let mut events: Vec<&E> = events.collect();
+    events.sort_by_key(|event| key(event));
+    let ends = events.chunk_by(|a, b| key(a).0 == key(b).0);
+    ends.map(|events| events[events.len() - 1]).collect()
+}
+
+fn of_products(
+    story: &[Event],
+    placed: &[&Order],
+    row: &mut impl FnMut(&'static str, &[Cell<'_>], &[Cell<'_>]),
+) {
+    for (span, hours) in [("1 h", 1), ("24 h", 24), ("7 d", 7 * 24)] {
+        let within = only(placed, |order| END - hours * 3_600_000 < order.at && order.at <= END);
+        let mut sold: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
+        for line in within.iter().flat_map(|order| order.lines.iter()) {
+            let (units, revenue) = sold.entry(line.product_id).or_default();
+            *units += line.quantity;
+            *revenue += line.quantity * line.unit_price;
+        }
+        let mut sold: Vec<_> = sold.into_iter().collect();
+        // Stable: of equals the lower product_id comes first.
+        sold.sort_by_key(|(_product_id, (units, revenue))| (-units, -revenue));
+        for ((product_id, (units, revenue)), rank) in sold.into_iter().take(100).zip(1..) {
+            let value = [Cell::Int(product_id), Cell::Int(units), Cell::Int(revenue)];
+            row("best_sellers", &[Cell::Text(span), Cell::Int(rank)], &value);
+        }
+    }
+
+    let products = story.iter().filter_map(|event| match event {
+        Event::Product(event) => Some(event),
+        _ => None,
+    });
+    let mut lags: BTreeMap<_, i64> = BTreeMap::new();
+    for event in newest(products, |event| (event.product.product_id, event.at, event.event_id)) {
+        let product = &event.product;
+        let with = only(placed, |order| {
+            order.lines.iter().any(|line| line.product_id == product.product_id)
+        });
+        let lag = match with.iter().map(|order| order.at).min() {
+            None => "none yet",
+            Some(first) => match (first - product.listed_at).max(0) / 86_400_000 {
+                0 => "0",
+                1 => "1",
+                2 => "2",
+                3 => "3",
+                4..=7 => "4-7",
+                _ => "8+",
+            },
+        };
+        let week = clock(product.listed_at).date().week(chrono::Weekday::Mon).first_day();
+        *lags.entry((week, lag)).or_default() += 1;
+    }
+    for ((week, lag), products) in lags {
+        row("first_sale_lag", &[date(week), Cell::Text(lag)], &[Cell::Int(products)]);
+    }
+}
+
+/// The level of a customer's grade, 0 to 3, at the last tick up to [`END`]: tick by tick.
+fn level(events: &[&Order]) -> usize {
+    const TICK: Millis = 600_000;
+    let end = |event: &Order| {
+        let months = clock(event.ordered_at).checked_add_months(chrono::Months::new(6));
+        months.unwrap().and_utc().timestamp_millis() - 9 * 3_600_000
+    };
+    // The totals change with an event and when it expires; a demotion takes up to three ticks.
+    let changes = events.iter().flat_map(|event| [event.at, end(event)]);
+    let ticks: BTreeSet<Millis> = changes
+        .flat_map(|at| (0..4).map(move |later| ((at - 1) / TICK + 1 + later) * TICK))
+        .filter(|tick| *tick <= END)
+        .collect();
+    ticks.into_iter().fold(0, |level: usize, tick| {
+        let counted = only(events, |event| event.at <= tick && tick < end(event));
+        let orders: i64 = counted.iter().map(|event| event.kind.orders()).sum();
+        let amount: i64 = counted.iter().map(|it| it.kind.sign() * it.amount()).sum();
+        let target = [(500_000, 5), (2_000_000, 15), (5_000_000, 30)]
+            .iter()
+            .filter(|(least_amount, least_orders)| {
+                amount >= *least_amount && orders >= *least_orders
+            })
+            .count();
+        target.max(level.saturating_sub(1))
+    })
+}
+
+fn of_customers(
+    story: &[Event],
+    events: &[&Order],
+    row: &mut impl FnMut(&'static str, &[Cell<'_>], &[Cell<'_>]),
+) {
+    let month_of = |at: Millis| clock(at).date().with_day(1).unwrap();
+    let users = story.iter().filter_map(|event| match event {
+        Event::User(event) => Some(event),
+        _ => None,
+    });
+    let users = newest(users, |event| (event.user.user_id, event.at, event.event_id));
+    let of_user = |user_id| only(events, |event| event.user_id == user_id);
+    let placed = |events: &[&'_ Order]| -> Vec<(Millis, i64)> {
+        let placed = events.iter().filter(|event| event.kind == OrderKind::Placed);
+        placed.map(|event| (event.at, event.order_id)).collect()
+    };
+
+    let mut gaps: [Vec<i64>; 4] = Default::default();
+    let mut buyers = [[0, 0]; 4];
+    let mut segments: BTreeMap<_, i64> = BTreeMap::new();
+    for event in &users {
+        let of_user = of_user(event.user.user_id);
+        let level = level(&of_user);
+        let mut stands: Vec<Millis> = placed(&of_user)
+            .into_iter()
+            .filter(|(_, order_id)| {
+                let cancels =
+                    |it: &&Order| it.kind == OrderKind::Cancelled && it.order_id == *order_id;
+                !events.iter().any(cancels)
+            })
+            .map(|(at, _order_id)| at)
+            .collect();
+        stands.sort_unstable();
+        let days = |pair: &[Millis]| (clock(pair[1]).date() - clock(pair[0]).date()).num_days();
+        gaps[level].extend(stands.windows(2).map(days));
+        buyers[level][0] += i64::from(!stands.is_empty());
+        buyers[level][1] += i64::from(stands.len() >= 2);
+        for (at, _order_id) in placed(&of_user) {
+            let birth_date = NaiveDate::from_epoch_days(event.user.birth_date).unwrap();
+            let age = clock(at).date().years_since(birth_date).unwrap_or(0);
+            let band = match age {
+                0..20 => "10s",
+                20..30 => "20s",
+                30..40 => "30s",
+                40..50 => "40s",
+                50..60 => "50s",
+                _ => "60+",
+            };
+            let segment = (band, event.user.sex.word(), clock(at).hour());
+            *segments.entry(segment).or_default() += 1;
+        }
+    }
+    for (level, grade) in ["BRONZE", "SILVER", "GOLD", "VIP"].into_iter().enumerate() {
+        let gaps = &mut gaps[level];
+        gaps.sort_unstable();
+        let median = gaps.get(gaps.len().saturating_sub(1) / 2);
+        let value = [
+            Cell::Int(buyers[level][0]),
+            Cell::Int(buyers[level][1]),
+            Cell::Int(gaps.len() as i64),
+            Cell::Int(gaps.iter().sum()),
+            median.map_or(Cell::Null, |days| Cell::Int(*days)),
+        ];
+        row("repurchase", &[Cell::Text(grade)], &value);
+    }
+    for ((band, sex, hour), orders) in segments {
+        let key = [Cell::Text(band), Cell::Text(sex), Cell::Int(hour.into())];
+        row("segment_hours", &key, &[Cell::Int(orders)]);
+    }
+
+    for signup in users.iter().map(|it| month_of(it.user.signed_up_at)).collect::<BTreeSet<_>>() {
+        let cohort: Vec<Vec<&Order>> = users
+            .iter()
+            .filter(|event| month_of(event.user.signed_up_at) == signup)
+            .map(|event| of_user(event.user.user_id))
+            .collect();
+        let months = (0..).map(|since| (since, signup + chrono::Months::new(since)));
+        for (since, month) in months.take_while(|(_, month)| *month <= month_of(END)) {
+            let in_month: Vec<Vec<&Order>> = cohort
+                .iter()
+                .map(|events| only(events, |event| month_of(event.at) == month))
+                .collect();
+            let active = in_month.iter().filter(|events| !placed(events).is_empty()).count();
+            let value =
+                [Cell::Int(cohort.len() as i64), Cell::Int(active as i64), net(&in_month.concat())];
+            row("value_by_cohort", &[date(signup), Cell::Int(since.into())], &value);
+        }
+    }
 }

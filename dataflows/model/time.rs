@@ -45,6 +45,24 @@ pub fn hour_of(at: Millis) -> i64 {
     (at + ZONE).rem_euclid(DAY) / HOUR
 }
 
+/// An hour of the calendar: hours since 1970-01-01 00:00 in the market's zone.
+pub type Hour = u32;
+
+/// The hour of the calendar.
+pub fn hour_number(at: Millis) -> Hour {
+    ((at + ZONE) / HOUR) as Hour
+}
+
+/// The calendar day of an hour.
+pub fn day_of_hour(hour: Hour) -> Day {
+    (hour / 24) as Day
+}
+
+/// The hour of the day, 0 to 23.
+pub fn hour_of_day(hour: Hour) -> i64 {
+    i64::from(hour % 24)
+}
+
 /// The instant at which a calendar day begins in the market's zone.
 pub fn start_of_day(day: Day) -> Millis {
     Millis::from(day) * DAY - ZONE
@@ -63,6 +81,17 @@ pub fn day_of_date(date: NaiveDate) -> Day {
 /// The first day of the day's month.
 pub fn month_of(day: Day) -> Day {
     day - date_of(day).day0() as Day
+}
+
+/// The Monday of the day's week.
+pub fn week_of(day: Day) -> Day {
+    day - date_of(day).weekday().num_days_from_monday() as Day
+}
+
+/// Months from one month's first day to another's.
+pub fn months_between(from: Day, to: Day) -> i64 {
+    let months = |day| i64::from(date_of(day).year()) * 12 + month_of_year(day);
+    months(to) - months(from)
 }
 
 /// The month of the year, 1 to 12.

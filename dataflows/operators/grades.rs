@@ -8,12 +8,12 @@ use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Operator;
 
-use super::grade_timeline::{Change, GradeTimeline, Standing, tick_until};
+use super::grade_timeline::{Change, Grade, GradeTimeline, Standing, tick_until};
 use super::{Held, Vecs, turn};
 use crate::model::{Krw, Millis, Order, UserId};
 use crate::{Collection, Epoch};
 
-/// A ledger entry as grades see it. An entry of zeros only makes the customer known.
+/// A ledger entry as grades see it, or a customer's record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Entry {
     /// Whose.
@@ -26,6 +26,8 @@ pub struct Entry {
     pub orders: i64,
     /// Placed, or less than nothing where taken back.
     pub amount: Krw,
+    /// 1 for a customer's record, whose other fields are 0.
+    pub known: isize,
 }
 
 impl Entry {
@@ -37,12 +39,13 @@ impl Entry {
             ordered_at: order.ordered_at,
             orders: order.kind.orders(),
             amount: order.kind.sign() * order.amount(),
+            known: 0,
         }
     }
 
-    /// What a customer's record enters: a standing without orders.
+    /// What a customer's record enters.
     pub fn known(user_id: UserId) -> Entry {
-        Entry { user_id, at: 0, ordered_at: 0, orders: 0, amount: 0 }
+        Entry { user_id, at: 0, ordered_at: 0, orders: 0, amount: 0, known: 1 }
     }
 }
 
@@ -51,6 +54,8 @@ impl Entry {
 pub enum Graded {
     /// Where the customer stands at the last tick up to `now`.
     Standing(Standing),
+    /// The grade of that standing.
+    Grade(Grade),
     /// A change of grade at a tick up to `now`.
     Change(Change),
 }
@@ -66,15 +71,21 @@ struct Arrivals {
 #[derive(Default)]
 struct Customer {
     timeline: GradeTimeline,
-    /// Entries; a customer without one has no standing.
+    /// Records and ledger entries.
     entries: isize,
+    /// Records; a customer without one is not graded.
+    known: isize,
     /// The calendar's entry for this customer, if any.
     wakes: Option<u32>,
 }
 
 impl Customer {
     fn standing(&self) -> Option<Standing> {
-        (self.entries != 0).then(|| self.timeline.standing())
+        (self.known != 0).then(|| self.timeline.standing())
+    }
+
+    fn changes(&self) -> &[Change] {
+        if self.known == 0 { &[] } else { self.timeline.changes() }
     }
 
     /// The tick at which to look at this customer again, unless the calendar has it already.
@@ -96,15 +107,20 @@ struct Before {
 
 impl Before {
     fn of(customer: &Customer) -> Before {
-        Before { standing: customer.standing(), changes: customer.timeline.changes().to_vec() }
+        Before { standing: customer.standing(), changes: customer.changes().to_vec() }
     }
 
     /// Gives what has to go and what has to come for the output to say what holds now.
     fn compare(self, customer: &Customer, mut give: impl FnMut(Graded, isize)) {
-        for (standing, diff) in turn(self.standing, customer.standing()) {
+        let standing = customer.standing();
+        let grade = |standing: Standing| standing.grade;
+        for (grade, diff) in turn(self.standing.map(grade), standing.map(grade)) {
+            give(Graded::Grade(grade), diff);
+        }
+        for (standing, diff) in turn(self.standing, standing) {
             give(Graded::Standing(standing), diff);
         }
-        let (before, after) = (&self.changes[..], customer.timeline.changes());
+        let (before, after) = (&self.changes[..], customer.changes());
         let same = before.iter().zip(after).take_while(|(before, after)| before == after).count();
         let gone = before[same..].iter().map(|change| (change, -1));
         for (change, diff) in gone.chain(after[same..].iter().map(|change| (change, 1))) {
@@ -113,7 +129,7 @@ impl Before {
     }
 }
 
-/// The standing and the changes of grade of every customer with an entry, as of the last tick up
+/// The standing, the grade and its changes of every customer with a record, as of the last tick up
 /// to `now`.
 ///
 /// As differential timestamps, six months of future retractions would be walked at every advance
@@ -163,6 +179,7 @@ pub fn grades<'s>(
                             let customer = customers.entry(entry.user_id).or_default();
                             touched.entry(entry.user_id).or_insert_with(|| Before::of(customer));
                             customer.entries += diff;
+                            customer.known += entry.known * diff;
                             customer.timeline.add(
                                 entry.at,
                                 entry.ordered_at,

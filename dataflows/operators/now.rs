@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use differential_dataflow::AsCollection;
 use timely::dataflow::Stream;
-use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Operator;
 use timely::dataflow::operators::vec::Broadcast;
 
-use super::{Held, Vecs};
-use crate::Epoch;
-use crate::model::Millis;
-use crate::model::time::DAY;
+use super::{Held, Vecs, turn};
+use crate::model::time::{DAY, day_of, month_of};
+use crate::model::{Day, Millis};
+use crate::{Collection, Epoch};
 
 /// `now`, at each epoch in which it moves, at every worker.
 ///
@@ -55,6 +56,32 @@ pub fn now(
             },
         )
         .broadcast()
+}
+
+/// The first day of the month of `now`: one record, once there is a `now`.
+pub fn month_of_now<'s>(now: Stream<'s, Epoch, Vec<Millis>>) -> Collection<'s, Day> {
+    let first_worker = now.scope().index() == 0;
+    now.unary::<Vecs<(Day, Epoch, isize)>, _, _, _>(
+        Pipeline,
+        "month of now",
+        move |_capability, _info| {
+            let mut month = None;
+            move |input, output| {
+                input.for_each_stamp(|capability, batches| {
+                    let epoch = *capability.least().expect("a message has a time");
+                    let mut session = output.session(&capability);
+                    for now in batches.flat_map(|batch| batch.drain(..)).filter(|_| first_worker) {
+                        let moved = Some(month_of(day_of(now)));
+                        for (month, diff) in turn(month, moved) {
+                            session.give((month, epoch, diff));
+                        }
+                        month = moved;
+                    }
+                });
+            }
+        },
+    )
+    .as_collection()
 }
 
 /// The least of the partitions' newest instants, without those a day behind.

@@ -8,6 +8,7 @@ use differential_dataflow::{AsCollection, VecCollection};
 use serde::{Deserialize, Serialize};
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Operator;
+use timely::dataflow::operators::vec::Map;
 
 use super::Vecs;
 use crate::model::{Krw, Order, OrderKind};
@@ -44,6 +45,11 @@ impl Sums {
             OrderKind::Cancelled => Sums { cancelled: 1, refunded: amount, ..event },
             OrderKind::Refunded => Sums { refunded: amount, ..event },
         }
+    }
+
+    /// What of it was placed.
+    pub fn placed(self) -> Sums {
+        Sums { events: self.orders, cancelled: 0, refunded: 0, ..self }
     }
 
     fn map(self, f: impl Fn(i64) -> i64) -> Sums {
@@ -126,4 +132,16 @@ pub fn sums_by<'s, K: Hash + Eq + Clone + 'static>(
             }
         })
         .as_collection()
+}
+
+/// Sums in other buckets, a bucket of which holds whole ones of the old.
+pub fn regrouped<'s, K: 'static, L: 'static>(
+    sums: VecCollection<'s, Epoch, K, Sums>,
+    mut regroup: impl FnMut(K, Sums) -> (L, Sums) + 'static,
+) -> VecCollection<'s, Epoch, L, Sums> {
+    let regrouped = sums.inner.map(move |(bucket, epoch, sums)| {
+        let (bucket, sums) = regroup(bucket, sums);
+        (bucket, epoch, sums)
+    });
+    regrouped.as_collection()
 }

@@ -1,5 +1,6 @@
 //! The custom operators against differential's own, over random updates.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -10,8 +11,12 @@ use proptest::prelude::*;
 use timely::dataflow::operators::Inspect;
 use timely::dataflow::operators::vec::{Broadcast, Input as _};
 
-use super::{Lifetime, Sums, distinct, first, lifetimes, standing_orders, sums_by, totals, within};
+use super::{
+    Habit, LEADERS, Lifetime, Lived, Ranked, Sold, Sums, distinct, earliest, enriched, first,
+    leaders, lifetimes, standing_orders, sums_by, totals, within,
+};
 use crate::ledger::{Origin, Sourced};
+use crate::model::time::{HOUR, day_of};
 use crate::model::{Line, Millis, Order, OrderKind, UserId};
 use crate::{Collection, Epoch};
 
@@ -84,6 +89,7 @@ fn sums_of(order: &Order) -> Sums {
 /// Order events of few orders and customers; some are withdrawn later.
 fn order_events() -> impl Strategy<Value = Vec<(Order, Epoch, isize)>> {
     let event = (0..3usize, 0..6i64, 0..3i64, 0..9i64).prop_map(|(kind, order_id, user_id, at)| {
+        let at = at * 10 * HOUR;
         Order { order_id, at, ordered_at: at, ..order(OrderKind::ALL[kind], user_id, 7) }
     });
     let stays = prop::option::of(1..4u64);
@@ -99,7 +105,7 @@ fn order_events() -> impl Strategy<Value = Vec<(Order, Epoch, isize)>> {
 }
 
 /// The rule to the letter: every order with all its events, every customer with all of theirs.
-fn naive_lifetimes(orders: Collection<'_, Order>) -> Collection<'_, (UserId, Lifetime)> {
+fn naive_lifetimes(orders: Collection<'_, Order>) -> Collection<'_, (UserId, Lived)> {
     let standing = orders.clone().map(|order| (order.order_id, order)).reduce(
         |_order_id, events, standing| {
             if events.iter().all(|(event, _)| event.kind != OrderKind::Cancelled) {
@@ -110,16 +116,13 @@ fn naive_lifetimes(orders: Collection<'_, Order>) -> Collection<'_, (UserId, Lif
     );
     let events = orders.map(|order| (order.user_id, (false, order)));
     let stands = standing.map(|(_order_id, order)| (order.user_id, (true, order)));
-    events.concat(stands).reduce(|_user_id, entries, lifetime| {
+    events.concat(stands).reduce(|_user_id, entries, lived| {
         let mut sums = Lifetime::default();
+        let mut stand: Vec<Millis> = Vec::new();
         for ((stands, order), count) in entries {
             let count = *count as i64;
             match (stands, order.kind) {
-                (true, _) => {
-                    let (first, last) = sums.first_and_last.unwrap_or((Millis::MAX, Millis::MIN));
-                    let at = order.ordered_at;
-                    sums.first_and_last = Some((first.min(at), last.max(at)));
-                }
+                (true, _) => stand.extend((0..count).map(|_| order.ordered_at)),
                 (false, OrderKind::Placed) => {
                     sums.orders += count;
                     sums.revenue += count * order.amount();
@@ -131,8 +134,63 @@ fn naive_lifetimes(orders: Collection<'_, Order>) -> Collection<'_, (UserId, Lif
                 (false, OrderKind::Refunded) => sums.revenue -= count * order.amount(),
             }
         }
-        lifetime.push((sums, 1));
+        stand.sort_unstable();
+        sums.first_and_last = stand.first().copied().zip(stand.last().copied());
+        let mut habits: BTreeMap<Habit, isize> = BTreeMap::new();
+        for pair in stand.windows(2) {
+            *habits.entry(Habit::Gap(day_of(pair[1]) - day_of(pair[0]))).or_default() += 1;
+        }
+        habits.extend((!stand.is_empty()).then_some((Habit::Buys, 1)));
+        habits.extend((stand.len() > 1).then_some((Habit::BuysAgain, 1)));
+        lived.push((Lived::Lifetime(sums), 1));
+        lived.extend(habits.into_iter().map(|(habit, count)| (Lived::Habit(habit), count)));
     })
+}
+
+/// A fact about a key, or the key's record.
+type FactOrRecord = (i64, Result<i64, i64>);
+
+/// Facts, and the greatest record of each key.
+fn facts_and_records(
+    both: Collection<'_, FactOrRecord>,
+) -> (Collection<'_, (i64, i64)>, Collection<'_, (i64, i64)>) {
+    let facts = both.clone().flat_map(|(key, it)| it.ok().map(|fact| (key, fact)));
+    let records = both.flat_map(|(key, it)| it.err().map(|record| (key, record)));
+    let greatest = records.reduce(|_key, records, greatest| {
+        let record = records.iter().filter(|(_, count)| *count > 0).map(|(record, _)| **record);
+        greatest.extend(record.max().map(|record| (record, 1)));
+    });
+    (facts, greatest)
+}
+
+/// Where the record of its key puts a fact: nowhere, if it is the greater.
+fn bucket(record: &i64, fact: &i64) -> Option<i64> {
+    (fact <= record).then_some(10 * record + fact)
+}
+
+/// The first of each group by a reduction over all of it.
+fn naive_leaders(
+    sold: Collection<'_, ((usize, i64), (u8, u8))>,
+) -> Collection<'_, (usize, (usize, Ranked))> {
+    sold.map(|((group, product_id), sold)| (group, (product_id, sold))).reduce(
+        |_group, sold, places| {
+            let mut sums: BTreeMap<i64, Sold> = BTreeMap::new();
+            for ((product_id, (units, revenue)), count) in sold {
+                let sum = sums.entry(*product_id).or_default();
+                sum.0 += isize::from(*units) * count;
+                sum.1 += isize::from(*revenue) * count;
+            }
+            let mut ranked: Vec<Ranked> = sums
+                .into_iter()
+                .filter(|(_, sold)| *sold != (0, 0))
+                .map(|(product_id, (units, revenue))| {
+                    (Reverse(units), Reverse(revenue), product_id)
+                })
+                .collect();
+            ranked.sort_unstable();
+            places.extend(ranked.into_iter().take(LEADERS).zip(1..).map(|(it, n)| ((n, it), 1)));
+        },
+    )
 }
 
 /// Spans that share a queue, in no order.
@@ -230,6 +288,73 @@ proptest! {
             workers,
             |orders| lifetimes(orders.clone(), standing_orders(orders)),
             naive_lifetimes,
+        );
+        prop_assert_eq!(ours, theirs);
+    }
+
+    /// Facts before their record, records corrected and withdrawn.
+    #[test]
+    fn enriched_is_join(
+        updates in updates((0..3i64, prop_oneof![(0..5i64).prop_map(Ok), (0..5i64).prop_map(Err)])),
+        workers in 1..4usize,
+    ) {
+        let [ours, theirs] = changes_of_both(
+            updates,
+            workers,
+            |both| {
+                let (facts, records) = facts_and_records(both);
+                enriched(facts, records, "enriched", bucket)
+            },
+            |both| {
+                let (facts, records) = facts_and_records(both);
+                facts
+                    .join_map(records, |_key, fact, record| bucket(record, fact))
+                    .flat_map(|bucket| bucket)
+            },
+        );
+        prop_assert_eq!(ours, theirs);
+    }
+
+    /// More products than are ranked, with many ties.
+    #[test]
+    fn leaders_are_those_of_reduce(
+        updates in prop::collection::vec(
+            ((0..2usize, 0..150i64), (0..3u8, 0..3u8), 0..4u64, prop_oneof![4 => Just(1isize), 1 => Just(-1)]),
+            0..400,
+        ),
+        workers in 1..4usize,
+    ) {
+        let mut updates: Vec<_> = updates
+            .into_iter()
+            .map(|(key, sold, epoch, diff)| ((key, sold), epoch, diff))
+            .collect();
+        updates.sort_by_key(|(_, epoch, _)| *epoch);
+        let [ours, theirs] = changes_of_both(
+            updates,
+            workers,
+            |sold| {
+                let sold = sold.explode(|(key, (units, revenue))| {
+                    Some((key, (isize::from(units), isize::from(revenue))))
+                });
+                leaders(sold, "leaders")
+            },
+            naive_leaders,
+        );
+        prop_assert_eq!(ours, theirs);
+    }
+
+    /// Of what only comes, in whatever order.
+    #[test]
+    fn earliest_is_that_of_reduce(
+        updates in updates((0..3i64, 0..20i64)),
+        workers in 1..4usize,
+    ) {
+        let updates = updates.into_iter().map(|(instant, epoch, _)| (instant, epoch, 1)).collect();
+        let [ours, theirs] = changes_of_both(
+            updates,
+            workers,
+            |instants| earliest(instants, "earliest"),
+            |instants| instants.reduce(|_key, instants, first| first.push((*instants[0].0, 1))),
         );
         prop_assert_eq!(ours, theirs);
     }

@@ -1,18 +1,14 @@
 //! What every customer is worth so far: first and last order that stands, orders, net revenue, and
 //! the days from the first order to the last.
 //!
-//! Work: an event changes one row. State: that of the operator `lifetimes`, beside the standing
-//! orders.
+//! Work: an event changes one row. State: none beside the operator `lifetimes`.
 
 use super::{Inputs, Table};
 use crate::model::time::day_of;
-use crate::operators::lifetimes;
 use crate::row::{Cell, Rows};
 
 pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    let lifetimes = lifetimes(inputs.orders.clone(), inputs.standing_orders.clone());
-
-    lifetimes.map(move |(user_id, lifetime)| {
+    inputs.lifetimes.clone().map(move |(user_id, lifetime)| {
         let [first, last, days] = match lifetime.first_and_last {
             Some((first, last)) => {
                 let days = day_of(last) - day_of(first);

@@ -1,20 +1,18 @@
 //! Orders and days of each phase of each month: do people buy more when they have been paid?
 //!
-//! Work: a placed order changes the sum of its day, and that one row. State: one sum a day.
+//! Work: a minute with a placed order changes the sum of its day, and that one row. State: one sum a day.
 
 use chrono::Datelike;
 
 use super::{Inputs, Table};
+use crate::model::Day;
 use crate::model::time::{date_of, day_of, month_of};
-use crate::model::{Day, OrderKind};
-use crate::operators::{Sums, sums_by, totals};
+use crate::operators::{Sums, regrouped, totals};
 use crate::row::{Cell, Rows};
 
 pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    let by_day = sums_by(inputs.orders.clone(), "sums by day", |order, add| {
-        if order.kind == OrderKind::Placed {
-            add(day_of(order.at), Sums { orders: 1, ..Sums::default() });
-        }
+    let by_day = regrouped(inputs.by_minute.clone(), |minute, sums| {
+        (day_of(minute), Sums { orders: sums.orders, ..Sums::default() })
     });
     let by_phase = totals(by_day, "orders by day").explode(|(day, sums)| {
         let (days, orders) = (1, sums.orders as isize);

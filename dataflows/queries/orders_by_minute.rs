@@ -5,7 +5,7 @@
 use super::{Inputs, Table};
 use crate::model::OrderKind;
 use crate::model::time::minute_of;
-use crate::operators::{Sums, distinct, sums_by, totals};
+use crate::operators::{Sums, distinct, totals};
 use crate::row::{Cell, Rows};
 
 pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
@@ -14,21 +14,19 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
         distinct(placed.map(|order| (minute_of(order.at), order.user_id)), "buyers by minute")
             .explode(|(minute, _user_id)| Some((minute, Sums { buyers: 1, ..Sums::default() })));
 
-    let events = sums_by(inputs.orders.clone(), "sums by minute", |order, add| {
-        add(minute_of(order.at), Sums::of(order.kind, order.units(), order.amount()));
-    });
-
-    totals(events.concat(buyers), "orders_by_minute").map(move |(minute, sums)| {
-        table.row(
-            &[Cell::Instant(minute)],
-            &[
-                Cell::Int(sums.orders),
-                Cell::Int(sums.units),
-                Cell::Int(sums.revenue),
-                Cell::Int(sums.cancelled),
-                Cell::Int(sums.refunded),
-                Cell::Int(sums.buyers),
-            ],
-        )
-    })
+    totals(inputs.by_minute.clone().concat(buyers), "orders_by_minute").map(
+        move |(minute, sums)| {
+            table.row(
+                &[Cell::Instant(minute)],
+                &[
+                    Cell::Int(sums.orders),
+                    Cell::Int(sums.units),
+                    Cell::Int(sums.revenue),
+                    Cell::Int(sums.cancelled),
+                    Cell::Int(sums.refunded),
+                    Cell::Int(sums.buyers),
+                ],
+            )
+        },
+    )
 }

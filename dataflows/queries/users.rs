@@ -7,7 +7,9 @@ use super::{Inputs, Table};
 use crate::row::{Cell, Rows};
 
 pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    inputs.users.clone().join_core(inputs.grades.clone(), move |user_id, event, grade| {
+    let grades = inputs.grades.clone().arrange_by_key();
+
+    inputs.users.clone().join_core(grades, move |user_id, event, grade| {
         let user = &event.user;
         Some(table.row(
             &[Cell::Int(*user_id)],

@@ -1,0 +1,155 @@
+//! Facts beside the newest record of the customer or product they speak of, counted by bucket.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use differential_dataflow::consolidation::consolidate;
+use differential_dataflow::difference::Abelian;
+use differential_dataflow::{AsCollection, ExchangeData, Hashable, VecCollection};
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::Operator;
+
+use super::{Held, Vecs};
+use crate::{Collection, Epoch};
+
+/// What an epoch brings of one key.
+struct Change<D, F, R> {
+    facts: Vec<(F, R)>,
+    records: Vec<(D, isize)>,
+}
+
+impl<D, F, R> Default for Change<D, F, R> {
+    fn default() -> Self {
+        Change { facts: Vec::new(), records: Vec::new() }
+    }
+}
+
+/// A customer or product as the operator keeps them.
+struct Known<D, F, R> {
+    /// The record that holds; none while there is none.
+    record: Option<D>,
+    /// The facts, sorted, each with its sum.
+    facts: Vec<(F, R)>,
+}
+
+impl<D, F: Ord, R: Abelian> Known<D, F, R> {
+    fn add(&mut self, fact: F, diff: R) {
+        // Most facts are the newest.
+        let place = match self.facts.last() {
+            Some((last, _)) if *last < fact => self.facts.len(),
+            _ => self.facts.partition_point(|(other, _)| *other < fact),
+        };
+        match self.facts.get_mut(place) {
+            Some((same, sum)) if *same == fact => {
+                sum.plus_equals(&diff);
+                if sum.is_zero() {
+                    self.facts.remove(place);
+                }
+            }
+            _ => self.facts.insert(place, (fact, diff)),
+        }
+    }
+}
+
+/// The facts about each key, put by `bucket` where its record says, and added up there. A fact
+/// waits for a record that is not known yet, and moves when the record is corrected; where `bucket`
+/// says none it counts nowhere. `records` has at most one record of a key at an epoch's end.
+///
+/// `join` and `explode` would say the same; they keep a fact with its key, time and difference in
+/// 40 bytes and more, and send one update a fact. This keeps the fact and its sum, and sends one
+/// update a bucket.
+///
+/// Work: a look-up a fact; a corrected record moves all of its facts. State: the facts, for ever.
+pub fn enriched<'s, D, F, R, B>(
+    facts: VecCollection<'s, Epoch, (i64, F), R>,
+    records: Collection<'s, (i64, D)>,
+    name: &str,
+    bucket: impl Fn(&D, &F) -> Option<B> + 'static,
+) -> VecCollection<'s, Epoch, B, R>
+where
+    D: ExchangeData,
+    F: ExchangeData,
+    R: ExchangeData + Abelian,
+    B: Hash + Eq + Clone + 'static,
+{
+    let fact_by_key = Exchange::new(|((key, _), _, _): &((i64, F), Epoch, R)| key.hashed());
+    let record_by_key = Exchange::new(|((key, _), _, _): &((i64, D), Epoch, isize)| key.hashed());
+    facts
+        .inner
+        .binary_frontier::<_, Vecs<(B, Epoch, R)>, _, _, _, _>(
+            records.inner,
+            fact_by_key,
+            record_by_key,
+            name,
+            |_capability, _info| {
+                let mut known: HashMap<i64, Known<D, F, R>> = HashMap::new();
+                let mut held: Held<HashMap<i64, Change<D, F, R>>> = Held::new();
+                let mut sums: HashMap<B, R> = HashMap::new();
+                move |(facts, facts_open), (records, records_open), output| {
+                    facts.for_each_stamp(|capability, batches| {
+                        for ((key, fact), epoch, diff) in batches.flat_map(|batch| batch.drain(..))
+                        {
+                            let changes = held.at(epoch, || capability.delayed(&epoch, 0));
+                            changes.entry(key).or_default().facts.push((fact, diff));
+                        }
+                    });
+                    records.for_each_stamp(|capability, batches| {
+                        for ((key, record), epoch, diff) in
+                            batches.flat_map(|batch| batch.drain(..))
+                        {
+                            let changes = held.at(epoch, || capability.delayed(&epoch, 0));
+                            changes.entry(key).or_default().records.push((record, diff));
+                        }
+                    });
+                    while let Some((capability, changes)) = held.pop_closed(|epoch| {
+                        facts_open.less_equal(epoch) || records_open.less_equal(epoch)
+                    }) {
+                        let mut add = |record: &D, fact: &F, diff: R| {
+                            if let Some(bucket) = bucket(record, fact) {
+                                let sum = sums.entry(bucket);
+                                sum.and_modify(|sum| sum.plus_equals(&diff)).or_insert(diff);
+                            }
+                        };
+                        for (key, mut change) in changes {
+                            let of_key = known
+                                .entry(key)
+                                .or_insert_with(|| Known { record: None, facts: Vec::new() });
+                            consolidate(&mut change.records);
+                            if !change.records.is_empty() {
+                                if let Some(before) = of_key.record.take() {
+                                    for (fact, sum) in &of_key.facts {
+                                        let mut taken_back = sum.clone();
+                                        taken_back.negate();
+                                        add(&before, fact, taken_back);
+                                    }
+                                    change.records.push((before, 1));
+                                    consolidate(&mut change.records);
+                                }
+                                of_key.record = change.records.pop().map(|(record, _)| record);
+                                if let Some(record) = &of_key.record {
+                                    for (fact, sum) in &of_key.facts {
+                                        add(record, fact, sum.clone());
+                                    }
+                                }
+                            }
+                            for (fact, diff) in change.facts {
+                                if let Some(record) = &of_key.record {
+                                    add(record, &fact, diff.clone());
+                                }
+                                of_key.add(fact, diff);
+                            }
+                            if of_key.record.is_none() && of_key.facts.is_empty() {
+                                known.remove(&key);
+                            }
+                        }
+                        let epoch = *capability.time();
+                        let mut session = output.session(&capability);
+                        for (bucket, sum) in sums.drain().filter(|(_, sum)| !sum.is_zero()) {
+                            session.give((bucket, epoch, sum));
+                        }
+                    }
+                }
+            },
+        )
+        .as_collection()
+}
