@@ -6,6 +6,7 @@
 mod first;
 mod grade_timeline;
 mod grades;
+mod kept;
 mod lifetimes;
 mod now;
 mod sums;
@@ -18,6 +19,7 @@ pub use first::{Firsts, first};
 pub(crate) use grade_timeline::tick_until;
 pub use grade_timeline::{Change, Grade, GradeTimeline, Standing};
 pub use grades::{Entry, Graded, grades};
+pub(crate) use kept::Kept;
 pub use lifetimes::{Lifetime, lifetimes, standing_orders};
 pub use now::now;
 pub use sums::{Sums, sums_by};

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
-use super::{Held, Vecs, distinct, turn};
+use super::{Held, Kept, Vecs, distinct, turn};
 use crate::model::{Krw, Millis, Order, OrderKind, UserId};
 use crate::{Collection, Epoch};
 
@@ -108,6 +108,7 @@ pub fn lifetimes<'s>(
     orders: Collection<'s, Order>,
     standing_orders: Collection<'s, (UserId, Millis)>,
 ) -> Collection<'s, (UserId, Lifetime)> {
+    let scope = orders.inner.scope();
     let events = orders.map(|order| {
         let (orders, revenue) = (order.kind.orders(), order.kind.sign() * order.amount());
         (order.user_id, Entry::Event { orders, revenue })
@@ -121,8 +122,10 @@ pub fn lifetimes<'s>(
         .unary_frontier::<Vecs<((UserId, Lifetime), Epoch, isize)>, _, _, _>(
             by_user,
             "lifetimes",
-            |_capability, _info| {
+            |_capability, info| {
+                let mut kept = Kept::by(scope, &info);
                 let mut customers: HashMap<UserId, Customer> = HashMap::new();
+                let mut stands = 0;
                 let mut held: Held<HashMap<UserId, Change>> = Held::new();
                 move |(input, frontier), output| {
                     input.for_each_stamp(|capability, batches| {
@@ -149,7 +152,9 @@ pub fn lifetimes<'s>(
                         for (user_id, change) in changes {
                             let customer = customers.entry(user_id).or_default();
                             let before = customer.lifetime();
+                            stands -= customer.stands.len();
                             customer.apply(change);
+                            stands += customer.stands.len();
                             for (lifetime, diff) in turn(before, customer.lifetime()) {
                                 session.give(((user_id, lifetime), epoch, diff));
                             }
@@ -158,6 +163,7 @@ pub fn lifetimes<'s>(
                             }
                         }
                     }
+                    kept.tell(|| customers.len() + stands);
                 }
             },
         )

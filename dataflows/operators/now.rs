@@ -7,7 +7,7 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 use timely::dataflow::operators::vec::Broadcast;
 
-use super::{Held, Vecs};
+use super::{Held, Kept, Vecs};
 use crate::Epoch;
 use crate::model::Millis;
 use crate::model::time::DAY;
@@ -22,11 +22,13 @@ pub fn now(
     newest: Stream<'_, Epoch, Vec<(u32, Millis)>>,
     floor: Millis,
 ) -> Stream<'_, Epoch, Vec<Millis>> {
+    let scope = newest.scope();
     newest
         .unary_frontier::<Vecs<Millis>, _, _, _>(
             Exchange::new(|_| 0),
             "now",
-            move |_capability, _info| {
+            move |_capability, info| {
+                let mut kept = Kept::by(scope, &info);
                 let mut partitions: BTreeMap<u32, Millis> = BTreeMap::new();
                 let mut now = Millis::MIN;
                 let mut held: Held<Vec<(u32, Millis)>> = Held::new();
@@ -51,6 +53,7 @@ pub fn now(
                             output.session(&capability).give(now);
                         }
                     }
+                    kept.tell(|| partitions.len());
                 }
             },
         )
