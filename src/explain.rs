@@ -184,9 +184,9 @@ impl Explained {
         let lines = self.own.operators.iter().chain(&self.shared.operators);
         let width = lines.map(|line| line.name.len()).max().unwrap_or(0).max(24);
         self.own.write(out, "its own operators", width, |_line| true)?;
-        self.shared.write(out, "shared with other queries", width, Line::matters)?;
+        self.shared.write(out, "shared operators", width, Line::matters)?;
         writeln!(out)?;
-        self.rest.write(out, "", "other queries and timely", "", "", width)?;
+        self.rest.write(out, "", "everything else", "", "", width)?;
         Ok(())
     }
 }
@@ -217,7 +217,7 @@ impl Part {
         }
         let total = match self.operators.iter().filter(|line| !shown(line)).count() {
             0 => "total".to_owned(),
-            left_out => format!("total, with {left_out} more"),
+            left_out => format!("total, with {left_out} idle"),
         };
         self.total.write(out, "", &total, "", "", width)?;
         Ok(())
