@@ -20,8 +20,8 @@ use crate::profile::Operator;
 
 /// The query of a name.
 pub fn query(name: &str) -> Result<&'static Query> {
-    let named = QUERIES.iter().find(|query| query.name == name);
-    named.with_context(|| {
+    let found = QUERIES.iter().find(|query| query.name == name);
+    found.with_context(|| {
         let names: Vec<_> = QUERIES.iter().map(|query| query.name).collect();
         format!("there is no query {name}; the queries are {}", names.join(", "))
     })
@@ -69,7 +69,7 @@ struct Explained {
     /// From the first record to the last result.
     seconds: f64,
     notes: Vec<String>,
-    /// What only this query needs.
+    /// What the query builds itself.
     own: Part,
     /// What its operators read from, directly or not, and others may read as well.
     shared: Part,

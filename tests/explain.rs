@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use dataflows::model::Topic;
+use dataflows::model::time::{TICK, six_months_after};
 use marketday::log::embedded;
 use serde_json::Value;
 
@@ -157,6 +158,37 @@ fn a_table_of_customers_holds_them_and_their_standing_orders() {
         assert_eq!(records(own, "lifetimes"), kept, "{workers} workers");
         assert_eq!(records(shared, "cancelled orders"), cancelled, "{workers} workers");
     }
+}
+
+#[test]
+fn grades_hold_each_customer_and_two_steps_an_order() {
+    let (dir, events) = market();
+    let int = |event: &Value, field: &str| event[field].as_i64().unwrap();
+    let tick = |at: i64| (at + TICK - 1) / TICK;
+    let mut steps = BTreeSet::new();
+    for event in events {
+        for at in [int(event, "at"), six_months_after(int(event, "ordered_at"))] {
+            steps.insert((int(event, "user_id"), tick(at)));
+        }
+    }
+    for workers in [1, 2] {
+        let explained = explain(dir, "customer_grade", &workers.to_string());
+        is_sound(&explained, workers);
+        let shared = &explained["shared"];
+        let customers = records(shared, "users");
+        assert!(customers > 1_000, "each customer has one record in so few days: {customers}");
+        assert_eq!(records(shared, "Arrange: newest of a customer"), customers);
+        assert_eq!(records(shared, "grades"), customers + steps.len(), "{workers} workers");
+    }
+}
+
+#[test]
+fn spans_hold_the_orders_that_are_within_the_longest() {
+    let (dir, events) = market();
+    let placed = events.iter().filter(|event| event["event"] == "placed").count();
+    let explained = explain(dir, "active_customers", "2");
+    is_sound(&explained, 2);
+    assert_eq!(records(&explained["own"], "placed within spans"), placed, "none is 30 days old");
 }
 
 #[test]
