@@ -174,7 +174,6 @@ impl Seen {
 mod tests {
     use differential_dataflow::input::Input;
     use timely::dataflow::ProbeHandle;
-    use timely::dataflow::operators::vec::Map;
 
     use super::*;
 
@@ -193,9 +192,7 @@ mod tests {
             let (mut input, dataflow) = worker.dataflow::<u64, _, _>(|scope| {
                 let (input, numbers) = scope.new_collection::<u64, isize>();
                 let arranged = numbers.map(|number| (number, ())).arrange_by_key_named("arranged");
-                let rows = arranged.as_collection(|number, ()| *number);
-                rows.probe_with(&probe);
-                rows.inner.map(|(number, _, _)| number);
+                arranged.as_collection(|number, ()| *number).probe_with(&probe);
                 (input, scope.addr()[0])
             });
             let mut holds = |change: &dyn Fn(u64) -> isize, epoch| {
@@ -214,8 +211,8 @@ mod tests {
             let arranged = named(&operators, "arranged");
             assert_eq!(arranged.records, 100);
             assert!(arranged.activations > 0 && arranged.time > Duration::ZERO);
-            let map = named(&operators, "Map");
-            assert_eq!((map.records, arranged.reads.contains(&map.id)), (0, true));
+            let reader = named(&operators, "AsCollection");
+            assert_eq!((reader.records, &reader.reads[..]), (0, &[arranged.id][..]));
 
             let later = holds(&|number| if number < 40 { -1 } else { 0 }, 2);
             let arranged_later = named(&later, "arranged");
