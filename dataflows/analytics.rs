@@ -9,6 +9,7 @@ mod letter;
 pub use commit::{Closed, Output, commit};
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use differential_dataflow::AsCollection;
 use timely::container::CapacityContainerBuilder;
@@ -28,7 +29,6 @@ use crate::operators::{
     sums_by,
 };
 use crate::queries::{ByKey, Inputs, QUERIES, Table};
-use crate::row::Rows;
 use crate::{Collection, Epoch};
 
 /// Tables that are only appended to: a ledger for each topic, in [`Topic::ALL`]'s order, and the
@@ -57,7 +57,7 @@ pub fn query_table(query: usize) -> u16 {
 
 type Handle<D> = InputHandle<Epoch, D>;
 
-/// The writing ends of the graph at one worker.
+/// The graph at one worker, from outside: its writing ends, and which operators are whose.
 pub struct Handles {
     /// Records of topic `users`.
     pub users: Handle<Sourced<UserEvent>>,
@@ -71,6 +71,9 @@ pub struct Handles {
     pub newest: Handle<(u32, Millis)>,
     /// What goes to the commit as it is: tallies of reading, dead letters, stored rows.
     pub outputs: Handle<Output>,
+    /// In which of timely's identifiers the operators of each query are, in [`QUERIES`]' order;
+    /// all others are shared.
+    pub queries: Vec<Range<usize>>,
 }
 
 impl Handles {
@@ -124,8 +127,13 @@ pub fn analytics(
     let now = now(newest, begin.now.unwrap_or(Millis::MIN));
     outputs.push(now.clone().map(Output::Now));
 
-    for rows in results(scope, begin, orders, users, products, now) {
+    let inputs = inputs(scope, begin, orders, users, products, now);
+    let mut queries = Vec::new();
+    for (place, query) in QUERIES.iter().enumerate() {
+        let first = scope.worker().peek_identifier();
+        let rows = (query.build)(&inputs, Table(query_table(place)));
         outputs.push(rows.inner.map(|(row, epoch, diff)| Output::Row { row, epoch, diff }));
+        queries.push(first..scope.worker().peek_identifier());
     }
 
     let handles = Handles {
@@ -135,19 +143,20 @@ pub fn analytics(
         scenarios: scenarios_in,
         newest: newest_in,
         outputs: outputs_in,
+        queries,
     };
     (handles, scope.concatenate(outputs))
 }
 
-/// The rows of every query's table, from the accepted events and `now`.
-fn results<'s>(
+/// What the queries read, from the accepted events and `now`.
+fn inputs<'s>(
     scope: Scope<'s, Epoch>,
     begin: Begin,
     orders: Collection<'s, Order>,
     users: Collection<'s, UserEvent>,
     products: Collection<'s, ProductEvent>,
     now: Stream<'s, Epoch, Vec<Millis>>,
-) -> Vec<Rows<'s>> {
+) -> Inputs<'s> {
     let users = newest(users, "newest of a customer", |event| event.user.user_id);
     let products = newest(products, "newest of a product", |event| event.product.product_id);
 
@@ -156,7 +165,7 @@ fn results<'s>(
     let standing = standing_orders(orders.clone());
     let lived = lifetimes(orders.clone(), standing);
 
-    let inputs = Inputs {
+    Inputs {
         by_minute: sums_by(orders.clone(), "sums by minute", |order, add| {
             add(minute_of(order.at), Sums::of(order.kind, order.units(), order.amount()));
         }),
@@ -201,9 +210,7 @@ fn results<'s>(
             .then_some(((), begin.hydrated, 1))
             .to_stream(scope)
             .as_collection(),
-    };
-    let queries = QUERIES.iter().enumerate();
-    queries.map(|(place, query)| (query.build)(&inputs, Table(query_table(place)))).collect()
+    }
 }
 
 /// The newest event of each key, by its time and then its id, indexed for joins.

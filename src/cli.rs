@@ -13,6 +13,7 @@ use dataflows::model::time::{day_of_date, start_of_day};
 
 use crate::cache::{Cache, Link, market_name};
 use crate::engine;
+use crate::explain;
 use crate::import;
 use crate::log::{self, Log};
 use crate::market::{self, Speed};
@@ -44,6 +45,8 @@ enum Command {
     Verify(Look),
     /// Shows partitions, lag, the commit point, rates and memory.
     Status(Look),
+    /// Shows what a query costs: the operators of its dataflow, the time of each and the records held.
+    Explain(Explain),
 }
 
 #[derive(Args)]
@@ -59,6 +62,20 @@ struct Import {
 struct Look {
     #[command(flatten)]
     place: Place,
+    /// Answer in JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Explain {
+    /// The query: the name of its table.
+    query: String,
+    #[command(flatten)]
+    log: LogPlace,
+    /// Worker threads.
+    #[arg(short = 'w', long, default_value_t = 1, value_parser = count())]
+    workers: usize,
     /// Answer in JSON.
     #[arg(long)]
     json: bool,
@@ -228,6 +245,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Import(command) => import(&command),
         Command::Verify(look) => verify(&look),
         Command::Status(look) => show_status(&look),
+        Command::Explain(command) => explain(&command),
     };
     result.unwrap_or_else(|error| {
         _ = writeln!(std::io::stderr(), "marketday: {error:#}");
@@ -502,6 +520,13 @@ fn show_status(look: &Look) -> Result<ExitCode> {
     let database = look.place.look()?;
     status::status(&database.config, &mut std::io::stdout().lock(), look.json)?;
     database.stop()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn explain(command: &Explain) -> Result<ExitCode> {
+    let query = explain::query(&command.query)?;
+    let (log, out) = (command.log.look()?, &mut std::io::stdout().lock());
+    explain::explain(&log, query, command.workers, out, command.json)?;
     Ok(ExitCode::SUCCESS)
 }
 

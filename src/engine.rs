@@ -6,22 +6,24 @@
 //! read back from the store in one epoch, and the log from the committed offsets on.
 //!
 //! Backpressure: the commit operator holds the graph's frontier at the last committed epoch, and a
-//! worker reads on only while less than [`UNCOMMITTED_RECORDS`] of its records are beyond it.
+//! worker reads on only while less than `UNCOMMITTED_RECORDS` of its records are beyond it.
 
 mod committing;
+mod feed;
+mod replay;
 mod reporting;
 mod source;
 
-use std::collections::{BTreeMap, VecDeque};
+pub use replay::{Replay, replay};
+
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use dataflows::Epoch;
 use dataflows::analytics::{Begin, Handles, Output, analytics, commit};
 use dataflows::ledger::Sourced;
-use dataflows::model::{Millis, Topic};
+use dataflows::model::Topic;
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::vec::{Broadcast, Input};
 use timely::dataflow::operators::{Inspect, Probe};
@@ -33,18 +35,9 @@ use crate::log::Log;
 use crate::store::{self, Claim};
 use crate::wire::Decoded;
 use committing::Commits;
+use feed::{EPOCH, EPOCH_RECORDS, Epochs, Feed};
 use reporting::Reading;
 use source::Source;
-
-/// A worker reads on while fewer of its records than this are uncommitted: enough for commits in
-/// which keys coalesce, few enough that memory stays bounded when the store is slow.
-const UNCOMMITTED_RECORDS: usize = 200_000;
-
-/// Records read between two looks at everything else: an epoch while catching up.
-const EPOCH_RECORDS: usize = 20_000;
-
-/// One epoch a this much of wall time.
-const EPOCH: Duration = Duration::from_millis(10);
 
 /// How the analytics are run.
 #[derive(Clone)]
@@ -65,12 +58,7 @@ pub struct Settings {
 
 /// Runs the analytics until told to stop, or caught up.
 pub fn run(log: &Arc<dyn Log>, settings: Settings) -> Result<()> {
-    let mut worker_config = timely::WorkerConfig::default();
-    differential_dataflow::configure(
-        &mut worker_config,
-        &differential_dataflow::Config::default().idle_merge_effort(Some(1_000)),
-    );
-    let config = timely::Config { communication: settings.timely.clone(), worker: worker_config };
+    let config = config(settings.timely.clone());
     let reading = Arc::new(Reading::default());
     let reporting = reading.report(Arc::clone(log), settings.database.clone());
     let (log, read) = (Arc::clone(log), Arc::clone(&reading));
@@ -78,11 +66,7 @@ pub fn run(log: &Arc<dyn Log>, settings: Settings) -> Result<()> {
     let failed = failure.clone();
     let workers = timely::execute(config, move |worker| {
         if let Err(error) = run_worker(worker, &log, &settings, &read, &failed) {
-            failed.tell(error);
-            // Timely would step on for ever: what is uncommitted holds the graph open.
-            for dataflow in worker.installed_dataflows() {
-                worker.drop_dataflow(dataflow);
-            }
+            failed.end(worker, error);
         }
     });
     let workers =
@@ -96,6 +80,16 @@ pub fn run(log: &Arc<dyn Log>, settings: Settings) -> Result<()> {
     failure.first()
 }
 
+/// Timely's and differential's settings.
+fn config(communication: timely::CommunicationConfig) -> timely::Config {
+    let mut worker = timely::WorkerConfig::default();
+    differential_dataflow::configure(
+        &mut worker,
+        &differential_dataflow::Config::default().idle_merge_effort(Some(1_000)),
+    );
+    timely::Config { communication, worker }
+}
+
 /// The first error of this process's workers: when one ends, the others wait for it in vain.
 #[derive(Clone, Default)]
 struct Failure(Arc<Mutex<Option<anyhow::Error>>>);
@@ -105,8 +99,13 @@ impl Failure {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, error: anyhow::Error) {
+    /// Ends a worker that has failed.
+    fn end(&self, worker: &mut Worker, error: anyhow::Error) {
         self.error().get_or_insert(error);
+        // Timely would step on for ever: what is uncommitted holds the graph open.
+        for dataflow in worker.installed_dataflows() {
+            worker.drop_dataflow(dataflow);
+        }
     }
 
     /// Ends a worker when another has failed.
@@ -158,42 +157,29 @@ fn run_worker(
         done.probe_with(&probe);
         (handles, activator)
     });
-    let pace = Pace::new(worker);
 
     handles.advance_to(hydrated);
     hydrate(worker, &mut client, &claim, &mut handles)?;
     drop(client);
 
-    let mut source = Source::open(log, &claim.tallies, (worker.index(), worker.peers()))?;
+    let source = Source::open(log, &claim.tallies, (worker.index(), worker.peers()))?;
     source.announce(&mut handles);
     let epochs = Epochs::new(hydrated + 1, started_at);
-    let mut in_flight: VecDeque<(Epoch, usize)> = VecDeque::new();
+    let mut feed = Feed::new(worker, log, source, handles, epochs, &probe);
     loop {
         failure.check()?;
         if let Some(error) = commits.failure() {
             return Err(error);
         }
-        let epoch = epochs.now().max(handles.epoch());
-        handles.advance_to(epoch);
+        feed.advance();
         activator.activate();
 
         let ended = settings.stop.load(Ordering::Relaxed);
         let may_end = settings.exit_when_caught_up && settings.producer_done.load(Ordering::SeqCst);
-        while in_flight.front().is_some_and(|(epoch, _)| !probe.less_equal(epoch)) {
-            in_flight.pop_front();
-        }
-        let uncommitted: usize = in_flight.iter().map(|(_, records)| records).sum();
-        let mut read = 0;
-        if uncommitted < UNCOMMITTED_RECORDS && !ended {
-            read = source.read(EPOCH_RECORDS, pace.horizon(), &mut handles)?;
-            pace.tell(source.next_at());
-            source
-                .offsets()
-                .for_each(|(topic, partition, offset)| reading.tell(topic, partition, offset));
-        }
-        if read > 0 {
-            in_flight.push_back((epoch, read));
-        } else if ended || (may_end && uncommitted == 0 && source.at_end(&**log)?) {
+        let read = if ended { 0 } else { feed.read()? };
+        feed.offsets()
+            .for_each(|(topic, partition, offset)| reading.tell(topic, partition, offset));
+        if read == 0 && (ended || (may_end && feed.is_through()?)) {
             break;
         }
         worker.step();
@@ -202,8 +188,7 @@ fn run_worker(
         }
     }
 
-    drop(handles);
-    drop(pace);
+    drop(feed.end());
     while !probe.done() {
         failure.check()?;
         if let Some(error) = commits.failure() {
@@ -286,73 +271,5 @@ fn agree<D: timely::ExchangeData + Clone>(
         }
         failure.check()?;
         worker.step_or_park(Some(EPOCH));
-    }
-}
-
-/// The epochs by the wall clock: one every [`EPOCH`] since the claim, so that workers need not
-/// agree on more than its instant.
-struct Epochs {
-    first: Epoch,
-    ahead: Duration,
-    stopwatch: clock::Stopwatch,
-}
-
-impl Epochs {
-    fn new(first: Epoch, started_at: Millis) -> Epochs {
-        let ahead = Duration::from_millis((clock::wall() - started_at).max(0) as u64);
-        Epochs { first, ahead, stopwatch: clock::Stopwatch::start() }
-    }
-
-    fn now(&self) -> Epoch {
-        let since = self.ahead + self.stopwatch.elapsed();
-        self.first + (since.as_millis() / EPOCH.as_millis()) as Epoch
-    }
-}
-
-/// Keeps the workers' reading in step by event time: what one worker reads far ahead of another
-/// would be early for `now`, and the other's late.
-struct Pace {
-    next: std::rc::Rc<std::cell::RefCell<BTreeMap<usize, Millis>>>,
-    input:
-        std::cell::RefCell<timely::dataflow::operators::vec::input::Handle<u64, (usize, Millis)>>,
-    index: usize,
-}
-
-/// How far ahead of the hindmost worker one may read: less than the day after which `now` leaves a
-/// partition behind, enough that nobody waits.
-const PACE: Millis = 12 * dataflows::model::time::HOUR;
-
-impl Pace {
-    fn new(worker: &mut Worker) -> Pace {
-        let next = std::rc::Rc::new(std::cell::RefCell::new(
-            (0..worker.peers()).map(|index| (index, Millis::MIN)).collect::<BTreeMap<_, _>>(),
-        ));
-        let hear = std::rc::Rc::clone(&next);
-        let input = worker.dataflow::<u64, _, _>(|scope| {
-            let (input, stream) = scope.new_input();
-            stream
-                .broadcast()
-                .inspect(move |(index, at)| _ = hear.borrow_mut().insert(*index, *at));
-            input
-        });
-        Pace { next, input: input.into(), index: worker.index() }
-    }
-
-    /// Tells the others the next instant that this worker has to read; none when it has read all.
-    fn tell(&self, next_at: Option<Millis>) {
-        let next_at = next_at.unwrap_or(Millis::MAX);
-        if self.next.borrow()[&self.index] != next_at {
-            self.next.borrow_mut().insert(self.index, next_at);
-            let mut input = self.input.borrow_mut();
-            input.send((self.index, next_at));
-            input.flush();
-        }
-    }
-
-    /// Up to which instant this worker may read.
-    fn horizon(&self) -> Millis {
-        let next = self.next.borrow();
-        let hindmost = next.values().copied().min().unwrap_or(Millis::MAX);
-        if next[&self.index] == hindmost { Millis::MAX } else { hindmost.saturating_add(PACE) }
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!  market -> log -> engine -> store      up: all of it on this machine
 //!             |                 |
-//!             +---- verify -----+        status, import
+//!             +---- verify -----+        status, import, explain
 //! ```
 //!
 //! Declared in the order in which data flows:
@@ -14,6 +14,7 @@
 //! - [`market`]: drives the generator of [`dataflows`] and appends what it makes.
 //! - [`import`]: puts events from a file into the log.
 //! - [`engine`]: the workers that read the log and run the queries.
+//! - [`profile`]: what their operators cost.
 //! - [`store`]: what they read from PostgreSQL and write to it.
 //! - [`verify`]: compares every table with its batch twin, and the ledgers with the log.
 //!
@@ -36,6 +37,8 @@ pub mod import;
 
 pub mod engine;
 
+pub mod profile;
+
 pub mod store;
 
 pub mod verify;
@@ -43,6 +46,7 @@ pub mod verify;
 pub mod cli;
 pub mod clock;
 pub mod crash;
+pub mod explain;
 pub mod migrate;
 pub mod private_postgres;
 mod process;

@@ -7,6 +7,7 @@ mod bad_input;
 mod cache;
 mod cdnow;
 mod crash;
+mod explain;
 mod grafana;
 mod kafka;
 mod log;

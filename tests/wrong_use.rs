@@ -44,10 +44,13 @@ fn import(dir: &Path, event_id: u32) {
 #[test]
 fn looking_at_nothing_makes_nothing() {
     let nowhere = scratch().join("nowhere");
-    for (look, expected) in
-        [("verify", "there is no log in"), ("status", "there is no PostgreSQL in")]
-    {
-        refused(&mut command(&[look, "--dir", nowhere.to_str().unwrap()]), expected);
+    for (look, expected) in [
+        (&["verify"][..], "there is no log in"),
+        (&["status"], "there is no PostgreSQL in"),
+        (&["explain", "users"], "there is no log in"),
+    ] {
+        let look = [look, &["--dir", nowhere.to_str().unwrap()]].concat();
+        refused(&mut command(&look), expected);
     }
     assert!(!nowhere.exists());
 }
@@ -68,6 +71,8 @@ fn flags_that_do_not_exist_or_make_no_sense_are_named() {
         (&["analytics", "-n", "2", "-h", "/dev/null"], "--process"),
         (&["market", "--name", "shop"], "--brokers"),
         (&["import"], "<FILE>"),
+        (&["explain"], "<QUERY>"),
+        (&["explain", "users", "-w", "0"], "--workers"),
         (&["sell"], "sell"),
     ] {
         let output = command(args).output().unwrap();
@@ -76,6 +81,12 @@ fn flags_that_do_not_exist_or_make_no_sense_are_named() {
         assert!(said.starts_with("error: ") && said.contains(expected), "{args:?}: {said}");
         assert!(!said.contains("panicked"), "{said}");
     }
+}
+
+#[test]
+fn a_query_that_does_not_exist_is_told_from_those_that_do() {
+    let expected = "there is no query sales; the queries are orders_by_minute, orders_by_hour, ";
+    refused(&mut command(&["explain", "sales"]), expected);
 }
 
 #[test]

@@ -208,11 +208,14 @@ fn tables_after_withdrawal(story: &[Event], noise: &[Event]) -> Tables {
             let (products_in, products) = scope.new_collection();
             let (newest_in, newest) = scope.new_input();
             let now = now(newest, Millis::MIN);
-            for rows in results(scope, Begin::default(), orders, users, products, now) {
+            let inputs = inputs(scope, Begin::default(), orders, users, products, now);
+            for (place, query) in QUERIES.iter().enumerate() {
                 let all = Arc::clone(&all);
-                rows.inspect(move |(row, _epoch, diff)| {
-                    all.lock().unwrap().push((row.clone(), *diff));
-                });
+                (query.build)(&inputs, Table(query_table(place))).inspect(
+                    move |(row, _epoch, diff)| {
+                        all.lock().unwrap().push((row.clone(), *diff));
+                    },
+                );
             }
             (orders_in, users_in, products_in, newest_in)
         });

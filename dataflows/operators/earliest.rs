@@ -6,7 +6,7 @@ use differential_dataflow::{AsCollection, Hashable};
 use timely::dataflow::channels::pact::{Exchange, ParallelizationContract, Pipeline};
 use timely::dataflow::operators::Operator;
 
-use super::{Held, Vecs, turn};
+use super::{Held, Kept, Vecs, turn};
 use crate::model::Millis;
 use crate::{Collection, Epoch};
 
@@ -32,9 +32,11 @@ fn earliest_by<'s>(
     pact: impl ParallelizationContract<Epoch, Vec<Update>> + 'static,
     name: &str,
 ) -> Collection<'s, (i64, Millis)> {
+    let scope = instants.inner.scope();
     instants
         .inner
-        .unary_frontier::<Vecs<Update>, _, _, _>(pact, name, |_capability, _info| {
+        .unary_frontier::<Vecs<Update>, _, _, _>(pact, name, |_capability, info| {
+            let mut kept = Kept::by(scope, &info);
             let mut earliest: HashMap<i64, Millis> = HashMap::new();
             let mut held: Held<HashMap<i64, Millis>> = Held::new();
             move |(input, frontier), output| {
@@ -61,6 +63,7 @@ fn earliest_by<'s>(
                         }
                     }
                 }
+                kept.tell(|| earliest.len());
             }
         })
         .as_collection()

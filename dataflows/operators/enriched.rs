@@ -9,7 +9,7 @@ use differential_dataflow::{AsCollection, ExchangeData, Hashable, VecCollection}
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
-use super::{Held, Vecs};
+use super::{Held, Kept, Vecs};
 use crate::{Collection, Epoch};
 
 /// What an epoch brings of one key.
@@ -72,6 +72,7 @@ where
     R: ExchangeData + Abelian,
     B: Hash + Eq + Clone + 'static,
 {
+    let scope = facts.inner.scope();
     let fact_by_key = Exchange::new(|((key, _), _, _): &((i64, F), Epoch, R)| key.hashed());
     let record_by_key = Exchange::new(|((key, _), _, _): &((i64, D), Epoch, isize)| key.hashed());
     facts
@@ -81,8 +82,10 @@ where
             fact_by_key,
             record_by_key,
             name,
-            |_capability, _info| {
+            |_capability, info| {
+                let mut kept = Kept::by(scope, &info);
                 let mut known: HashMap<i64, Known<D, F, R>> = HashMap::new();
+                let mut number = 0;
                 let mut held: Held<HashMap<i64, Change<D, F, R>>> = Held::new();
                 let mut sums: HashMap<B, R> = HashMap::new();
                 move |(facts, facts_open), (records, records_open), output| {
@@ -132,12 +135,14 @@ where
                                     }
                                 }
                             }
+                            number -= of_key.facts.len();
                             for (fact, diff) in change.facts {
                                 if let Some(record) = &of_key.record {
                                     add(record, &fact, diff.clone());
                                 }
                                 of_key.add(fact, diff);
                             }
+                            number += of_key.facts.len();
                             if of_key.record.is_none() && of_key.facts.is_empty() {
                                 known.remove(&key);
                             }
@@ -148,6 +153,7 @@ where
                             session.give((bucket, epoch, sum));
                         }
                     }
+                    kept.tell(|| known.len() + number);
                 }
             },
         )

@@ -7,7 +7,7 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 use timely::dataflow::operators::core::OkErr;
 
-use super::{Held, Vecs};
+use super::{Held, Kept, Vecs};
 use crate::Epoch;
 use crate::ledger::Sourced;
 
@@ -38,12 +38,14 @@ pub fn first<'s, E: ExchangeData>(
     hydrated: Epoch,
     id: impl Fn(&E) -> Option<u64> + Clone + 'static,
 ) -> Firsts<'s, E> {
+    let scope = events.scope();
     let route = id.clone();
     let by_id = Exchange::new(move |sourced: &Sourced<E>| route(&sourced.event).unwrap_or(0));
     let marked = events.unary_frontier::<Vecs<(bool, Sourced<E>)>, _, _, _>(
         by_id,
         name,
-        |_capability, _info| {
+        |_capability, info| {
+            let mut kept = Kept::by(scope, &info);
             let mut seen = RoaringTreemap::new();
             let mut held: Held<Vec<Sourced<E>>> = Held::new();
             move |(input, frontier), output| {
@@ -76,6 +78,7 @@ pub fn first<'s, E: ExchangeData>(
                         session.give((accepted, sourced));
                     }
                 }
+                kept.tell(|| seen.len() as usize);
             }
         },
     );

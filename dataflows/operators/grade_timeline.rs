@@ -183,6 +183,11 @@ impl GradeTimeline {
         step.into_iter().chain(demotion).min()
     }
 
+    /// Number of the steps, past and to come.
+    pub fn steps(&self) -> usize {
+        self.steps.len()
+    }
+
     /// Where the customer stands at the last tick folded in.
     pub fn standing(&self) -> Standing {
         self.standing

@@ -9,7 +9,7 @@ use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Operator;
 
 use super::grade_timeline::{Change, Grade, GradeTimeline, Standing, tick_until};
-use super::{Held, Vecs, turn};
+use super::{Held, Kept, Vecs, turn};
 use crate::model::{Krw, Millis, Order, UserId};
 use crate::{Collection, Epoch};
 
@@ -88,6 +88,11 @@ impl Customer {
         if self.known == 0 { &[] } else { self.timeline.changes() }
     }
 
+    /// The customer and the steps of their totals, as records kept.
+    fn records(&self) -> usize {
+        if self.entries == 0 { 0 } else { 1 + self.timeline.steps() }
+    }
+
     /// The tick at which to look at this customer again, unless the calendar has it already.
     fn wake_after(&mut self, tick: u32) -> Option<u32> {
         let due = self.timeline.due()?;
@@ -101,13 +106,18 @@ impl Customer {
 
 /// What the output says of a customer before an epoch.
 struct Before {
+    records: usize,
     standing: Option<Standing>,
     changes: Vec<Change>,
 }
 
 impl Before {
     fn of(customer: &Customer) -> Before {
-        Before { standing: customer.standing(), changes: customer.changes().to_vec() }
+        Before {
+            records: customer.records(),
+            standing: customer.standing(),
+            changes: customer.changes().to_vec(),
+        }
     }
 
     /// Gives what has to go and what has to come for the output to say what holds now.
@@ -144,6 +154,7 @@ pub fn grades<'s>(
     entries: Collection<'s, Entry>,
     now: Stream<'s, Epoch, Vec<Millis>>,
 ) -> Collection<'s, (UserId, Graded)> {
+    let scope = entries.inner.scope();
     let by_user = Exchange::new(|(entry, _, _): &(Entry, Epoch, isize)| entry.user_id.hashed());
     entries
         .inner
@@ -152,8 +163,10 @@ pub fn grades<'s>(
             by_user,
             Pipeline,
             "grades",
-            |_capability, _info| {
+            |_capability, info| {
+                let mut kept = Kept::by(scope, &info);
                 let mut customers: HashMap<UserId, Customer> = HashMap::new();
+                let mut records = 0;
                 let mut calendar: BTreeMap<u32, Vec<UserId>> = BTreeMap::new();
                 let mut tick = 0;
                 let mut held: Held<Arrivals> = Held::new();
@@ -201,6 +214,7 @@ pub fn grades<'s>(
                         for (user_id, before) in touched {
                             let Some(customer) = customers.get_mut(&user_id) else { continue };
                             customer.timeline.advance(tick);
+                            records = records + customer.records() - before.records;
                             before.compare(customer, |graded, diff| {
                                 session.give(((user_id, graded), epoch, diff));
                             });
@@ -212,6 +226,7 @@ pub fn grades<'s>(
                             }
                         }
                     }
+                    kept.tell(|| records);
                 }
             },
         )

@@ -8,7 +8,7 @@ use differential_dataflow::{AsCollection, Hashable, VecCollection};
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
-use super::{Held, Vecs};
+use super::{Held, Kept, Vecs};
 use crate::model::ProductId;
 use crate::{Collection, Epoch};
 
@@ -57,6 +57,7 @@ pub fn leaders<'s>(
     sold: VecCollection<'s, Epoch, (usize, ProductId), Sold>,
     name: &str,
 ) -> Collection<'s, (usize, (usize, Ranked))> {
+    let scope = sold.inner.scope();
     let by_product =
         Exchange::new(|((_, product_id), _, _): &((usize, ProductId), Epoch, Sold)| {
             product_id.hashed()
@@ -66,7 +67,8 @@ pub fn leaders<'s>(
         .unary_frontier::<Vecs<((usize, Ranked), Epoch, isize)>, _, _, _>(
             by_product,
             name,
-            |_capability, _info| {
+            |_capability, info| {
+                let mut kept = Kept::by(scope, &info);
                 let mut groups: BTreeMap<usize, Group> = BTreeMap::new();
                 let mut held: Held<Vec<((usize, ProductId), Sold)>> = Held::new();
                 move |(input, frontier), output| {
@@ -108,6 +110,7 @@ pub fn leaders<'s>(
                             group.leaders = leaders;
                         }
                     }
+                    kept.tell(|| groups.values().map(|group| group.sold.len()).sum());
                 }
             },
         )

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
-use super::{Held, Vecs, distinct, turn};
+use super::{Held, Kept, Vecs, distinct, turn};
 use crate::model::time::day_of;
 use crate::model::{Krw, Millis, Order, OrderKind, UserId};
 use crate::{Collection, Epoch};
@@ -146,6 +146,7 @@ pub fn lifetimes<'s>(
     orders: Collection<'s, Order>,
     standing_orders: Collection<'s, (UserId, Millis)>,
 ) -> Collection<'s, (UserId, Lived)> {
+    let scope = orders.inner.scope();
     let events = orders.map(|order| {
         let (orders, revenue) = (order.kind.orders(), order.kind.sign() * order.amount());
         (order.user_id, Entry::Event { orders, revenue })
@@ -159,8 +160,10 @@ pub fn lifetimes<'s>(
         .unary_frontier::<Vecs<((UserId, Lived), Epoch, isize)>, _, _, _>(
             by_user,
             "lifetimes",
-            |_capability, _info| {
+            |_capability, info| {
+                let mut kept = Kept::by(scope, &info);
                 let mut customers: HashMap<UserId, Customer> = HashMap::new();
+                let mut stands = 0;
                 let mut held: Held<HashMap<UserId, Change>> = Held::new();
                 move |(input, frontier), output| {
                     input.for_each_stamp(|capability, batches| {
@@ -187,9 +190,11 @@ pub fn lifetimes<'s>(
                         for (user_id, change) in changes {
                             let customer = customers.entry(user_id).or_default();
                             let before = customer.lifetime();
+                            stands -= customer.stands.len();
                             customer.apply(change, |habit, diff| {
                                 session.give(((user_id, Lived::Habit(habit)), epoch, diff));
                             });
+                            stands += customer.stands.len();
                             for (lifetime, diff) in turn(before, customer.lifetime()) {
                                 session.give(((user_id, Lived::Lifetime(lifetime)), epoch, diff));
                             }
@@ -198,6 +203,7 @@ pub fn lifetimes<'s>(
                             }
                         }
                     }
+                    kept.tell(|| customers.len() + stands);
                 }
             },
         )

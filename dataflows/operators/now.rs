@@ -8,7 +8,7 @@ use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Operator;
 use timely::dataflow::operators::vec::Broadcast;
 
-use super::{Held, Vecs, turn};
+use super::{Held, Kept, Vecs, turn};
 use crate::model::time::{DAY, day_of, month_of};
 use crate::model::{Day, Millis};
 use crate::{Collection, Epoch};
@@ -23,11 +23,13 @@ pub fn now(
     newest: Stream<'_, Epoch, Vec<(u32, Millis)>>,
     floor: Millis,
 ) -> Stream<'_, Epoch, Vec<Millis>> {
+    let scope = newest.scope();
     newest
         .unary_frontier::<Vecs<Millis>, _, _, _>(
             Exchange::new(|_| 0),
             "now",
-            move |_capability, _info| {
+            move |_capability, info| {
+                let mut kept = Kept::by(scope, &info);
                 let mut partitions: BTreeMap<u32, Millis> = BTreeMap::new();
                 let mut now = Millis::MIN;
                 let mut held: Held<Vec<(u32, Millis)>> = Held::new();
@@ -52,6 +54,7 @@ pub fn now(
                             output.session(&capability).give(now);
                         }
                     }
+                    kept.tell(|| partitions.len());
                 }
             },
         )

@@ -8,7 +8,7 @@ use differential_dataflow::{AsCollection, ExchangeData, Hashable, VecCollection}
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
-use super::{Held, Vecs, turn};
+use super::{Held, Kept, Vecs, turn};
 use crate::{Collection, Epoch};
 
 /// The sum of each key's differences, as a record beside the key: what `count_total` gives.
@@ -49,13 +49,15 @@ where
     R: ExchangeData + Abelian,
     V: PartialEq + Clone + 'static,
 {
+    let scope = changes.inner.scope();
     let by_key = Exchange::new(|(key, _, _): &(K, Epoch, R)| key.hashed().into());
     changes
         .inner
         .unary_frontier::<Vecs<((K, V), Epoch, isize)>, _, _, _>(
             by_key,
             name,
-            move |_capability, _info| {
+            move |_capability, info| {
+                let mut kept = Kept::by(scope, &info);
                 let mut totals: HashMap<K, R> = HashMap::new();
                 let mut held: Held<HashMap<K, R>> = Held::new();
                 move |(input, frontier), output| {
@@ -91,6 +93,7 @@ where
                             }
                         }
                     }
+                    kept.tell(|| totals.len());
                 }
             },
         )

@@ -9,7 +9,7 @@ use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Operator;
 
-use super::{Held, Vecs};
+use super::{Held, Kept, Vecs};
 use crate::Epoch;
 use crate::model::Millis;
 
@@ -37,6 +37,7 @@ where
     D: Clone + 'static,
     R: Abelian + 'static,
 {
+    let scope = records.inner.scope();
     let longest = spans.iter().copied().max().unwrap_or(0);
     records
         .inner
@@ -45,8 +46,10 @@ where
             Pipeline,
             Pipeline,
             name,
-            |_capability, _info| {
+            |_capability, info| {
+                let mut kept = Kept::by(scope, &info);
                 let mut queue: BTreeMap<Millis, Vec<(D, R)>> = BTreeMap::new();
+                let mut queued = 0;
                 let mut now = Millis::MIN;
                 let mut held: Held<Arrivals<D, R>> = Held::new();
                 move |(records, records_open), (nows, nows_open), output| {
@@ -87,8 +90,11 @@ where
                             }
                         }
                         let out_of_all = now.saturating_sub(longest);
-                        while queue.first_key_value().is_some_and(|(at, _)| *at <= out_of_all) {
-                            queue.pop_first();
+                        while let Some(first) = queue.first_entry() {
+                            if *first.key() > out_of_all {
+                                break;
+                            }
+                            queued -= first.remove().len();
                         }
                         for ((record, at), diff) in arrived {
                             if at <= out_of_all {
@@ -100,8 +106,10 @@ where
                                 }
                             }
                             queue.entry(at).or_default().push((record, diff));
+                            queued += 1;
                         }
                     }
+                    kept.tell(|| queued);
                 }
             },
         )

@@ -1,0 +1,167 @@
+//! Feeding the graph: a worker's partitions, epoch by epoch, in step with the other workers and no
+//! further ahead than the graph may be.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use dataflows::Epoch;
+use dataflows::analytics::Handles;
+use dataflows::model::time::HOUR;
+use dataflows::model::{Millis, Topic};
+use timely::dataflow::ProbeHandle;
+use timely::dataflow::operators::Inspect;
+use timely::dataflow::operators::vec::input::Handle;
+use timely::dataflow::operators::vec::{Broadcast, Input};
+use timely::worker::Worker;
+
+use super::source::Source;
+use crate::clock;
+use crate::log::Log;
+
+/// A worker reads on while fewer of its records than this are uncommitted: enough for commits in
+/// which keys coalesce, few enough that memory stays bounded when the store is slow.
+const UNCOMMITTED_RECORDS: usize = 200_000;
+
+/// Records read between two looks at everything else: an epoch while catching up.
+pub(super) const EPOCH_RECORDS: usize = 20_000;
+
+/// One epoch a this much of wall time.
+pub(super) const EPOCH: Duration = Duration::from_millis(10);
+
+/// What a worker reads, and how much of it is on its way.
+pub(super) struct Feed {
+    log: Arc<dyn Log>,
+    source: Source,
+    handles: Handles,
+    epochs: Epochs,
+    pace: Pace,
+    /// Behind the commit: its frontier is the earliest epoch that is not committed.
+    probe: ProbeHandle<Epoch>,
+    in_flight: VecDeque<(Epoch, usize)>,
+}
+
+impl Feed {
+    pub(super) fn new(
+        worker: &mut Worker,
+        log: &Arc<dyn Log>,
+        source: Source,
+        handles: Handles,
+        epochs: Epochs,
+        probe: &ProbeHandle<Epoch>,
+    ) -> Feed {
+        let (log, probe, pace) = (Arc::clone(log), probe.clone(), Pace::new(worker));
+        Feed { log, source, handles, epochs, pace, probe, in_flight: VecDeque::new() }
+    }
+
+    /// Goes on to the epoch of this instant.
+    pub(super) fn advance(&mut self) {
+        let epoch = self.epochs.now().max(self.handles.epoch());
+        self.handles.advance_to(epoch);
+        while self.in_flight.front().is_some_and(|(epoch, _)| !self.probe.less_equal(epoch)) {
+            self.in_flight.pop_front();
+        }
+    }
+
+    /// Reads an epoch's records, unless too many are uncommitted; returns how many.
+    pub(super) fn read(&mut self) -> Result<usize> {
+        if self.uncommitted() >= UNCOMMITTED_RECORDS {
+            return Ok(0);
+        }
+        let read = self.source.read(EPOCH_RECORDS, self.pace.horizon(), &mut self.handles)?;
+        self.pace.tell(self.source.next_at());
+        if read > 0 {
+            self.in_flight.push_back((self.handles.epoch(), read));
+        }
+        Ok(read)
+    }
+
+    /// How far each partition has been read.
+    pub(super) fn offsets(&self) -> impl Iterator<Item = (Topic, u32, u64)> {
+        self.source.offsets()
+    }
+
+    /// Whether all that the log holds by now has been read and committed.
+    pub(super) fn is_through(&self) -> Result<bool> {
+        Ok(self.uncommitted() == 0 && self.source.at_end(&*self.log)?)
+    }
+
+    /// Gives the graph back, to be closed; the other workers no longer wait for this one.
+    pub(super) fn end(self) -> Handles {
+        self.handles
+    }
+
+    fn uncommitted(&self) -> usize {
+        self.in_flight.iter().map(|(_, records)| records).sum()
+    }
+}
+
+/// The epochs by the wall clock: one every [`EPOCH`] since the claim, so that workers need not
+/// agree on more than its instant.
+pub(super) struct Epochs {
+    first: Epoch,
+    ahead: Duration,
+    stopwatch: clock::Stopwatch,
+}
+
+impl Epochs {
+    pub(super) fn new(first: Epoch, started_at: Millis) -> Epochs {
+        let ahead = Duration::from_millis((clock::wall() - started_at).max(0) as u64);
+        Epochs { first, ahead, stopwatch: clock::Stopwatch::start() }
+    }
+
+    fn now(&self) -> Epoch {
+        let since = self.ahead + self.stopwatch.elapsed();
+        self.first + (since.as_millis() / EPOCH.as_millis()) as Epoch
+    }
+}
+
+/// Keeps the workers' reading in step by event time: what one worker reads far ahead of another
+/// would be early for `now`, and the other's late.
+struct Pace {
+    next: Rc<RefCell<BTreeMap<usize, Millis>>>,
+    input: RefCell<Handle<u64, (usize, Millis)>>,
+    index: usize,
+}
+
+/// How far ahead of the hindmost worker one may read: less than the day after which `now` leaves a
+/// partition behind, enough that nobody waits.
+const PACE: Millis = 12 * HOUR;
+
+impl Pace {
+    fn new(worker: &mut Worker) -> Pace {
+        let next = Rc::new(RefCell::new(
+            (0..worker.peers()).map(|index| (index, Millis::MIN)).collect::<BTreeMap<_, _>>(),
+        ));
+        let hear = Rc::clone(&next);
+        let input = worker.dataflow::<u64, _, _>(|scope| {
+            let (input, stream) = scope.new_input();
+            stream
+                .broadcast()
+                .inspect(move |(index, at)| _ = hear.borrow_mut().insert(*index, *at));
+            input
+        });
+        Pace { next, input: input.into(), index: worker.index() }
+    }
+
+    /// Tells the others the next instant that this worker has to read; none when it has read all.
+    fn tell(&self, next_at: Option<Millis>) {
+        let next_at = next_at.unwrap_or(Millis::MAX);
+        if self.next.borrow()[&self.index] != next_at {
+            self.next.borrow_mut().insert(self.index, next_at);
+            let mut input = self.input.borrow_mut();
+            input.send((self.index, next_at));
+            input.flush();
+        }
+    }
+
+    /// Up to which instant this worker may read.
+    fn horizon(&self) -> Millis {
+        let next = self.next.borrow();
+        let hindmost = next.values().copied().min().unwrap_or(Millis::MAX);
+        if next[&self.index] == hindmost { Millis::MAX } else { hindmost.saturating_add(PACE) }
+    }
+}

@@ -1,0 +1,99 @@
+//! The whole log through the whole graph, in memory and for its own sake: nothing is read back
+//! from a store, and what would be committed is dropped.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Result, anyhow};
+use dataflows::Epoch;
+use dataflows::analytics::{Begin, analytics, commit};
+use dataflows::model::{Millis, Topic};
+use timely::CommunicationConfig;
+use timely::dataflow::ProbeHandle;
+use timely::dataflow::operators::Probe;
+use timely::worker::Worker;
+
+use super::feed::{EPOCH, Epochs, Feed};
+use super::source::Source;
+use super::{Failure, config};
+use crate::clock;
+use crate::log::Log;
+use crate::profile::{self, Operator};
+
+/// What it took to read a log from its start to its end.
+pub struct Replay {
+    /// Records read.
+    pub records: usize,
+    /// The operators of the graph at each worker, in the order in which they were built.
+    pub workers: Vec<Vec<Operator>>,
+}
+
+/// Reads what the log holds with that many workers, as fast as it goes.
+pub fn replay(log: &Arc<dyn Log>, workers: usize) -> Result<Replay> {
+    let communication = match workers {
+        1 => CommunicationConfig::Thread,
+        workers => CommunicationConfig::Process(workers),
+    };
+    let (log, started_at) = (Arc::clone(log), clock::wall());
+    let failure = Failure::default();
+    let failed = failure.clone();
+    let workers = timely::execute(config(communication), move |worker| {
+        let replayed = replay_at(worker, &log, started_at, &failed);
+        replayed.map_err(|error| failed.end(worker, error)).unwrap_or_default()
+    });
+    let workers = workers.map_err(|message| anyhow!("starting the workers: {message}"))?;
+    let mut replay = Replay { records: 0, workers: Vec::new() };
+    for result in workers.join() {
+        let (records, operators) =
+            result.map_err(|message| anyhow!("a worker of the replay ended: {message}"))?;
+        replay.records += records;
+        replay.workers.push(operators);
+    }
+    failure.first()?;
+    Ok(replay)
+}
+
+/// The records that a worker read, and its operators after that.
+fn replay_at(
+    worker: &mut Worker,
+    log: &Arc<dyn Log>,
+    started_at: Millis,
+    failure: &Failure,
+) -> Result<(usize, Vec<Operator>)> {
+    let profile = profile::register(worker);
+    let probe = ProbeHandle::new();
+    let begin = Begin::default();
+    let (handles, dataflow) = worker.dataflow::<Epoch, _, _>(|scope| {
+        let (handles, outputs) = analytics(scope, begin);
+        let (done, _activator) = commit(outputs, |_epoch, _closed| {}, || Epoch::MAX);
+        done.probe_with(&probe);
+        (handles, scope.addr()[0])
+    });
+    let nothing_read: BTreeMap<(Topic, u32), _> = BTreeMap::new();
+    let source = Source::open(log, &nothing_read, (worker.index(), worker.peers()))?;
+    let epochs = Epochs::new(begin.hydrated + 1, started_at);
+    let mut feed = Feed::new(worker, log, source, handles, epochs, &probe);
+    let mut records = 0;
+    loop {
+        failure.check()?;
+        feed.advance();
+        let read = feed.read()?;
+        records += read;
+        if read == 0 && feed.is_through()? {
+            break;
+        }
+        worker.step();
+        if read == 0 {
+            worker.step_or_park(Some(EPOCH));
+        }
+    }
+    // Closed inputs would end the graph, and it would drop what it holds: it is looked at before,
+    // when all workers have read all and nothing is on its way any more.
+    let mut handles = feed.end();
+    handles.advance_to(Epoch::MAX);
+    while probe.less_than(&Epoch::MAX) {
+        failure.check()?;
+        worker.step_or_park(Some(EPOCH));
+    }
+    Ok((records, profile.operators(worker, dataflow, &handles.queries)))
+}
