@@ -25,10 +25,10 @@ use crate::model::{
     Millis, Order, OrderEvent, OrderKind, ProductEvent, ScenarioEvent, Topic, UserEvent,
 };
 use crate::operators::{
-    Entry, Firsts, Graded, Lived, Sums, distinct, first, grades, lifetimes, now, standing_orders,
-    sums_by,
+    Entry, Firsts, Graded, Lived, Sums, distinct, first, grades, lifetimes, newest, now,
+    standing_orders, sums_by,
 };
-use crate::queries::{ByKey, Inputs, QUERIES, Table};
+use crate::queries::{Inputs, QUERIES, Table};
 use crate::{Collection, Epoch};
 
 /// Tables that are only appended to: a ledger for each topic, in [`Topic::ALL`]'s order, and the
@@ -160,7 +160,7 @@ fn inputs<'s>(
     let users = newest(users, "newest of a customer", |event| event.user.user_id);
     let products = newest(products, "newest of a product", |event| event.product.product_id);
 
-    let known = users.clone().as_collection(|user_id, _event| Entry::known(*user_id));
+    let known = users.clone().map(|(user_id, _event)| Entry::known(user_id));
     let graded = grades(orders.clone().map(|order| Entry::of(&order)).concat(known), now.clone());
     let standing = standing_orders(orders.clone());
     let lived = lifetimes(orders.clone(), standing);
@@ -170,9 +170,11 @@ fn inputs<'s>(
             add(minute_of(order.at), Sums::of(order.kind, order.units(), order.amount()));
         }),
         by_category: sums_by(orders.clone(), "sums by category", |order, add| {
-            for category in order.by_category() {
-                let sums = Sums::of(order.kind, category.units, category.amount);
-                add((day_of(order.at), category.word), sums);
+            let day = day_of(order.at);
+            for (place, line) in order.lines.iter().enumerate() {
+                let sums = Sums::of(order.kind, line.quantity, line.amount());
+                let again = order.lines[..place].iter().any(|it| it.category == line.category);
+                add((day, line.category.clone()), if again { sums.of_same_event() } else { sums });
             }
         }),
         buyers_by_month: distinct(
@@ -211,21 +213,6 @@ fn inputs<'s>(
             .to_stream(scope)
             .as_collection(),
     }
-}
-
-/// The newest event of each key, by its time and then its id, indexed for joins.
-fn newest<'s, E>(events: Collection<'s, E>, name: &str, key: fn(&E) -> i64) -> ByKey<'s, i64, E>
-where
-    E: LedgerEvent + differential_dataflow::ExchangeData,
-{
-    events
-        .map(move |event| (key(&event), event))
-        .reduce_named(name, |_key, events, newest| {
-            let newest_event =
-                events.iter().max_by_key(|(event, _)| (event.at(), event.event_id()));
-            newest.extend(newest_event.map(|(event, _)| (E::clone(event), 1)));
-        })
-        .arrange_by_key()
 }
 
 type Events<'s, E> = Stream<'s, Epoch, Vec<Sourced<E>>>;

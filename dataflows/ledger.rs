@@ -2,6 +2,7 @@
 //! row of a base table and an entry for the queries.
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use crate::model::{Millis, OrderEvent, OrderKind, ProductEvent, ScenarioEvent, Topic, UserEvent};
 use crate::row::{Cell, Row};
@@ -91,7 +92,8 @@ pub fn ledger_row<E: LedgerEvent>(table: u16, sourced: &Sourced<E>) -> Row {
             Cell::Int(i64::from(sourced.origin.partition)),
             Cell::Int(sourced.origin.offset as i64),
         ];
-        Row::new(table, &[], &[&origin, cells].concat())
+        let cells: SmallVec<[Cell<'_>; 16]> = origin.iter().chain(cells).copied().collect();
+        Row::new(table, &[], &cells)
     })
 }
 
@@ -164,10 +166,11 @@ impl LedgerEvent for OrderEvent {
 
     fn with_cells<R>(&self, row: impl FnOnce(&[Cell<'_>]) -> R) -> R {
         let order = &self.order;
-        let ints = |column: fn(&crate::model::Line) -> i64| -> Vec<i64> {
+        let ints = |column: fn(&crate::model::Line) -> i64| -> SmallVec<[i64; 8]> {
             order.lines.iter().map(column).collect()
         };
-        let categories: Vec<&str> = order.lines.iter().map(|line| &*line.category).collect();
+        let categories: SmallVec<[&str; 8]> =
+            order.lines.iter().map(|line| &*line.category).collect();
         row(&[
             Cell::Instant(self.at()),
             Cell::Text(order.kind.word()),

@@ -11,7 +11,10 @@ mod grades;
 mod kept;
 mod leaders;
 mod lifetimes;
+mod newest;
 mod now;
+mod side_by_side;
+mod standing_orders;
 mod sums;
 #[cfg(test)]
 mod tests;
@@ -26,18 +29,25 @@ pub use grade_timeline::{Change, Grade, GradeTimeline, Standing};
 pub use grades::{Entry, Graded, grades};
 pub(crate) use kept::Kept;
 pub use leaders::{LEADERS, Ranked, Sold, leaders};
-pub use lifetimes::{Habit, Lifetime, Lived, lifetimes, standing_orders};
+pub use lifetimes::{Habit, Lifetime, Lived, lifetimes};
+pub use newest::newest;
 pub use now::{month_of_now, now};
+pub use side_by_side::side_by_side;
+pub use standing_orders::standing_orders;
 pub use sums::{Sums, regrouped, sums_by};
 pub use totals::{distinct, totals};
 pub use within::within;
 
 use std::collections::BTreeMap;
 
+use differential_dataflow::consolidation::consolidate;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::Capability;
 
 use crate::Epoch;
+
+/// A hash map as operators keep it; std's own hashing took 6 % of all the time.
+pub(crate) type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 
 /// How a custom operator builds its output.
 pub(crate) type Vecs<D> = CapacityContainerBuilder<Vec<D>>;
@@ -76,4 +86,13 @@ pub(crate) fn turn<V: PartialEq>(
 ) -> impl Iterator<Item = (V, isize)> {
     let (before, after) = if before == after { (None, None) } else { (before, after) };
     before.map(|value| (value, -1)).into_iter().chain(after.map(|value| (value, 1)))
+}
+
+/// Puts the record that holds after an epoch's changes in the place of the one before.
+pub(crate) fn replace<D: Ord>(record: &mut Option<D>, mut changes: Vec<(D, isize)>) {
+    if !changes.is_empty() {
+        changes.extend(record.take().map(|record| (record, 1)));
+        consolidate(&mut changes);
+        *record = changes.pop().map(|(record, _)| record);
+    }
 }

@@ -4,17 +4,12 @@
 //! with table `x`, key columns first, and one line in [`QUERIES`].
 
 use differential_dataflow::VecCollection;
-use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
-use differential_dataflow::trace::implementations::ValSpine;
 use timely::dataflow::Stream;
 
 use crate::model::{Day, Millis, Order, ProductEvent, ProductId, UserEvent, UserId, Word};
 use crate::operators::{Change, Grade, Habit, Lifetime, Standing, Sums};
 use crate::row::{Cell, Row, Rows};
 use crate::{Collection, Epoch};
-
-/// A collection of values by key, indexed for joins.
-pub type ByKey<'s, K, V> = Arranged<'s, TraceAgent<ValSpine<K, V, Epoch, isize>>>;
 
 /// What a query may read. All of it changes as events come, and is corrected by late ones.
 #[derive(Clone)]
@@ -33,9 +28,9 @@ pub struct Inputs<'s> {
     /// How each customer comes back.
     pub habits: Collection<'s, (UserId, Habit)>,
     /// The newest record of each customer.
-    pub users: ByKey<'s, UserId, UserEvent>,
+    pub users: Collection<'s, (UserId, UserEvent)>,
     /// The newest record of each product.
-    pub products: ByKey<'s, ProductId, ProductEvent>,
+    pub products: Collection<'s, (ProductId, ProductEvent)>,
     /// Where each known customer stands in the grade's six months.
     pub standings: Collection<'s, (UserId, Standing)>,
     /// Each known customer's grade.

@@ -5,6 +5,7 @@
 
 use differential_dataflow::VecCollection;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use crate::Epoch;
 use crate::model::{Day, Millis};
@@ -17,10 +18,8 @@ pub type Rows<'s> = VecCollection<'s, Epoch, Row, isize>;
 pub struct Row {
     /// Place of the table in [`crate::TABLES`].
     pub table: u16,
-    /// The key columns, encoded. A ledger has none.
-    pub key: Box<[u8]>,
-    /// The other columns, encoded.
-    pub value: Box<[u8]>,
+    key: u32,
+    bytes: Box<[u8]>,
 }
 
 /// One field of a row. The comment names the column's type.
@@ -53,7 +52,26 @@ pub enum Cell<'a> {
 impl Row {
     /// Encodes a row.
     pub fn new(table: u16, key: &[Cell<'_>], value: &[Cell<'_>]) -> Row {
-        Row { table, key: encode(key), value: encode(value) }
+        let mut bytes = SmallVec::<[u8; 512]>::new();
+        key.iter().for_each(|cell| cell.encode(&mut bytes));
+        let key = bytes.len() as u32;
+        value.iter().for_each(|cell| cell.encode(&mut bytes));
+        Row { table, key, bytes: bytes.as_slice().into() }
+    }
+
+    /// A row from the encoded fields of its key and of the others.
+    pub fn of(table: u16, key: &[u8], value: &[u8]) -> Row {
+        Row { table, key: key.len() as u32, bytes: [key, value].concat().into() }
+    }
+
+    /// The key columns, encoded. A ledger has none.
+    pub fn key(&self) -> &[u8] {
+        &self.bytes[..self.key as usize]
+    }
+
+    /// The other columns, encoded.
+    pub fn value(&self) -> &[u8] {
+        &self.bytes[self.key as usize..]
     }
 }
 
@@ -64,15 +82,11 @@ const POSTGRES_DAY: Day = 10_957;
 
 /// The fields' bytes: each its length and its content, big-endian.
 pub fn encode(cells: &[Cell<'_>]) -> Box<[u8]> {
-    let mut bytes = Vec::with_capacity(16 * cells.len());
-    for cell in cells {
-        cell.encode(&mut bytes);
-    }
-    bytes.into_boxed_slice()
+    Row::new(0, &[], cells).bytes
 }
 
 impl Cell<'_> {
-    fn encode(self, bytes: &mut Vec<u8>) {
+    fn encode(self, bytes: &mut SmallVec<[u8; 512]>) {
         match self {
             Cell::Int(int) => field(bytes, &int.to_be_bytes()),
             Cell::Instant(at) => field(bytes, &((at - POSTGRES_EPOCH) * 1_000).to_be_bytes()),
@@ -89,13 +103,13 @@ impl Cell<'_> {
     }
 }
 
-fn field(bytes: &mut Vec<u8>, content: &[u8]) {
+fn field(bytes: &mut SmallVec<[u8; 512]>, content: &[u8]) {
     bytes.extend_from_slice(&(content.len() as i32).to_be_bytes());
     bytes.extend_from_slice(content);
 }
 
 /// A `numeric` without a fraction: its digits to the base 10,000, without trailing zeros.
-fn unsigned(bytes: &mut Vec<u8>, number: u64) {
+fn unsigned(bytes: &mut SmallVec<[u8; 512]>, number: u64) {
     let mut digits = [0u16; 5];
     let (mut rest, mut first) = (number, digits.len());
     while rest > 0 {
@@ -117,7 +131,7 @@ fn unsigned(bytes: &mut Vec<u8>, number: u64) {
 
 /// A one-dimensional array without nulls; `element` is the object id of the elements' type.
 fn array<E: AsRef<[u8]>>(
-    bytes: &mut Vec<u8>,
+    bytes: &mut SmallVec<[u8; 512]>,
     element: i32,
     items: impl ExactSizeIterator<Item = E>,
 ) {

@@ -45,7 +45,8 @@ fn tables_of(rows: Vec<(Row, isize)>) -> Tables {
     for (row, diff) in rows {
         if usize::from(row.table) >= BASE_TABLES.len() {
             assert_eq!(diff, 1, "{row:?}");
-            let before = tables.insert((table_name(row.table), row.key), row.value);
+            let before =
+                tables.insert((table_name(row.table), row.key().into()), row.value().into());
             assert_eq!(before, None, "two rows of one key in {}", table_name(row.table));
         }
     }

@@ -234,30 +234,13 @@ impl Order {
         self.lines.iter().map(|line| line.quantity).sum()
     }
 
-    /// The lines of each category, by its word.
-    pub fn by_category(&self) -> Vec<Category> {
-        let mut lines: Vec<&Line> = self.lines.iter().collect();
-        lines.sort_unstable_by(|a, b| a.category.cmp(&b.category));
-        let categories = lines.chunk_by(|a, b| a.category == b.category);
-        categories
-            .map(|lines| Category {
-                word: lines[0].category.clone(),
-                units: lines.iter().map(|line| line.quantity).sum(),
-                amount: lines.iter().map(|line| line.amount()).sum(),
-            })
-            .collect()
+    /// The categories of its lines, each once, by their words.
+    pub fn categories(&self) -> Vec<&Word> {
+        let mut words: Vec<&Word> = self.lines.iter().map(|line| &line.category).collect();
+        words.sort_unstable();
+        words.dedup();
+        words
     }
-}
-
-/// What an order event has of one category.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Category {
-    /// The category.
-    pub word: Word,
-    /// Pieces.
-    pub units: i64,
-    /// Sum of the lines' amounts.
-    pub amount: Krw,
 }
 
 /// A record of topic `orders` that is not a heartbeat.

@@ -1,12 +1,10 @@
 //! The earliest instant of each key.
 
-use std::collections::HashMap;
-
 use differential_dataflow::{AsCollection, Hashable};
 use timely::dataflow::channels::pact::{Exchange, ParallelizationContract, Pipeline};
 use timely::dataflow::operators::Operator;
 
-use super::{Held, Kept, Vecs, turn};
+use super::{HashMap, Held, Kept, Vecs, turn};
 use crate::model::Millis;
 use crate::{Collection, Epoch};
 
@@ -37,7 +35,7 @@ fn earliest_by<'s>(
         .inner
         .unary_frontier::<Vecs<Update>, _, _, _>(pact, name, |_capability, info| {
             let mut kept = Kept::by(scope, &info);
-            let mut earliest: HashMap<i64, Millis> = HashMap::new();
+            let mut earliest: HashMap<i64, Millis> = HashMap::default();
             let mut held: Held<HashMap<i64, Millis>> = Held::new();
             move |(input, frontier), output| {
                 input.for_each_stamp(|capability, batches| {

@@ -1,15 +1,13 @@
 //! Facts beside the newest record of the customer or product they speak of, counted by bucket.
 
-use std::collections::HashMap;
 use std::hash::Hash;
 
-use differential_dataflow::consolidation::consolidate;
 use differential_dataflow::difference::Abelian;
 use differential_dataflow::{AsCollection, ExchangeData, Hashable, VecCollection};
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
-use super::{Held, Kept, Vecs};
+use super::{HashMap, Held, Kept, Vecs, replace};
 use crate::{Collection, Epoch};
 
 /// What an epoch brings of one key.
@@ -84,10 +82,10 @@ where
             name,
             |_capability, info| {
                 let mut kept = Kept::by(scope, &info);
-                let mut known: HashMap<i64, Known<D, F, R>> = HashMap::new();
+                let mut known: HashMap<i64, Known<D, F, R>> = HashMap::default();
                 let mut number = 0;
                 let mut held: Held<HashMap<i64, Change<D, F, R>>> = Held::new();
-                let mut sums: HashMap<B, R> = HashMap::new();
+                let mut sums: HashMap<B, R> = HashMap::default();
                 move |(facts, facts_open), (records, records_open), output| {
                     facts.for_each_stamp(|capability, batches| {
                         for ((key, fact), epoch, diff) in batches.flat_map(|batch| batch.drain(..))
@@ -113,24 +111,20 @@ where
                                 sum.and_modify(|sum| sum.plus_equals(&diff)).or_insert(diff);
                             }
                         };
-                        for (key, mut change) in changes {
+                        for (key, change) in changes {
                             let of_key = known
                                 .entry(key)
                                 .or_insert_with(|| Known { record: None, facts: Vec::new() });
-                            consolidate(&mut change.records);
-                            if !change.records.is_empty() {
-                                if let Some(before) = of_key.record.take() {
-                                    for (fact, sum) in &of_key.facts {
+                            let before = of_key.record.clone();
+                            replace(&mut of_key.record, change.records);
+                            if before != of_key.record {
+                                for (fact, sum) in &of_key.facts {
+                                    if let Some(record) = &before {
                                         let mut taken_back = sum.clone();
                                         taken_back.negate();
-                                        add(&before, fact, taken_back);
+                                        add(record, fact, taken_back);
                                     }
-                                    change.records.push((before, 1));
-                                    consolidate(&mut change.records);
-                                }
-                                of_key.record = change.records.pop().map(|(record, _)| record);
-                                if let Some(record) = &of_key.record {
-                                    for (fact, sum) in &of_key.facts {
+                                    if let Some(record) = &of_key.record {
                                         add(record, fact, sum.clone());
                                     }
                                 }

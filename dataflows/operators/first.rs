@@ -1,5 +1,6 @@
 //! Keeps the first event of each id; the others are duplicates.
 
+use differential_dataflow::Hashable;
 use roaring::RoaringTreemap;
 use timely::ExchangeData;
 use timely::dataflow::Stream;
@@ -40,7 +41,9 @@ pub fn first<'s, E: ExchangeData>(
 ) -> Firsts<'s, E> {
     let scope = events.scope();
     let route = id.clone();
-    let by_id = Exchange::new(move |sourced: &Sourced<E>| route(&sourced.event).unwrap_or(0));
+    let by_id = Exchange::new(move |sourced: &Sourced<E>| {
+        route(&sourced.event).unwrap_or(sourced.origin.offset).hashed()
+    });
     let marked = events.unary_frontier::<Vecs<(bool, Sourced<E>)>, _, _, _>(
         by_id,
         name,

@@ -122,6 +122,11 @@ pub(crate) fn tick_until(at: Millis) -> u32 {
 }
 
 impl GradeTimeline {
+    /// Whether an entry of that time comes late: its changes of grade are then worked out anew.
+    pub fn rewinds(&self, at: Millis) -> bool {
+        tick_from(at) <= self.folded
+    }
+
     /// Adds a ledger entry, or with `times` -1 takes it out again: `orders` and `amount` count from
     /// `at` until six calendar months after `ordered_at`. Returns the first tick that it touches,
     /// if there is one; where that tick is past, the fold starts again from the beginning.

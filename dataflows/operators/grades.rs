@@ -1,6 +1,6 @@
 //! Every customer's grade, moved on by `now`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use differential_dataflow::{AsCollection, Hashable};
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Operator;
 
 use super::grade_timeline::{Change, Grade, GradeTimeline, Standing, tick_until};
-use super::{Held, Kept, Vecs, turn};
+use super::{HashMap, Held, Kept, Vecs, turn};
 use crate::model::{Krw, Millis, Order, UserId};
 use crate::{Collection, Epoch};
 
@@ -108,7 +108,10 @@ impl Customer {
 struct Before {
     records: usize,
     standing: Option<Standing>,
-    changes: Vec<Change>,
+    /// How many changes of grade there were.
+    changes: usize,
+    /// They themselves, where those that hold may be others.
+    rewound: Option<Vec<Change>>,
 }
 
 impl Before {
@@ -116,7 +119,8 @@ impl Before {
         Before {
             records: customer.records(),
             standing: customer.standing(),
-            changes: customer.changes().to_vec(),
+            changes: customer.changes().len(),
+            rewound: None,
         }
     }
 
@@ -130,7 +134,11 @@ impl Before {
         for (standing, diff) in turn(self.standing, standing) {
             give(Graded::Standing(standing), diff);
         }
-        let (before, after) = (&self.changes[..], customer.changes());
+        let after = customer.changes();
+        let before = match &self.rewound {
+            Some(before) => &before[..],
+            None => &after[..self.changes.min(after.len())],
+        };
         let same = before.iter().zip(after).take_while(|(before, after)| before == after).count();
         let gone = before[same..].iter().map(|change| (change, -1));
         for (change, diff) in gone.chain(after[same..].iter().map(|change| (change, 1))) {
@@ -165,7 +173,7 @@ pub fn grades<'s>(
             "grades",
             |_capability, info| {
                 let mut kept = Kept::by(scope, &info);
-                let mut customers: HashMap<UserId, Customer> = HashMap::new();
+                let mut customers: HashMap<UserId, Customer> = HashMap::default();
                 let mut records = 0;
                 let mut calendar: BTreeMap<u32, Vec<UserId>> = BTreeMap::new();
                 let mut tick = 0;
@@ -187,10 +195,16 @@ pub fn grades<'s>(
                     }) {
                         let epoch = *capability.time();
                         let mut session = output.session(&capability);
-                        let mut touched: HashMap<UserId, Before> = HashMap::new();
+                        let mut touched: HashMap<UserId, Before> = HashMap::default();
                         for (entry, diff) in arrivals.entries {
                             let customer = customers.entry(entry.user_id).or_default();
-                            touched.entry(entry.user_id).or_insert_with(|| Before::of(customer));
+                            let before = touched
+                                .entry(entry.user_id)
+                                .or_insert_with(|| Before::of(customer));
+                            if entry.known != 0 || customer.timeline.rewinds(entry.at) {
+                                let changes = || customer.changes().to_vec();
+                                before.rewound.get_or_insert_with(changes);
+                            }
                             customer.entries += diff;
                             customer.known += entry.known * diff;
                             customer.timeline.add(

@@ -1,14 +1,14 @@
 //! The first hundred of each group.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use differential_dataflow::difference::{IsZero, Semigroup};
 use differential_dataflow::{AsCollection, Hashable, VecCollection};
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
-use super::{Held, Kept, Vecs};
+use super::{HashMap, Held, Kept, Vecs};
 use crate::model::ProductId;
 use crate::{Collection, Epoch};
 

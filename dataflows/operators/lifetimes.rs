@@ -1,31 +1,14 @@
 //! What each customer has been to the shop, from their first order to their last.
 
-use std::collections::HashMap;
-
 use differential_dataflow::{AsCollection, Hashable};
 use serde::{Deserialize, Serialize};
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
-use super::{Held, Kept, Vecs, distinct, turn};
+use super::{HashMap, Held, Kept, Vecs, turn};
 use crate::model::time::day_of;
-use crate::model::{Krw, Millis, Order, OrderKind, UserId};
+use crate::model::{Krw, Millis, Order, UserId};
 use crate::{Collection, Epoch};
-
-/// The orders that were placed and that no cancellation names, as (customer, when).
-///
-/// Work: an order and its cancellation are each looked up once. State: every placed order, for
-/// ever, since a cancellation may always come, and every cancellation, since its order may.
-pub fn standing_orders(orders: Collection<'_, Order>) -> Collection<'_, (UserId, Millis)> {
-    let placed = orders.clone().filter(|order| order.kind == OrderKind::Placed);
-    let cancelled = orders.filter(|order| order.kind == OrderKind::Cancelled);
-    let cancelled = distinct(cancelled.map(|order| order.order_id), "cancelled orders");
-
-    placed
-        .map(|order| (order.order_id, (order.user_id, order.ordered_at)))
-        .antijoin(cancelled)
-        .map(|(_order_id, placed)| placed)
-}
 
 /// A customer's orders, all taken together.
 #[derive(
@@ -162,7 +145,7 @@ pub fn lifetimes<'s>(
             "lifetimes",
             |_capability, info| {
                 let mut kept = Kept::by(scope, &info);
-                let mut customers: HashMap<UserId, Customer> = HashMap::new();
+                let mut customers: HashMap<UserId, Customer> = HashMap::default();
                 let mut stands = 0;
                 let mut held: Held<HashMap<UserId, Change>> = Held::new();
                 move |(input, frontier), output| {

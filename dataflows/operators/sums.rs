@@ -1,6 +1,5 @@
 //! What order events add up to in a bucket, carried in the difference.
 
-use std::collections::HashMap;
 use std::hash::Hash;
 
 use differential_dataflow::difference::{Abelian, IsZero, Monoid, Multiply, Semigroup};
@@ -10,7 +9,7 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Operator;
 use timely::dataflow::operators::vec::Map;
 
-use super::Vecs;
+use super::{HashMap, Vecs};
 use crate::model::{Krw, Order, OrderKind};
 use crate::{Collection, Epoch};
 
@@ -45,6 +44,11 @@ impl Sums {
             OrderKind::Cancelled => Sums { cancelled: 1, refunded: amount, ..event },
             OrderKind::Refunded => Sums { refunded: amount, ..event },
         }
+    }
+
+    /// What another line adds to a bucket in which its event is counted.
+    pub fn of_same_event(self) -> Sums {
+        Sums { events: 0, orders: 0, cancelled: 0, ..self }
     }
 
     /// What of it was placed.
@@ -115,7 +119,7 @@ pub fn sums_by<'s, K: Hash + Eq + Clone + 'static>(
     orders
         .inner
         .unary::<Vecs<(K, Epoch, Sums)>, _, _, _>(Pipeline, name, move |_capability, _info| {
-            let mut buckets: HashMap<(Epoch, K), Sums> = HashMap::new();
+            let mut buckets: HashMap<(Epoch, K), Sums> = HashMap::default();
             move |input, output| {
                 input.for_each_stamp(|capability, batches| {
                     for (order, epoch, diff) in batches.flat_map(|batch| batch.drain(..)) {

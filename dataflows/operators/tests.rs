@@ -13,11 +13,14 @@ use timely::dataflow::operators::vec::{Broadcast, Input as _};
 
 use super::{
     Habit, LEADERS, Lifetime, Lived, Ranked, Sold, Sums, distinct, earliest, enriched, first,
-    leaders, lifetimes, standing_orders, sums_by, totals, within,
+    leaders, lifetimes, newest, side_by_side, standing_orders, sums_by, totals, within,
 };
 use crate::ledger::{Origin, Sourced};
 use crate::model::time::{HOUR, day_of};
-use crate::model::{Line, Millis, Order, OrderKind, UserId};
+use crate::model::{
+    Line, Millis, Order, OrderKind, ScenarioAction, ScenarioEvent, Strength, UserId,
+};
+use crate::row::{Cell, Row};
 use crate::{Collection, Epoch};
 
 /// Changes of a collection, consolidated: by epoch and record.
@@ -168,6 +171,31 @@ fn bucket(record: &i64, fact: &i64) -> Option<i64> {
     (fact <= record).then_some(10 * record + fact)
 }
 
+/// A row of both sides of a key, if there is a left one.
+fn row(key: i64, left: &i64, right: Option<&i64>) -> Option<Row> {
+    let right = right.map_or(Cell::Null, |right| Cell::Int(*right));
+    Some(Row::new(0, &[Cell::Int(key)], &[Cell::Int(*left), right]))
+}
+
+/// The greatest record of each side, and what a reduction over both makes of them.
+fn naive_side_by_side(both: Collection<'_, FactOrRecord>) -> Collection<'_, Row> {
+    let rows = greatest_of_sides(both).reduce(|key, sides, rows| {
+        let left = sides.iter().find_map(|(side, _)| side.ok());
+        let right = sides.iter().find_map(|(side, _)| side.err());
+        rows.extend(left.and_then(|left| row(*key, &left, right.as_ref())).map(|row| (row, 1)));
+    });
+    rows.map(|(_key, row)| row)
+}
+
+fn greatest_of_sides(both: Collection<'_, FactOrRecord>) -> Collection<'_, FactOrRecord> {
+    both.map(|(key, it)| ((key, it.is_ok()), it))
+        .reduce(|_key, records, greatest| {
+            let record = records.iter().filter(|(_, count)| *count > 0).map(|(it, _)| **it);
+            greatest.extend(record.max().map(|record| (record, 1)));
+        })
+        .map(|((key, _), it)| (key, it))
+}
+
 /// The first of each group by a reduction over all of it.
 fn naive_leaders(
     sold: Collection<'_, ((usize, i64), (u8, u8))>,
@@ -310,6 +338,66 @@ proptest! {
                 facts
                     .join_map(records, |_key, fact, record| bucket(record, fact))
                     .flat_map(|bucket| bucket)
+            },
+        );
+        prop_assert_eq!(ours, theirs);
+    }
+
+    /// Records that come on one side or on both, change and go.
+    #[test]
+    fn side_by_side_is_that_of_reduce(
+        updates in updates((0..3i64, prop_oneof![(0..3i64).prop_map(Ok), (0..3i64).prop_map(Err)])),
+        workers in 1..4usize,
+    ) {
+        let [ours, theirs] = changes_of_both(
+            updates,
+            workers,
+            |both| {
+                let both = greatest_of_sides(both);
+                let left = both.clone().flat_map(|(key, it)| it.ok().map(|left| (key, left)));
+                let right = both.flat_map(|(key, it)| it.err().map(|right| (key, right)));
+                side_by_side(left, right, "side by side", row)
+            },
+            naive_side_by_side,
+        );
+        prop_assert_eq!(ours, theirs);
+    }
+
+    /// Records of one time, late and withdrawn ones.
+    #[test]
+    fn newest_is_that_of_reduce(
+        updates in updates((0..3u64, 0..3i64, 0..3u64)),
+        workers in 1..4usize,
+    ) {
+        let scenario = |(event_id, at, key): (u64, Millis, u64)| ScenarioEvent {
+            event_id,
+            at,
+            occurrence: key.to_string().into(),
+            name: "sale".into(),
+            action: ScenarioAction::Start,
+            strength: Strength::new(1.5).unwrap(),
+            categories: Vec::new(),
+        };
+        let updates: Vec<_> = updates
+            .into_iter()
+            .flat_map(|(record, epoch, _)| {
+                let gone = (epoch % 2 == 0).then_some((scenario(record), epoch + 3, -1));
+                std::iter::once((scenario(record), epoch, 1)).chain(gone)
+            })
+            .collect();
+        let mut updates = updates;
+        updates.sort_by_key(|(_, epoch, _)| *epoch);
+        let [ours, theirs] = changes_of_both(
+            updates,
+            workers,
+            |events| newest(events, "newest", |event| event.occurrence.parse().unwrap()),
+            |events| {
+                events.map(|event| (event.occurrence.parse().unwrap(), event)).reduce(
+                    |_key: &i64, events, newest| {
+                        let event = events.iter().max_by_key(|(it, _)| (it.at, it.event_id));
+                        newest.extend(event.map(|(event, _)| (ScenarioEvent::clone(event), 1)));
+                    },
+                )
             },
         );
         prop_assert_eq!(ours, theirs);

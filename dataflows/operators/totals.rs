@@ -1,6 +1,6 @@
 //! The running total of each key, and which keys there are.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::Hash;
 
 use differential_dataflow::difference::Abelian;
@@ -8,7 +8,7 @@ use differential_dataflow::{AsCollection, ExchangeData, Hashable, VecCollection}
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
-use super::{Held, Kept, Vecs, turn};
+use super::{HashMap, Held, Kept, Vecs, turn};
 use crate::{Collection, Epoch};
 
 /// The sum of each key's differences, as a record beside the key: what `count_total` gives.
@@ -58,7 +58,7 @@ where
             name,
             move |_capability, info| {
                 let mut kept = Kept::by(scope, &info);
-                let mut totals: HashMap<K, R> = HashMap::new();
+                let mut totals: HashMap<K, R> = HashMap::default();
                 let mut held: Held<HashMap<K, R>> = Held::new();
                 move |(input, frontier), output| {
                     input.for_each_stamp(|capability, batches| {
@@ -78,18 +78,27 @@ where
                             if diff.is_zero() {
                                 continue;
                             }
-                            let mut total = diff;
-                            let mut before = None;
-                            if let Some(sum) = totals.remove(&key) {
-                                total.plus_equals(&sum);
-                                before = view(&sum);
-                            }
-                            let after = if total.is_zero() { None } else { view(&total) };
+                            let (before, after) = match totals.entry(key.clone()) {
+                                Entry::Vacant(place) => {
+                                    let after = view(&diff);
+                                    place.insert(diff);
+                                    (None, after)
+                                }
+                                Entry::Occupied(mut total) => {
+                                    let before = view(total.get());
+                                    total.get_mut().plus_equals(&diff);
+                                    let gone = total.get().is_zero();
+                                    let after = if gone {
+                                        total.remove();
+                                        None
+                                    } else {
+                                        view(total.get())
+                                    };
+                                    (before, after)
+                                }
+                            };
                             for (seen, diff) in turn(before, after) {
                                 session.give(((key.clone(), seen), epoch, diff));
-                            }
-                            if !total.is_zero() {
-                                totals.insert(key, total);
                             }
                         }
                     }

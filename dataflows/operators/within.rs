@@ -1,7 +1,7 @@
 //! What happened within the last five minutes, the last hour ...: spans that end at `now`.
 
 use std::collections::BTreeMap;
-use std::ops::Bound::{Excluded, Included};
+use std::ops::Bound::{self, Excluded, Included};
 
 use differential_dataflow::difference::Abelian;
 use differential_dataflow::{AsCollection, VecCollection};
@@ -48,8 +48,8 @@ where
             name,
             |_capability, info| {
                 let mut kept = Kept::by(scope, &info);
-                let mut queue: BTreeMap<Millis, Vec<(D, R)>> = BTreeMap::new();
-                let mut queued = 0;
+                let mut queue: BTreeMap<(Millis, u64), (D, R)> = BTreeMap::new();
+                let mut number = 0;
                 let mut now = Millis::MIN;
                 let mut held: Held<Arrivals<D, R>> = Held::new();
                 move |(records, records_open), (nows, nows_open), output| {
@@ -76,25 +76,21 @@ where
                             let left = before.saturating_sub(*span);
                             let leaves = before.min(now.saturating_sub(*span));
                             let enters = before.max(now.saturating_sub(*span));
-                            for (_at, records) in queue.range((Excluded(left), Included(leaves))) {
-                                for (record, diff) in records {
-                                    let mut diff = diff.clone();
-                                    diff.negate();
-                                    session.give(((place, record.clone()), epoch, diff));
-                                }
+                            for (_at, (record, diff)) in queue.range(after_up_to(left, leaves)) {
+                                let mut diff = diff.clone();
+                                diff.negate();
+                                session.give(((place, record.clone()), epoch, diff));
                             }
-                            for (_at, records) in queue.range((Excluded(enters), Included(now))) {
-                                for (record, diff) in records {
-                                    session.give(((place, record.clone()), epoch, diff.clone()));
-                                }
+                            for (_at, (record, diff)) in queue.range(after_up_to(enters, now)) {
+                                session.give(((place, record.clone()), epoch, diff.clone()));
                             }
                         }
                         let out_of_all = now.saturating_sub(longest);
                         while let Some(first) = queue.first_entry() {
-                            if *first.key() > out_of_all {
+                            if first.key().0 > out_of_all {
                                 break;
                             }
-                            queued -= first.remove().len();
+                            first.remove();
                         }
                         for ((record, at), diff) in arrived {
                             if at <= out_of_all {
@@ -105,13 +101,18 @@ where
                                     session.give(((place, record.clone()), epoch, diff.clone()));
                                 }
                             }
-                            queue.entry(at).or_default().push((record, diff));
-                            queued += 1;
+                            queue.insert((at, number), (record, diff));
+                            number += 1;
                         }
                     }
-                    kept.tell(|| queued);
+                    kept.tell(|| queue.len());
                 }
             },
         )
         .as_collection()
+}
+
+/// The places of the queue after one instant, up to another.
+fn after_up_to(after: Millis, up_to: Millis) -> (Bound<(Millis, u64)>, Bound<(Millis, u64)>) {
+    (Excluded((after, u64::MAX)), Included((up_to, u64::MAX)))
 }

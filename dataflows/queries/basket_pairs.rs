@@ -10,10 +10,10 @@ use crate::row::{Cell, Rows};
 pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
     let sums = sums_by(inputs.orders.clone(), "sums by pair", |order, add| {
         if order.kind == OrderKind::Placed {
-            let words: Vec<Word> = order.by_category().into_iter().map(|it| it.word).collect();
+            let words = order.categories();
             for (place, a) in words.iter().enumerate() {
                 for b in &words[place + 1..] {
-                    add((a.clone(), b.clone()), Sums { orders: 1, ..Sums::default() });
+                    add((Word::clone(a), Word::clone(b)), Sums { orders: 1, ..Sums::default() });
                 }
             }
         }

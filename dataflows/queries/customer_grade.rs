@@ -4,17 +4,21 @@
 //! operator `grades`.
 
 use super::{Inputs, Table};
+use crate::operators::side_by_side;
 use crate::row::{Cell, Rows};
 
 pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    let standings = inputs.standings.clone().arrange_by_key();
+    let users = inputs.users.clone();
+    let signed_up = users.map(|(user_id, event)| (user_id, event.user.signed_up_at));
+    let standings = inputs.standings.clone();
 
-    inputs.users.clone().join_core(standings, move |user_id, event, standing| {
+    side_by_side(signed_up, standings, "customer_grade", move |user_id, signed_up_at, standing| {
+        let standing = standing?;
         Some(table.row(
-            &[Cell::Int(*user_id)],
+            &[Cell::Int(user_id)],
             &[
                 Cell::Text(standing.grade.word()),
-                Cell::Instant(standing.since.unwrap_or(event.user.signed_up_at)),
+                Cell::Instant(standing.since.unwrap_or(*signed_up_at)),
                 Cell::Int(standing.amount),
                 Cell::Int(standing.orders),
             ],

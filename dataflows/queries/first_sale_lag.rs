@@ -11,10 +11,8 @@ use crate::operators::{earliest, enriched, totals};
 use crate::row::{Cell, Rows};
 
 pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    let listed = inputs
-        .products
-        .clone()
-        .as_collection(|product_id, event| (*product_id, event.product.listed_at));
+    let listed =
+        inputs.products.clone().map(|(product_id, event)| (product_id, event.product.listed_at));
     let placed = inputs.orders.clone().filter(|order| order.kind == OrderKind::Placed);
     let sold = placed.flat_map(|order| {
         let at = order.at;

@@ -16,7 +16,7 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
     let customers = inputs
         .users
         .clone()
-        .as_collection(|user_id, event| (*user_id, (event.user.birth_date, event.user.sex)));
+        .map(|(user_id, event)| (user_id, (event.user.birth_date, event.user.sex)));
     let orders = enriched(hours, customers, "orders by segment", |(birth_date, sex), hour| {
         Some((age_band(age_on(day_of_hour(*hour), *birth_date)), *sex, hour_of_day(*hour)))
     });

@@ -4,15 +4,16 @@
 //! customer.
 
 use super::{Inputs, Table};
+use crate::operators::side_by_side;
 use crate::row::{Cell, Rows};
 
 pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    let grades = inputs.grades.clone().arrange_by_key();
+    let (users, grades) = (inputs.users.clone(), inputs.grades.clone());
 
-    inputs.users.clone().join_core(grades, move |user_id, event, grade| {
+    side_by_side(users, grades, "users", move |user_id, event, grade| {
         let user = &event.user;
         Some(table.row(
-            &[Cell::Int(*user_id)],
+            &[Cell::Int(user_id)],
             &[
                 Cell::Text(&user.name),
                 Cell::Date(user.birth_date),
@@ -22,7 +23,7 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
                 Cell::Flag(user.marketing_consent),
                 Cell::Instant(user.signed_up_at),
                 Cell::Instant(event.at),
-                Cell::Text(grade.word()),
+                Cell::Text(grade?.word()),
             ],
         ))
     })

@@ -14,7 +14,7 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
     let signed_up = inputs
         .users
         .clone()
-        .as_collection(|user_id, event| (*user_id, month_of(day_of(event.user.signed_up_at))));
+        .map(|(user_id, event)| (user_id, month_of(day_of(event.user.signed_up_at))));
 
     let active = inputs.buyers_by_month.clone();
     let active = active.explode(|(month, user_id)| Some(((user_id, month), (0, 1, 0))));

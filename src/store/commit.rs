@@ -197,7 +197,7 @@ fn chunk_by_key(rows: Vec<(Row, isize)>) -> impl Iterator<Item = Vec<(Row, isize
         let first = rows.next()?;
         let mut group = vec![first];
         while let Some(next) =
-            rows.next_if(|(row, _)| row.table == group[0].0.table && row.key == group[0].0.key)
+            rows.next_if(|(row, _)| row.table == group[0].0.table && row.key() == group[0].0.key())
         {
             group.push(next);
         }
@@ -210,7 +210,7 @@ fn not_one_row(row: &Row, diffs: &[isize]) -> anyhow::Error {
         "query {} gives a key more or less than one row (differences {diffs:?}, key {:02x?}); \
          nothing was committed",
         table_name(row.table),
-        row.key
+        row.key()
     )
 }
 
@@ -251,10 +251,10 @@ fn copy<'r>(
     let mut writer = tx.copy_in(statement)?;
     let mut bytes = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec();
     for (row, whole) in rows {
-        let value = if whole { &row.value[..] } else { &[] };
-        let fields = count_fields(&row.key) + count_fields(value);
+        let value = if whole { row.value() } else { &[] };
+        let fields = count_fields(row.key()) + count_fields(value);
         bytes.extend_from_slice(&fields.to_be_bytes());
-        bytes.extend_from_slice(&row.key);
+        bytes.extend_from_slice(row.key());
         bytes.extend_from_slice(value);
         if bytes.len() > 64 << 10 {
             writer.write_all(&bytes)?;

@@ -164,7 +164,7 @@ pub fn stored_rows(client: &mut Client, epoch: Epoch, mut give: impl FnMut(Outpu
             columns.key.iter().for_each(|_| _ = fields.bytes());
             let (key, value) = bytes.split_at(bytes.len() - fields.0.len());
             ensure!(!key.is_empty(), "table {name} has a row without a key");
-            let row = Row { table, key: key.into(), value: value.into() };
+            let row = Row::of(table, key, value);
             give(Output::Row { row, epoch, diff: -1 });
             Ok(())
         })?;

@@ -1,0 +1,92 @@
+//! Two records of one key, side by side in a row.
+
+use differential_dataflow::{AsCollection, ExchangeData, Hashable, VecCollection};
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::Operator;
+
+use super::{HashMap, Held, Kept, Vecs, replace, turn};
+use crate::row::{Row, Rows};
+use crate::{Collection, Epoch};
+
+/// What an epoch changes of one key.
+type Changes<A, B> = (Vec<(A, isize)>, Vec<(B, isize)>);
+
+/// The row that `row` makes of each key's left record, and of its right one if there is one. Of both
+/// collections a key has at most one record at an epoch's end.
+///
+/// A `join` says the same for pairs, and without the right record nothing; it would index both
+/// sides with their history, and walk it.
+///
+/// Work: a look-up a change. State: the two records of a key.
+pub fn side_by_side<'s, A, B>(
+    left: Collection<'s, (i64, A)>,
+    right: Collection<'s, (i64, B)>,
+    name: &str,
+    row: impl Fn(i64, &A, Option<&B>) -> Option<Row> + 'static,
+) -> Rows<'s>
+where
+    A: ExchangeData,
+    B: ExchangeData,
+{
+    fn by_key<'s, D: ExchangeData>(
+        _of: &VecCollection<'s, Epoch, (i64, D), isize>,
+    ) -> Exchange<((i64, D), Epoch, isize), impl FnMut(&((i64, D), Epoch, isize)) -> u64 + 'static>
+    {
+        Exchange::new(|((key, _), _, _): &((i64, D), Epoch, isize)| key.hashed())
+    }
+    let scope = left.inner.scope();
+    let (left_by_key, right_by_key) = (by_key(&left), by_key(&right));
+    left.inner
+        .binary_frontier::<_, Vecs<(Row, Epoch, isize)>, _, _, _, _>(
+            right.inner,
+            left_by_key,
+            right_by_key,
+            name,
+            |_capability, info| {
+                let mut kept = Kept::by(scope, &info);
+                let mut records: HashMap<i64, (Option<A>, Option<B>)> = HashMap::default();
+                let mut held: Held<HashMap<i64, Changes<A, B>>> = Held::new();
+                move |(left, left_open), (right, right_open), output| {
+                    left.for_each_stamp(|capability, batches| {
+                        for ((key, record), epoch, diff) in
+                            batches.flat_map(|batch| batch.drain(..))
+                        {
+                            let changes = held.at(epoch, || capability.delayed(&epoch, 0));
+                            changes.entry(key).or_default().0.push((record, diff));
+                        }
+                    });
+                    right.for_each_stamp(|capability, batches| {
+                        for ((key, record), epoch, diff) in
+                            batches.flat_map(|batch| batch.drain(..))
+                        {
+                            let changes = held.at(epoch, || capability.delayed(&epoch, 0));
+                            changes.entry(key).or_default().1.push((record, diff));
+                        }
+                    });
+                    while let Some((capability, changes)) = held.pop_closed(|epoch| {
+                        left_open.less_equal(epoch) || right_open.less_equal(epoch)
+                    }) {
+                        let epoch = *capability.time();
+                        let mut session = output.session(&capability);
+                        for (key, (left, right)) in changes {
+                            let of_key = records.entry(key).or_default();
+                            let row = |(left, right): &(Option<A>, Option<B>)| {
+                                left.as_ref().and_then(|left| row(key, left, right.as_ref()))
+                            };
+                            let before = row(of_key);
+                            replace(&mut of_key.0, left);
+                            replace(&mut of_key.1, right);
+                            for (row, diff) in turn(before, row(of_key)) {
+                                session.give((row, epoch, diff));
+                            }
+                            if of_key.0.is_none() && of_key.1.is_none() {
+                                records.remove(&key);
+                            }
+                        }
+                    }
+                    kept.tell(|| records.len());
+                }
+            },
+        )
+        .as_collection()
+}
