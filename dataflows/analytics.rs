@@ -108,7 +108,7 @@ pub fn analytics(
 
     let users = ledger(first_event(users, begin), begin, &mut outputs);
     let products = ledger(first_event(products, begin), begin, &mut outputs);
-    ledger(first_event(scenarios, begin), begin, &mut outputs);
+    let scenarios = ledger(first_event(scenarios, begin), begin, &mut outputs);
 
     let events = first_event(orders, begin);
     let once = first(events.accepted, "first of an order", begin.hydrated, once_an_order);
@@ -118,7 +118,7 @@ pub fn analytics(
     let now = now(newest, begin.now.unwrap_or(Millis::MIN));
     outputs.push(now.clone().map(Output::Now));
 
-    for rows in results(scope, begin, orders, users, products, now) {
+    for rows in results(scope, begin, orders, users, products, scenarios, now) {
         outputs.push(rows.inner.map(|(row, epoch, diff)| Output::Row { row, epoch, diff }));
     }
 
@@ -140,6 +140,7 @@ fn results<'s>(
     orders: Collection<'s, Order>,
     users: Collection<'s, UserEvent>,
     products: Collection<'s, ProductEvent>,
+    scenarios: Collection<'s, ScenarioEvent>,
     now: Stream<'s, Epoch, Vec<Millis>>,
 ) -> Vec<Rows<'s>> {
     let users = newest(users, "newest of a customer", |event| event.user.user_id);
@@ -161,6 +162,7 @@ fn results<'s>(
         orders,
         users,
         products,
+        scenarios,
         grades: standings
             .clone()
             .map(|(user_id, standing)| (user_id, standing.grade))

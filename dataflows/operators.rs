@@ -3,9 +3,11 @@
 //! A custom operator takes collections and gives collections; its doc says why no differential
 //! operator does the job.
 
+mod alerts;
 mod first;
 mod grade_timeline;
 mod grades;
+mod impacts;
 mod lifetimes;
 mod now;
 mod sums;
@@ -14,10 +16,12 @@ mod tests;
 mod totals;
 mod within;
 
+pub use alerts::{Alert, alerts};
 pub use first::{Firsts, first};
 pub(crate) use grade_timeline::tick_until;
 pub use grade_timeline::{Change, Grade, GradeTimeline, Standing};
 pub use grades::{Entry, Graded, grades};
+pub use impacts::{Active, Impact, actives, impacts};
 pub use lifetimes::{Lifetime, lifetimes, standing_orders};
 pub use now::now;
 pub use sums::{Sums, sums_by};

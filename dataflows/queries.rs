@@ -7,7 +7,7 @@ use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
 use differential_dataflow::trace::implementations::ValSpine;
 use timely::dataflow::Stream;
 
-use crate::model::{Millis, Order, ProductEvent, ProductId, UserEvent, UserId};
+use crate::model::{Millis, Order, ProductEvent, ProductId, ScenarioEvent, UserEvent, UserId};
 use crate::operators::{Change, Grade, Standing};
 use crate::row::{Cell, Row, Rows};
 use crate::{Collection, Epoch};
@@ -26,6 +26,8 @@ pub struct Inputs<'s> {
     pub users: ByKey<'s, UserId, UserEvent>,
     /// The newest record of each product.
     pub products: ByKey<'s, ProductId, ProductEvent>,
+    /// What the scenario producer decided: every accepted event.
+    pub scenarios: Collection<'s, ScenarioEvent>,
     /// Where each customer stands in the grade's six months, known or not.
     pub standings: Collection<'s, (UserId, Standing)>,
     /// Each customer's grade, known or not.
@@ -80,11 +82,13 @@ mod customer_value;
 mod grade_changes;
 mod grade_distribution;
 mod month_phase;
+mod order_alerts;
 mod orders_by_hour;
 mod orders_by_minute;
 mod products;
 mod sales_by_category;
 mod sales_by_month;
+mod scenario_impact;
 mod season_pattern;
 mod users;
 
@@ -96,6 +100,8 @@ queries! {
     season_pattern
     month_phase
     basket_pairs
+    scenario_impact
+    order_alerts
     active_customers
     customer_value
     products
