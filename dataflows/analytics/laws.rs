@@ -53,8 +53,10 @@ fn tables_of(rows: Vec<(Row, isize)>) -> Tables {
     tables
 }
 
-/// The tables after all events, `batch` of them an epoch, read by that many workers.
+/// The tables after all events, `batch` of them an epoch (in a long story more), read by that many
+/// workers.
 fn tables(events: &[Event], batch: usize, workers: usize) -> Tables {
+    let batch = batch.saturating_mul(1 + events.len() / 100);
     let rows = Arc::new(Mutex::new(Vec::new()));
     let (events, all) = (events.to_vec(), Arc::clone(&rows));
     timely::execute(timely::Config::process(workers), move |worker| {
@@ -125,14 +127,15 @@ fn stories() -> impl Strategy<Value = Vec<Event>> {
             .prop_map(|(border, side)| ((BORDERS[border] + side).min(END), -7 * HOUR)),
     ];
     let order = (0..7i64, burst, 1..14usize, prop::collection::vec(line, 1..4), fate);
-    let crowd = (0..7i64, 0..200 * DAY, 0..4usize).prop_map(|(user_id, after, rest)| {
-        let weeks = [120, 120, 120, 120, rest].into_iter().zip(0..);
-        let begins = |week| START + after + week * WEEK;
-        let lines = vec![(0, 0, 1, 1)];
-        let week =
-            |(times, week)| (user_id, (begins(week), 20 * SECOND), times, lines.clone(), None);
-        weeks.map(week).collect::<Vec<_>>()
-    });
+    let crowd =
+        (0..7i64, 0..4_800i64, 0..25i64, 0..4usize).prop_map(|(user_id, hour, minute, rest)| {
+            let begins = START + hour * HOUR + minute * MINUTE;
+            let lines = vec![(0, 0, 1, 1)];
+            let week = |(times, week)| {
+                (user_id, (begins + week * WEEK, 17 * SECOND), times, lines.clone(), None)
+            };
+            [120, 120, 120, 120, rest].into_iter().zip(0..).map(week).collect::<Vec<_>>()
+        });
     let instant = prop_oneof![
         4 => (0..300 * DAY).prop_map(|after| START + after),
         1 => (0..3i64).prop_map(|day| START + day * DAY),

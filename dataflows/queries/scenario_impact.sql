@@ -37,29 +37,32 @@ edge AS MATERIALIZED (
     SELECT edge, date_bin('1 hour', edge, timestamptz 'epoch') AS hour
     FROM (SELECT from_at AS edge FROM part UNION SELECT to_at FROM part) AS edges
 ),
-hours AS (
-    SELECT edge,
-           sum(orders) OVER up_to AS orders,
-           sum(revenue) OVER up_to AS revenue
+whole_hours AS (
+    SELECT edge, sum(orders) OVER up_to AS orders, sum(revenue) OVER up_to AS revenue
     FROM (SELECT edge, hour, 0 AS orders, 0 AS revenue FROM edge
           UNION ALL
           SELECT NULL, (day + (hour + 1) * interval '1 hour') AT TIME ZONE 'Asia/Seoul', orders, revenue
-          FROM orders_by_hour) AS hour_and_edge
+          FROM orders_by_hour) AS edge_and_hour
     WINDOW up_to AS (ORDER BY hour)
+),
+-- Materialized: else the amounts of all orders would be computed before the few are picked.
+own_hour AS MATERIALIZED (
+    SELECT edge, quantities, unit_prices
+    FROM edge
+    JOIN order_events ON date_bin('1 hour', at, timestamptz 'epoch') = hour AND at < edge
+    WHERE event = 'placed'
 ),
 -- What was placed before each edge.
 so_far AS (
-    SELECT hours.edge, orders + count(amount) AS orders, revenue + coalesce(sum(amount), 0) AS revenue
-    FROM hours
-    LEFT JOIN (SELECT edge,
-                      (SELECT sum(quantity * unit_price)
-                       FROM unnest(quantities, unit_prices) AS line (quantity, unit_price)) AS amount
-               FROM edge
-               JOIN order_events ON date_bin('1 hour', at, timestamptz 'epoch') = hour AND at < edge
-               WHERE event = 'placed') AS placed
-        ON placed.edge = hours.edge
-    WHERE hours.edge IS NOT NULL
-    GROUP BY hours.edge, orders, revenue
+    SELECT edge, sum(orders) AS orders, sum(revenue) AS revenue
+    FROM (SELECT edge, orders, revenue FROM whole_hours WHERE edge IS NOT NULL
+          UNION ALL
+          SELECT edge, 1, amount
+          FROM own_hour,
+               LATERAL (SELECT sum(quantity * unit_price) AS amount
+                        FROM unnest(quantities, unit_prices) AS line (quantity, unit_price)) AS total
+         ) AS hours
+    GROUP BY edge
 )
 SELECT name, occurrence,
        sum(orders) FILTER (WHERE NOT before)::bigint AS orders,
