@@ -117,7 +117,7 @@ pub fn analytics(
 
     let users = ledger(first_event(users, begin), begin, &mut outputs);
     let products = ledger(first_event(products, begin), begin, &mut outputs);
-    ledger(first_event(scenarios, begin), begin, &mut outputs);
+    let scenarios = ledger(first_event(scenarios, begin), begin, &mut outputs);
 
     let events = first_event(orders, begin);
     let once = first(events.accepted, "first of an order", begin.hydrated, once_an_order);
@@ -127,7 +127,7 @@ pub fn analytics(
     let now = now(newest, begin.now.unwrap_or(Millis::MIN));
     outputs.push(now.clone().map(Output::Now));
 
-    let inputs = inputs(scope, begin, orders, users, products, now);
+    let inputs = inputs(scope, begin, orders, users, products, scenarios, now);
     let mut queries = Vec::new();
     for (place, query) in QUERIES.iter().enumerate() {
         let first = scope.worker().peek_identifier();
@@ -155,6 +155,7 @@ fn inputs<'s>(
     orders: Collection<'s, Order>,
     users: Collection<'s, UserEvent>,
     products: Collection<'s, ProductEvent>,
+    scenarios: Collection<'s, ScenarioEvent>,
     now: Stream<'s, Epoch, Vec<Millis>>,
 ) -> Inputs<'s> {
     let users = newest(users, "newest of a customer", |event| event.user.user_id);
@@ -195,6 +196,7 @@ fn inputs<'s>(
         orders,
         users,
         products,
+        scenarios,
         standings: graded.clone().flat_map(|(user_id, graded)| match graded {
             Graded::Standing(standing) => Some((user_id, standing)),
             _ => None,

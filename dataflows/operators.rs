@@ -3,11 +3,13 @@
 //! A custom operator takes collections and gives collections; its doc says why no differential
 //! operator does the job.
 
+mod alerts;
 mod earliest;
 mod enriched;
 mod first;
 mod grade_timeline;
 mod grades;
+mod impacts;
 mod kept;
 mod leaders;
 mod lifetimes;
@@ -21,12 +23,14 @@ mod tests;
 mod totals;
 mod within;
 
+pub use alerts::{Alert, alerts};
 pub use earliest::earliest;
 pub use enriched::enriched;
 pub use first::{Firsts, first};
 pub(crate) use grade_timeline::tick_until;
 pub use grade_timeline::{Change, Grade, GradeTimeline, Standing};
 pub use grades::{Entry, Graded, grades};
+pub use impacts::{Active, Impact, actives, impacts};
 pub(crate) use kept::Kept;
 pub use leaders::{LEADERS, Ranked, Sold, leaders};
 pub use lifetimes::{Habit, Lifetime, Lived, lifetimes};

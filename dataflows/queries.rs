@@ -6,7 +6,9 @@
 use differential_dataflow::VecCollection;
 use timely::dataflow::Stream;
 
-use crate::model::{Day, Millis, Order, ProductEvent, ProductId, UserEvent, UserId, Word};
+use crate::model::{
+    Day, Millis, Order, ProductEvent, ProductId, ScenarioEvent, UserEvent, UserId, Word,
+};
 use crate::operators::{Change, Grade, Habit, Lifetime, Standing, Sums};
 use crate::row::{Cell, Row, Rows};
 use crate::{Collection, Epoch};
@@ -31,6 +33,8 @@ pub struct Inputs<'s> {
     pub users: Collection<'s, (UserId, UserEvent)>,
     /// The newest record of each product.
     pub products: Collection<'s, (ProductId, ProductEvent)>,
+    /// What the scenario producer decided: every accepted event.
+    pub scenarios: Collection<'s, ScenarioEvent>,
     /// Where each known customer stands in the grade's six months.
     pub standings: Collection<'s, (UserId, Standing)>,
     /// Each known customer's grade.
@@ -87,12 +91,14 @@ mod first_sale_lag;
 mod grade_changes;
 mod grade_distribution;
 mod month_phase;
+mod order_alerts;
 mod orders_by_hour;
 mod orders_by_minute;
 mod products;
 mod repurchase;
 mod sales_by_category;
 mod sales_by_month;
+mod scenario_impact;
 mod season_pattern;
 mod segment_hours;
 mod users;
@@ -106,6 +112,8 @@ queries! {
     season_pattern
     month_phase
     basket_pairs
+    scenario_impact
+    order_alerts
     active_customers
     best_sellers
     products

@@ -4,6 +4,7 @@
 mod support;
 
 mod bad_input;
+mod borders;
 mod cache;
 mod cdnow;
 mod crash;

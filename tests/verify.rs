@@ -13,7 +13,7 @@ use postgres::{Client, Config};
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::support::{connect, fresh_database};
+use crate::support::{command, connect, database_url, fresh_database, marketday, scratch};
 
 /// A client whose wall clock is the market's.
 fn client(config: &Config) -> Client {
@@ -346,6 +346,99 @@ fn months_hours_spans_and_customers_follow_the_story() {
     assert_eq!(rows(&mut client, means), ["1|20|20", "2|10|5", "3|7|7", "4|-7|"]);
 }
 
+/// A line of an import.
+fn import_line(topic: Topic, value: &Value) -> String {
+    json!({"topic": topic.name(), "key": "1", "value": value}).to_string() + "\n"
+}
+
+/// Four Mondays with eight orders a minute from ten to eleven; on the fifth they fail to come from
+/// 10:20 on, while a sale runs. Then three orders, a stop and an older scenario arrive late.
+#[test]
+fn scenarios_and_missing_orders_follow_the_story() {
+    const MONDAY: Millis = 1_772_413_200_000; // 2026-03-02 10:00 in Seoul
+    let mut event_id = 0;
+    let mut order = |at: Millis| {
+        event_id += 1;
+        import_line(
+            Topic::Orders,
+            &json!({"event_id": event_id, "at": at, "event": "placed",
+            "order_id": event_id, "user_id": event_id % 9, "ordered_at": at,
+            "lines": [{"product_id": 1, "category": "books", "quantity": 1, "unit_price": 10}]}),
+        )
+    };
+    let scenario = |event_id: u64, occurrence: &str, action: &str, at: Millis| {
+        import_line(
+            Topic::Scenarios,
+            &json!({"event_id": event_id, "at": at, "name": "sale",
+            "occurrence": occurrence, "action": action, "strength": 2.0, "categories": []}),
+        )
+    };
+    let monday = |week: i64, minute: i64| MONDAY + week * 7 * time::DAY + minute * time::MINUTE;
+    let mut first = String::new();
+    for (week, minutes) in [60, 60, 60, 60, 20].into_iter().zip(0..) {
+        first.extend((0..week * 8).map(|n| order(monday(minutes, 0) + n * 7_500)));
+    }
+    first.push_str(&order(monday(4, 70)));
+    first.push_str(&scenario(5, "march", "start", monday(4, 0)));
+    first.push_str(&scenario(4, "march", "stop", monday(4, 0))); // not after the start
+    first.push_str(&scenario(6, "april", "stop", monday(1, 0))); // of something that never starts
+    let mut then = String::new();
+    then.extend((0..3).map(|n| order(monday(4, 24) + n)));
+    then.push_str(&scenario(9, "march", "stop", monday(4, 20)));
+    then.push_str(&scenario(8, "february", "change", monday(0, 0)));
+    then.push_str(&scenario(7, "february", "start", monday(1, 0)));
+
+    let database = fresh_database();
+    let dir = scratch();
+    let tables_after = |lines: &str| {
+        let (file, dir) = (dir.join("lines"), dir.join("market"));
+        std::fs::write(&file, lines).unwrap();
+        let dir = dir.to_str().unwrap();
+        marketday(&["import", file.to_str().unwrap(), "--dir", dir]);
+        for args in [
+            &["analytics", "--exit-when-caught-up", "-w", "2", "--dir", dir][..],
+            &["verify", "--dir", dir],
+        ] {
+            let mut command = command(args);
+            let output = command.env("DATABASE_URL", database_url(&database)).output().unwrap();
+            let said =
+                String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{args:?}: {said}");
+        }
+        let mut client = client(&database);
+        let scenarios = rows(&mut client, "SELECT * FROM scenario_impact");
+        // From and to which minute each severity holds, and the orders there.
+        let alerts = "SELECT severity, count(*), to_char(min(minute), 'MM-DD HH24:MI'),
+                             to_char(max(minute), 'MM-DD HH24:MI'), min(orders), max(orders),
+                             min(orders_before), max(orders_before)
+                      FROM order_alerts GROUP BY severity";
+        (scenarios, rows(&mut client, alerts))
+    };
+    let (scenarios, alerts) = tables_after(&first);
+    assert_eq!(scenarios, ["sale|march|161|1610|1920|19200"]);
+    assert_eq!(
+        alerts,
+        [
+            "alarm|41|03-30 10:27|03-30 11:07|0|16|3840|19200",
+            "warning|3|03-30 10:24|03-30 10:26|24|40|19200|19200",
+        ]
+    );
+    let (scenarios, alerts) = tables_after(&then);
+    assert_eq!(scenarios, ["sale|february|1604|16040|1920|19200", "sale|march|160|1600|640|6400"]);
+    assert_eq!(
+        alerts,
+        [
+            "alarm|41|03-30 10:27|03-30 11:07|0|19|3840|19200",
+            "warning|2|03-30 10:25|03-30 10:26|27|35|19200|19200",
+        ]
+    );
+    let mut client = client(&database);
+    assert_eq!(
+        rows(&mut client, "SELECT * FROM scenario_lift"),
+        ["sale|february|1604|16040|334.2|334.2", "sale|march|160|1600|100.0|100.0"]
+    );
+}
+
 /// A ledger entry: at, `ordered_at`, orders, amount.
 type Entry = (Millis, Millis, i64, i64);
 
@@ -612,6 +705,11 @@ fn story() -> Story {
         let event = placed(order as u64, order, NOW - 10_800_000, 200_000);
         add(Topic::Orders, 1, event, Counted);
     }
+    // Enough that orders are missed four weeks later, two hours ago.
+    for order in 1_000..1_400 {
+        let at = NOW - 28 * time::DAY - 2 * time::HOUR;
+        add(Topic::Orders, 1, placed(order as u64, order, at, 1), Counted);
+    }
     let scenario = json!({"event_id": 0, "at": NOW, "occurrence": "o", "name": "sale",
         "action": "start", "strength": 1.3, "categories": ["books", "toys"]});
     add(Topic::Scenarios, 0, scenario, Counted);
@@ -629,16 +727,15 @@ fn commit(config: &Config, story: &Story) {
             let records = story.of(topic, partition);
             let count = |fate| records.iter().filter(|record| record.1 == fate).count() as i64;
             let (mut amount, mut hash, mut newest) = (0i64, 0i64, None);
+            let mut counted = (Vec::new(), Vec::new());
             for (offset, (value, fate)) in (0i64..).zip(&records) {
                 let json: Value = serde_json::from_str(value).unwrap();
                 if *fate != Fate::Dead && topic == Topic::Orders {
                     newest = newest.max(json["at"].as_i64());
                 }
-                let place =
-                    [&i64::from(partition) as &(dyn postgres::types::ToSql + Sync), &offset];
                 if *fate == Fate::Dead {
                     let sql = "INSERT INTO dead_letters VALUES ('orders', $1, $2, now(), 'bad')";
-                    client.execute(sql, &place).unwrap();
+                    client.execute(sql, &[&i64::from(partition), &offset]).unwrap();
                 }
                 if *fate != Fate::Counted {
                     continue;
@@ -648,52 +745,59 @@ fn commit(config: &Config, story: &Story) {
                     amount +=
                         line["quantity"].as_i64().unwrap() * line["unit_price"].as_i64().unwrap();
                 }
-                let time = |name: &str| format!("to_timestamp((v->>'{name}')::bigint / 1000.0)");
-                let texts = "ARRAY(SELECT jsonb_array_elements_text(v->'categories'))";
-                let column = |name: &str, kind: &str| {
-                    format!("ARRAY(SELECT (line->>'{name}')::{kind} FROM jsonb_array_elements(v->'lines')
-                        WITH ORDINALITY AS l (line, n) ORDER BY n)")
-                };
-                let (table, columns) = match topic {
-                    Topic::Users => (
-                        "user_events",
-                        format!(
+                counted.0.push(offset);
+                counted.1.push(*value);
+            }
+            let time = |name: &str| format!("to_timestamp((v->>'{name}')::bigint / 1000.0)");
+            let texts = "ARRAY(SELECT jsonb_array_elements_text(v->'categories'))";
+            let column = |name: &str, kind: &str| {
+                format!(
+                    "ARRAY(SELECT (line->>'{name}')::{kind} FROM jsonb_array_elements(v->'lines')
+                        WITH ORDINALITY AS l (line, n) ORDER BY n)"
+                )
+            };
+            let (table, columns) = match topic {
+                Topic::Users => (
+                    "user_events",
+                    format!(
                         "(v->>'user_id')::bigint, v->>'name', (v->>'birth_date')::date, v->>'sex',
                          v->>'region', v->>'status', (v->>'marketing_consent')::boolean, {}",
-                        time("signed_up_at")),
+                        time("signed_up_at")
                     ),
-                    Topic::Products => (
-                        "product_events",
-                        format!(
-                            "(v->>'product_id')::bigint, v->>'name', v->>'category',
-                         (v->>'price')::bigint, (v->>'stock')::bigint, {}",
-                            time("listed_at")
-                        ),
-                    ),
-                    Topic::Orders => (
-                        "order_events",
-                        format!(
-                            "v->>'event', (v->>'order_id')::bigint, (v->>'user_id')::bigint, {}, {}, {}, {}, {}",
-                            time("ordered_at"),
-                            column("product_id", "bigint"),
-                            column("category", "text"),
-                            column("quantity", "bigint"),
-                            column("unit_price", "bigint")
-                        ),
-                    ),
-                    Topic::Scenarios => (
-                        "scenario_events",
-                        format!(
-                            "v->>'occurrence', v->>'name', v->>'action', (v->>'strength')::float8, {texts}"
-                        ),
-                    ),
-                };
-                let sql =
+                ),
+                Topic::Products => (
+                    "product_events",
                     format!(
-                    "INSERT INTO {table} SELECT (v->>'event_id')::numeric, $1, $2, {}, {columns}
-                     FROM (SELECT $3::text::jsonb AS v) AS record", time("at"));
-                client.execute(&sql, &[place[0], place[1], value]).unwrap();
-            }
+                        "(v->>'product_id')::bigint, v->>'name', v->>'category',
+                         (v->>'price')::bigint, (v->>'stock')::bigint, {}",
+                        time("listed_at")
+                    ),
+                ),
+                Topic::Orders => (
+                    "order_events",
+                    format!(
+                        "v->>'event', (v->>'order_id')::bigint, (v->>'user_id')::bigint, {}, {}, {}, {}, {}",
+                        time("ordered_at"),
+                        column("product_id", "bigint"),
+                        column("category", "text"),
+                        column("quantity", "bigint"),
+                        column("unit_price", "bigint")
+                    ),
+                ),
+                Topic::Scenarios => (
+                    "scenario_events",
+                    format!(
+                        "v->>'occurrence', v->>'name', v->>'action', (v->>'strength')::float8, {texts}"
+                    ),
+                ),
+            };
+            let sql = format!(
+                "INSERT INTO {table} SELECT (v->>'event_id')::numeric, $1, n, {}, {columns}
+                     FROM unnest($2::bigint[], $3::text[]) AS counted (n, value),
+                          LATERAL (SELECT value::jsonb AS v) AS record",
+                time("at")
+            );
+            client.execute(&sql, &[&i64::from(partition), &counted.0, &counted.1]).unwrap();
             client
                 .execute(
                     "INSERT INTO commit_offsets

@@ -13,8 +13,8 @@ use timely::dataflow::operators::vec::Input as _;
 use super::letter::{LETTER, by_the_letter};
 use super::*;
 use crate::ledger::Origin;
-use crate::model::time::{DAY, HOUR, MINUTE};
-use crate::model::{Line, OrderKind, Product, Sex, Status, User};
+use crate::model::time::{DAY, HOUR, MINUTE, SECOND, WEEK};
+use crate::model::{Line, OrderKind, Product, ScenarioAction, Sex, Status, Strength, User};
 use crate::row::Row;
 
 /// 2024-02-27 in Seoul: stories cross a leap day and month ends.
@@ -33,6 +33,7 @@ pub(super) enum Event {
     User(UserEvent),
     Product(ProductEvent),
     Order(OrderEvent),
+    Scenario(ScenarioEvent),
 }
 
 /// What the tables hold: rows by table and key.
@@ -53,8 +54,10 @@ fn tables_of(rows: Vec<(Row, isize)>) -> Tables {
     tables
 }
 
-/// The tables after all events, `batch` of them an epoch, read by that many workers.
+/// The tables after all events, `batch` of them an epoch (in a long story more), read by that many
+/// workers.
 fn tables(events: &[Event], batch: usize, workers: usize) -> Tables {
+    let batch = batch.saturating_mul(1 + events.len() / 100);
     let rows = Arc::new(Mutex::new(Vec::new()));
     let (events, all) = (events.to_vec(), Arc::clone(&rows));
     timely::execute(timely::Config::process(workers), move |worker| {
@@ -91,6 +94,7 @@ fn feed(handles: &mut Handles, event: Event, offset: u64, (index, peers): (usize
         Event::User(event) => (event.user.user_id, None),
         Event::Product(event) => (event.product.product_id, None),
         Event::Order(event) => (event.order.user_id, Some(event.order.at)),
+        Event::Scenario(_) => (0, None),
     };
     let partition = key as u32 % PARTITIONS;
     if partition as usize % peers != index {
@@ -101,6 +105,7 @@ fn feed(handles: &mut Handles, event: Event, offset: u64, (index, peers): (usize
         Event::User(event) => handles.users.send(Sourced { origin, event }),
         Event::Product(event) => handles.products.send(Sourced { origin, event }),
         Event::Order(event) => handles.orders.send(Sourced { origin, event }),
+        Event::Scenario(event) => handles.scenarios.send(Sourced { origin, event }),
     }
     if let Some(at) = at {
         handles.newest.send((partition, at));
@@ -109,7 +114,9 @@ fn feed(handles: &mut Handles, event: Event, offset: u64, (index, peers): (usize
 
 /// A story: few customers and products, so that they collide; bursts, so that grades move, every
 /// seven hours from some day on, or back from a border; orders for customers and products that are
-/// known late, changed, or never known; cancellations that name another customer.
+/// known late, changed, or never known; cancellations that name another customer. Scenarios of few
+/// occurrences, that start, change and stop in any order. In some stories the same hour is crowded
+/// for four weeks, and then is not.
 fn stories() -> impl Strategy<Value = Vec<Event>> {
     let user = (0..6i64, 0..40 * DAY, 0..600i64, 0..3_000i32);
     let product = (0..5i64, 0..40 * DAY, 0..40 * DAY);
@@ -121,15 +128,34 @@ fn stories() -> impl Strategy<Value = Vec<Event>> {
             .prop_map(|(border, side)| ((BORDERS[border] + side).min(END), -7 * HOUR)),
     ];
     let order = (0..7i64, burst, 1..14usize, prop::collection::vec(line, 1..4), fate);
+    let crowd =
+        (0..7i64, 0..4_800i64, 0..25i64, 0..4usize).prop_map(|(user_id, hour, minute, rest)| {
+            let begins = START + hour * HOUR + minute * MINUTE;
+            let lines = vec![(0, 0, 1, 1)];
+            let week = |(times, week)| {
+                (user_id, (begins + week * WEEK, 17 * SECOND), times, lines.clone(), None)
+            };
+            [120, 120, 120, 120, rest].into_iter().zip(0..).map(week).collect::<Vec<_>>()
+        });
+    let instant = prop_oneof![
+        4 => (0..300 * DAY).prop_map(|after| START + after),
+        1 => (0..3i64).prop_map(|day| START + day * DAY),
+        1 => (0..BORDERS.len(), -1..2i64).prop_map(|(border, side)| BORDERS[border] + side),
+    ];
+    let scenario = (0..4usize, 0..2usize, 0..3usize, instant);
     (
         prop::collection::vec(user, 0..9),
         prop::collection::vec(product, 0..7),
         prop::collection::vec(order, 1..12),
+        prop::option::weighted(0.2, crowd),
+        prop::collection::vec(scenario, 0..9),
     )
-        .prop_map(|(users, products, orders)| {
+        .prop_map(|(users, products, mut orders, crowd, scenarios)| {
+            orders.extend(crowd.into_iter().flatten());
             let users = users.into_iter().zip(1..).map(|(user, id)| user_event(id, user));
             let products = products.into_iter().zip(1..).map(|(it, id)| product_event(id, it));
-            let mut story: Vec<Event> = users.chain(products).collect();
+            let scenarios = scenarios.into_iter().zip(1..).map(|(it, id)| scenario_event(id, it));
+            let mut story: Vec<Event> = users.chain(products).chain(scenarios).collect();
             let mut event_id = 0;
             let mut order_id = 0;
             for (user_id, (begins, step), times, lines, fate) in orders {
@@ -193,6 +219,21 @@ fn product_event(event_id: u64, (product_id, after, listed): (i64, Millis, Milli
     })
 }
 
+fn scenario_event(
+    event_id: u64,
+    (occurrence, name, action, at): (usize, usize, usize, Millis),
+) -> Event {
+    Event::Scenario(ScenarioEvent {
+        event_id,
+        at,
+        occurrence: ["a", "b", "c", "d"][occurrence].into(),
+        name: ["sale", "gifts"][name].into(),
+        action: ScenarioAction::ALL[action],
+        strength: Strength::new(1.5).unwrap(),
+        categories: Vec::new(),
+    })
+}
+
 fn line_of(&(product_id, category, quantity, price): &(i64, usize, i64, i64)) -> Line {
     let category = ["food", "beauty", "books"][category].into();
     Line { product_id, category, quantity, unit_price: price * 1_000 }
@@ -203,23 +244,26 @@ fn tables_after_withdrawal(story: &[Event], noise: &[Event]) -> Tables {
     let rows = Arc::new(Mutex::new(Vec::new()));
     let (story, noise, all) = (story.to_vec(), noise.to_vec(), Arc::clone(&rows));
     timely::execute_directly(move |worker| {
-        let (mut orders, mut users, mut products, mut newest) = worker.dataflow(|scope| {
-            let (orders_in, orders) = scope.new_collection();
-            let (users_in, users) = scope.new_collection();
-            let (products_in, products) = scope.new_collection();
-            let (newest_in, newest) = scope.new_input();
-            let now = now(newest, Millis::MIN);
-            let inputs = inputs(scope, Begin::default(), orders, users, products, now);
-            for (place, query) in QUERIES.iter().enumerate() {
-                let all = Arc::clone(&all);
-                (query.build)(&inputs, Table(query_table(place))).inspect(
-                    move |(row, _epoch, diff)| {
-                        all.lock().unwrap().push((row.clone(), *diff));
-                    },
-                );
-            }
-            (orders_in, users_in, products_in, newest_in)
-        });
+        let (mut orders, mut users, mut products, mut scenarios, mut newest) =
+            worker.dataflow(|scope| {
+                let (orders_in, orders) = scope.new_collection();
+                let (users_in, users) = scope.new_collection();
+                let (products_in, products) = scope.new_collection();
+                let (scenarios_in, scenarios) = scope.new_collection();
+                let (newest_in, newest) = scope.new_input();
+                let now = now(newest, Millis::MIN);
+                let begin = Begin::default();
+                let inputs = inputs(scope, begin, orders, users, products, scenarios, now);
+                for (place, query) in QUERIES.iter().enumerate() {
+                    let all = Arc::clone(&all);
+                    (query.build)(&inputs, Table(query_table(place))).inspect(
+                        move |(row, _epoch, diff)| {
+                            all.lock().unwrap().push((row.clone(), *diff));
+                        },
+                    );
+                }
+                (orders_in, users_in, products_in, scenarios_in, newest_in)
+            });
         let script = [(&noise[..], 1), (&story[..], 1), (&noise[..], -1)];
         let mut epoch = 0;
         for (events, diff) in script {
@@ -229,6 +273,7 @@ fn tables_after_withdrawal(story: &[Event], noise: &[Event]) -> Tables {
                         Event::User(event) => users.update(event, diff),
                         Event::Product(event) => products.update(event, diff),
                         Event::Order(event) => orders.update(event.order, diff),
+                        Event::Scenario(event) => scenarios.update(event, diff),
                     }
                 }
                 epoch += 1;
@@ -237,6 +282,7 @@ fn tables_after_withdrawal(story: &[Event], noise: &[Event]) -> Tables {
                 orders.advance_to(epoch);
                 users.advance_to(epoch);
                 products.advance_to(epoch);
+                scenarios.advance_to(epoch);
                 worker.step();
             }
         }

@@ -3,19 +3,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Timelike};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, TimeDelta, Timelike};
 
 use super::laws::{END, Event, Tables};
-use crate::model::{Line, Millis, Order, OrderKind};
+use crate::model::{Line, Millis, Order, OrderKind, ScenarioAction, ScenarioEvent};
 use crate::row::{Cell, encode};
 
 /// The tables that are written down here.
-pub(super) const LETTER: [&str; 12] = [
+pub(super) const LETTER: [&str; 14] = [
     "orders_by_hour",
     "sales_by_month",
     "season_pattern",
     "month_phase",
     "basket_pairs",
+    "scenario_impact",
+    "order_alerts",
     "active_customers",
     "customer_value",
     "best_sellers",
@@ -65,6 +67,13 @@ pub(super) fn by_the_letter(story: &[Event]) -> Tables {
     let mut row = |table, key: &[Cell<'_>], value: &[Cell<'_>]| {
         tables.insert((table, encode(key)), encode(value));
     };
+
+    let scenarios = story.iter().filter_map(|event| match event {
+        Event::Scenario(event) => Some(event),
+        _ => None,
+    });
+    scenario_impact(&scenarios.collect::<Vec<_>>(), &placed, &mut row);
+    order_alerts(&placed, &mut row);
 
     let hour_of = |order: &Order| (clock(order.at).date(), clock(order.at).hour());
     for (day, hour) in placed.iter().map(|order| hour_of(order)).collect::<BTreeSet<_>>() {
@@ -319,6 +328,77 @@ fn of_customers(
             let value =
                 [Cell::Int(cohort.len() as i64), Cell::Int(active as i64), net(&in_month.concat())];
             row("value_by_cohort", &[date(signup), Cell::Int(since.into())], &value);
+        }
+    }
+}
+
+/// Puts a row: its table, key and value.
+type Put<'p> = &'p mut dyn FnMut(&'static str, &[Cell<'_>], &[Cell<'_>]);
+
+fn scenario_impact(events: &[&ScenarioEvent], placed: &[&Order], row: Put<'_>) {
+    const WEEK: Millis = 7 * 24 * 3_600_000;
+    let starts = events.iter().filter(|event| event.action == ScenarioAction::Start);
+    for start in starts.clone() {
+        let order = |event: &ScenarioEvent| (event.at, event.event_id);
+        let same = |event: &ScenarioEvent| event.occurrence == start.occurrence;
+        if starts.clone().any(|other| same(other) && order(other) < order(start)) {
+            continue;
+        }
+        let stops = events.iter().filter(|event| event.action == ScenarioAction::Stop);
+        let stop = stops
+            .filter(|stop| same(stop) && order(start) < order(stop))
+            .min_by_key(|it| order(it));
+        let active = |at| start.at <= at && stop.map_or(at <= END, |stop| at < stop.at);
+        let during = only(placed, |order| active(order.at));
+        // As often as there is an active instant in whose four weeks before the order is.
+        let before = placed.iter().flat_map(|order| {
+            (1..=60).filter_map(|weeks| {
+                let instant = order.at + weeks * WEEK;
+                let week = (instant - start.at).div_euclid(WEEK);
+                (active(instant) && week < weeks && weeks <= week + 4).then_some(*order)
+            })
+        });
+        let before: Vec<&Order> = before.collect();
+        let key = [Cell::Text(&start.name), Cell::Text(&start.occurrence)];
+        let value = [count(&during), net(&during), count(&before), net(&before)];
+        row("scenario_impact", &key, &value);
+    }
+}
+
+fn order_alerts(placed: &[&Order], row: Put<'_>) {
+    let hour_of = |clock: NaiveDateTime| {
+        clock.with_minute(0).unwrap().with_second(0).unwrap().with_nanosecond(0).unwrap()
+    };
+    let mut by_hour: BTreeMap<NaiveDateTime, i64> = BTreeMap::new();
+    for order in placed {
+        *by_hour.entry(hour_of(clock(order.at))).or_default() += 1;
+    }
+    let Some((first, _)) = by_hour.first_key_value() else { return };
+    let before = |clock: NaiveDateTime| -> i64 {
+        let hours = (1..=4).map(|week| hour_of(clock) - TimeDelta::weeks(week));
+        hours.filter_map(|hour| by_hour.get(&hour)).sum()
+    };
+    // Nothing is expected elsewhere than in the hours of four weeks and the minutes after.
+    let hours = by_hour.keys().flat_map(|hour| (1..=4).map(|week| *hour + TimeDelta::weeks(week)));
+    let minutes =
+        hours.flat_map(|hour| (0..70).map(move |minute| hour + TimeDelta::minutes(minute)));
+    let mut minutes: Vec<NaiveDateTime> = minutes.collect();
+    minutes.sort_unstable();
+    minutes.dedup();
+    for minute in minutes {
+        let end = minute + TimeDelta::minutes(1);
+        let begin = end - TimeDelta::minutes(10);
+        let before: i64 = (0..10).map(|back| before(minute - TimeDelta::minutes(back))).sum();
+        if minute < *first + TimeDelta::weeks(4) || end > clock(END) || before < 16 * 240 {
+            continue; // with less than 16 expected, four roots are more than all of it
+        }
+        let orders = only(placed, |order| begin <= clock(order.at) && clock(order.at) < end);
+        let (n, expected) = (orders.len() as f64, before as f64 / 240.0);
+        if n <= expected / 2.0 && expected - n >= 4.0 * expected.sqrt() {
+            let severity = if n <= expected / 4.0 { "alarm" } else { "warning" };
+            let at = (minute.and_utc().timestamp() - 9 * 3_600) * 1_000;
+            let value = [count(&orders), Cell::Int(before), Cell::Text(severity)];
+            row("order_alerts", &[Cell::Instant(at)], &value);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Whole markets in memory: the same whatever the workers and the cuts, and plausible.
 
+mod incidents;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     rc::Rc,

@@ -20,6 +20,8 @@ pub const MINUTE: Millis = 60 * SECOND;
 pub const HOUR: Millis = 60 * MINUTE;
 /// One day of 24 hours.
 pub const DAY: Millis = 24 * HOUR;
+/// Seven days.
+pub const WEEK: Millis = 7 * DAY;
 /// Grades are evaluated at multiples of this.
 pub const TICK: Millis = 10 * MINUTE;
 /// Asia/Seoul less UTC.

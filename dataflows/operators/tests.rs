@@ -1,5 +1,8 @@
 //! The custom operators against differential's own, over random updates.
 
+mod alerts;
+mod impacts;
+
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -8,6 +11,7 @@ use differential_dataflow::VecCollection;
 use differential_dataflow::input::Input;
 use differential_dataflow::operators::{CountTotal, ThresholdTotal};
 use proptest::prelude::*;
+use timely::dataflow::Stream;
 use timely::dataflow::operators::Inspect;
 use timely::dataflow::operators::vec::{Broadcast, Input as _};
 
@@ -224,26 +228,32 @@ fn naive_leaders(
 /// Spans that share a queue, in no order.
 const SPANS: [Millis; 3] = [10, 1, 25];
 
-/// An epoch: records with their instants and differences, and where `now` moves to.
-type Moves = Vec<(Vec<((u8, Millis), isize)>, Option<Millis>)>;
+/// Epochs: records with their differences, and where `now` moves to.
+type Moves<D> = Vec<(Vec<(D, isize)>, Option<Millis>)>;
 
-/// What is within the spans at the end of each epoch, by the operator.
-fn within_spans(moves: Moves, workers: usize) -> Changes<(usize, u8)> {
-    let held: Arc<Mutex<Changes<(usize, u8)>>> = Arc::default();
+/// What a dataflow's output holds at the end of each epoch.
+fn held<D, O>(
+    moves: Moves<D>,
+    workers: usize,
+    build: for<'s> fn(Collection<'s, D>, Stream<'s, Epoch, Vec<Millis>>) -> Collection<'s, O>,
+) -> Changes<O>
+where
+    D: differential_dataflow::ExchangeData + Sync,
+    O: differential_dataflow::ExchangeData,
+{
+    let held: Arc<Mutex<Changes<O>>> = Arc::default();
     let (told, epochs) = (Arc::clone(&held), moves.len() as Epoch);
     timely::execute(timely::Config::process(workers), move |worker| {
         let (mut records, mut nows) = worker.dataflow::<Epoch, _, _>(|scope| {
             let (records, updates) = scope.new_collection();
             let (nows, now) = scope.new_input();
             let told = Arc::clone(&told);
-            within(updates, &SPANS, now.broadcast(), "within").inspect(
-                move |(record, from, diff)| {
-                    let mut held = told.lock().unwrap();
-                    for epoch in *from..epochs {
-                        *held.entry((epoch, *record)).or_default() += diff;
-                    }
-                },
-            );
+            build(updates, now.broadcast()).inspect(move |(record, from, diff)| {
+                let mut held = told.lock().unwrap();
+                for epoch in *from..epochs {
+                    *held.entry((epoch, record.clone())).or_default() += diff;
+                }
+            });
             (records, nows)
         });
         for (epoch, (arrived, now)) in moves.iter().enumerate() {
@@ -251,7 +261,7 @@ fn within_spans(moves: Moves, workers: usize) -> Changes<(usize, u8)> {
             nows.advance_to(epoch as Epoch);
             for (place, (record, diff)) in arrived.iter().enumerate() {
                 if place % worker.peers() == worker.index() {
-                    records.update(*record, *diff);
+                    records.update(record.clone(), *diff);
                 }
             }
             if let Some(now) = now.filter(|_| worker.index() == 0) {
@@ -265,16 +275,57 @@ fn within_spans(moves: Moves, workers: usize) -> Changes<(usize, u8)> {
     held
 }
 
-/// The same by the letter: at the end of each epoch, every record so far against every span.
-fn naive_within_spans(moves: &Moves) -> Changes<(usize, u8)> {
-    let mut held = Changes::new();
-    for epoch in 0..moves.len() {
+/// The epochs so far, each with all records up to its end and the greatest `now`, if there is one.
+fn so_far<D: Clone + Ord>(
+    moves: &Moves<D>,
+) -> impl Iterator<Item = (Epoch, Vec<(D, isize)>, Option<Millis>)> {
+    (0..moves.len()).map(|epoch| {
         let so_far = &moves[..=epoch];
-        let Some(now) = so_far.iter().filter_map(|(_, now)| *now).max() else { continue };
-        for ((record, at), diff) in so_far.iter().flat_map(|(arrived, _)| arrived) {
+        let mut records = so_far.iter().flat_map(|(arrived, _)| arrived.clone()).collect();
+        differential_dataflow::consolidation::consolidate(&mut records);
+        (epoch as Epoch, records, so_far.iter().filter_map(|(_, now)| *now).max())
+    })
+}
+
+/// Epochs whose records may be withdrawn in a later one; `steps` are how far `now` moves, from
+/// `begin` on.
+fn moves<D: std::fmt::Debug + Clone>(
+    record: impl Strategy<Value = (D, isize)>,
+    begin: Millis,
+    steps: impl Strategy<Value = Millis>,
+) -> impl Strategy<Value = Moves<D>> {
+    let stays = prop::option::weighted(0.2, 1..4usize);
+    let epoch = (prop::collection::vec((record, stays), 0..9), prop::option::weighted(0.7, steps));
+    prop::collection::vec(epoch, 1..14).prop_map(move |epochs| {
+        let mut now = begin;
+        let mut moves: Moves<D> = epochs
+            .iter()
+            .map(|(_, step)| {
+                now += step.unwrap_or(0);
+                (Vec::new(), step.map(|_| now))
+            })
+            .collect();
+        for (comes, (records, _)) in epochs.into_iter().enumerate() {
+            for ((record, diff), stays) in records {
+                if let Some((epoch, _)) = stays.and_then(|stays| moves.get_mut(comes + stays)) {
+                    epoch.push((record.clone(), -diff));
+                }
+                moves[comes].0.push((record, diff));
+            }
+        }
+        moves
+    })
+}
+
+/// The same by the letter: at the end of each epoch, every record so far against every span.
+fn naive_within_spans(moves: &Moves<(u8, Millis)>) -> Changes<(usize, u8)> {
+    let mut held = Changes::new();
+    for (epoch, records, now) in so_far(moves) {
+        let Some(now) = now else { continue };
+        for ((record, at), diff) in records {
             for (place, span) in SPANS.iter().enumerate() {
-                if now - span < *at && *at <= now {
-                    *held.entry((epoch as Epoch, (place, *record))).or_default() += diff;
+                if now - span < at && at <= now {
+                    *held.entry((epoch, (place, record))).or_default() += diff;
                 }
             }
         }
@@ -450,24 +501,17 @@ proptest! {
     /// Records late, beyond `now` and withdrawn; `now` absent, at rest, in small and great steps.
     #[test]
     fn within_holds_what_the_letter_says(
-        moves in prop::collection::vec(
-            (
-                prop::collection::vec(((0..3u8, 0..90i64), prop_oneof![Just(1isize), Just(-1)]), 0..9),
-                prop::option::weighted(0.7, 0..12i64),
-            ),
-            1..14,
+        moves in moves(
+            ((0..3u8, 0..90i64), prop_oneof![Just(1isize), Just(-1)]),
+            0,
+            0..12i64,
         ),
         workers in 1..4usize,
     ) {
-        let mut now = 0;
-        let moves: Moves = moves
-            .into_iter()
-            .map(|(arrived, step)| {
-                now += step.unwrap_or(0);
-                (arrived, step.map(|_| now))
-            })
-            .collect();
-        prop_assert_eq!(within_spans(moves.clone(), workers), naive_within_spans(&moves));
+        let ours = held(moves.clone(), workers, |records, now| {
+            within(records, &SPANS, now, "within")
+        });
+        prop_assert_eq!(ours, naive_within_spans(&moves));
     }
 
     #[test]

@@ -1,0 +1,150 @@
+//! Incidents planted in the market: how soon orders that fail to come alarm, and what else does.
+
+use super::*;
+use crate::{
+    Epoch,
+    model::time::{WEEK, date_of, minute_of},
+    operators::{Alert, Sums, alerts},
+};
+
+/// Eighty days to 2026-12-20, seven weeks of which may have alerts. Black Friday is 27 November.
+const END: Day = 20_807;
+const DAYS: u64 = 80;
+const BLACK_FRIDAY: Day = 20_784;
+
+/// What goes wrong: its name, for how long, and which orders come all the same.
+type Kind = (&'static str, Millis, fn(usize) -> bool);
+
+const KINDS: [Kind; 3] = [
+    ("outage", 20 * MINUTE, |_| false),
+    ("a third left", HOUR, |place| place.is_multiple_of(3)),
+    ("a third lost", HOUR, |place| !place.is_multiple_of(3)),
+];
+
+/// Days on which something goes wrong: 2, 5, 14 and 18 November, 9 and 17 December.
+const BAD_DAYS: [Day; 6] = [20_759, 20_762, 20_771, 20_775, 20_796, 20_804];
+
+/// When orders are placed in the market of a seed.
+fn placed(seed: u64) -> Vec<Millis> {
+    let settings = Settings::new(seed, start_of_day(END), DAYS as Millis * DAY);
+    let ran = run(&settings, 1, None, &[], DAYS * DAY_REFRESHES, DAY);
+    ran.placed().map(|order| order.at).collect()
+}
+
+/// The alerts at `now`, by minute.
+fn alerts_of(placed: impl Iterator<Item = Millis>, now: Millis) -> Vec<Alert> {
+    let mut by_minute: BTreeMap<Millis, i64> = BTreeMap::new();
+    placed.for_each(|at| *by_minute.entry(minute_of(at)).or_default() += 1);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let seen = told.clone();
+    timely::execute_directly(move |worker| {
+        let (mut minutes, mut nows) = worker.dataflow::<Epoch, _, _>(|scope| {
+            let (minutes_in, minutes) =
+                differential_dataflow::input::Input::new_collection(&mut scope.clone());
+            let (nows, now) = scope.new_input();
+            alerts(minutes, now).inspect(move |(alert, _, diff)| {
+                assert_eq!(*diff, 1);
+                seen.lock().unwrap().push(*alert);
+            });
+            (minutes_in, nows)
+        });
+        for (minute, orders) in by_minute {
+            minutes.update(minute, Sums { orders, ..Sums::default() });
+        }
+        nows.send(now);
+    });
+    let mut alerts = std::mem::take(&mut *told.lock().unwrap());
+    alerts.sort_unstable();
+    alerts
+}
+
+/// Minutes from the beginning of an incident to the end of the first minute with a row, and with an
+/// alarm.
+fn delays(alerts: &[Alert], begin: Millis, end: Millis) -> [Option<i64>; 2] {
+    let during = |it: &&Alert| (begin..end + 10 * MINUTE).contains(&it.minute);
+    let delay = |alert: &Alert| (alert.minute - begin) / MINUTE + 1;
+    let mut rows = alerts.iter().filter(during);
+    let mut alarms = alerts.iter().filter(during).filter(|alert| alert.severity() == "alarm");
+    [rows.next().map(delay), alarms.next().map(delay)]
+}
+
+/// How many were found, and the delays from the least to the greatest.
+fn words(delays: &[Option<i64>]) -> String {
+    let found: Vec<i64> = delays.iter().flatten().copied().collect();
+    let range = found.iter().min().zip(found.iter().max());
+    let range = range.map_or(String::new(), |(least, most)| format!(", {least}-{most} min"));
+    format!("{} of {}{range}", found.len(), delays.len())
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the figures are the point, with --nocapture")]
+fn planted_incidents_alarm_where_there_are_orders_enough() {
+    let markets = [1, 2, 3, 4].map(placed);
+    for together in [1, markets.len()] {
+        let mut placed = markets[..together].concat();
+        placed.sort_unstable();
+        println!("\nmarkets together: {together}; {} orders", placed.len());
+
+        // Nothing planted: every row is a false alarm.
+        let watched = (DAYS / 7 - 4) as i64;
+        let quiet = alerts_of(placed.iter().copied(), start_of_day(END));
+        let alarms = quiet.iter().filter(|alert| alert.severity() == "alarm").count();
+        let after = start_of_day(BLACK_FRIDAY + 1)..start_of_day(BLACK_FRIDAY + 22);
+        let dip = quiet.iter().filter(|alert| after.contains(&alert.minute)).count();
+        println!(
+            "false rows in {watched} weeks: {} warnings, {alarms} alarms; {dip} of them in the three \
+             weeks after Black Friday",
+            quiet.len() - alarms
+        );
+        for alert in &quiet {
+            println!("  {} {alert:?}", crate::model::time::wall_clock(alert.minute));
+        }
+
+        println!("{:<14}{:>5}{:>16}{:>24}{:>24}", "", "hour", "orders a minute", "row", "alarm");
+        for (kind, length, comes) in KINDS {
+            for hour in [4, 21] {
+                let (mut rows, mut alarms, mut expected) = (Vec::new(), Vec::new(), Vec::new());
+                for day in BAD_DAYS {
+                    let begin = start_of_day(day) + hour * HOUR;
+                    let known = begin - 5 * WEEK..begin + 3 * HOUR;
+                    let known = placed.iter().copied().filter(|at| known.contains(at));
+                    let mut place = 0;
+                    let stays = known.filter(|at| {
+                        let hit = (begin..begin + length).contains(at);
+                        place += usize::from(hit);
+                        !hit || comes(place)
+                    });
+                    let alerts = alerts_of(stays, begin + 3 * HOUR);
+                    let [row, alarm] = delays(&alerts, begin, begin + length);
+                    rows.push(row);
+                    alarms.push(alarm);
+                    let hours = (1..=4).map(|week| begin - week * WEEK);
+                    let before: usize = hours
+                        .map(|from| {
+                            let until = placed.partition_point(|at| *at < from + HOUR);
+                            until - placed.partition_point(|at| *at < from)
+                        })
+                        .sum();
+                    expected.push(before as f64 / 240.0);
+                    // By the rule alone: nothing at all for ten minutes is four roots of 16.
+                    if kind == "outage" {
+                        let date = date_of(day);
+                        assert_eq!(alarm.is_some(), before >= 384, "{date} {hour} h: {before}");
+                        assert!(
+                            alarm.is_none_or(|delay| delay <= 10),
+                            "{date} {hour} h: {alarm:?}"
+                        );
+                    }
+                }
+                let least = expected.iter().copied().fold(f64::MAX, f64::min);
+                let most = expected.iter().copied().fold(0.0, f64::max);
+                let volume = format!("{least:.1}-{most:.1}");
+                println!(
+                    "{kind:<14}{hour:>5}{volume:>16}{:>24}{:>24}",
+                    words(&rows),
+                    words(&alarms)
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! What was placed while a scenario was active, and at the same times of the four weeks before.
+
+use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
+
+use differential_dataflow::consolidation::consolidate;
+use differential_dataflow::difference::{Abelian, IsZero, Multiply, Semigroup};
+use differential_dataflow::{AsCollection, VecCollection};
+use serde::{Deserialize, Serialize};
+use timely::dataflow::Stream;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::Operator;
+use timely::dataflow::operators::vec::Broadcast;
+
+use super::{Held, Kept, Sums, Vecs};
+use crate::model::time::{HOUR, WEEK};
+use crate::model::{Krw, Millis, ScenarioAction, ScenarioEvent, Word};
+use crate::{Collection, Epoch};
+
+/// When an occurrence of a scenario is active.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Active {
+    /// Which occurrence.
+    pub occurrence: Word,
+    /// The scenario's name, by the record that started it.
+    pub name: Word,
+    /// The first active instant.
+    pub start: Millis,
+    /// The first instant that is no longer active; without one it is active up to `now`.
+    pub stop: Option<Millis>,
+}
+
+impl Active {
+    /// The end of what is active so far, exclusive.
+    fn until(&self, now: Millis) -> Millis {
+        self.stop.unwrap_or_else(|| now.saturating_add(1).max(self.start))
+    }
+
+    /// What orders that arrive add: each once if it was placed while active, else once for each
+    /// active instant up to `until` that it is compared with.
+    fn impact_of(&self, arrived: &[((Millis, Krw), isize)], until: Millis) -> Impact {
+        let mut impact = Impact::default();
+        let length = until - self.start;
+        let from = arrived.partition_point(|((at, _), _)| *at < self.start - 4 * WEEK);
+        for ((at, amount), diff) in arrived[from..].iter().take_while(|((at, _), _)| *at < until) {
+            let after = at - self.start;
+            if after >= 0 {
+                impact.0.plus_equals(&placed(*amount).multiply(diff));
+            } else {
+                let rest = after.rem_euclid(WEEK) < length % WEEK;
+                let instants = (length / WEEK) as isize + isize::from(rest);
+                impact.1.plus_equals(&placed(*amount).multiply(&(instants * diff)));
+            }
+        }
+        impact
+    }
+}
+
+/// When the occurrences are active: from the first start to the first stop after it.
+///
+/// Work: an event walks those of its occurrence. State: all starts and stops.
+pub fn actives(events: Collection<'_, ScenarioEvent>) -> Collection<'_, Active> {
+    events
+        .filter(|event| event.action != ScenarioAction::Change)
+        .map(|event| (event.occurrence, (event.at, event.event_id, event.action, event.name)))
+        .reduce_named("actives", |occurrence, events, active| {
+            // They come sorted, by time and then by id.
+            let mut events = events.iter().map(|(event, _)| event);
+            let start = events.find(|(_, _, action, _)| *action == ScenarioAction::Start);
+            let stop = events.find(|(_, _, action, _)| *action == ScenarioAction::Stop);
+            active.extend(start.map(|(start, _, _, name)| {
+                let (occurrence, name) = (occurrence.clone(), name.clone());
+                (Active { occurrence, name, start: *start, stop: stop.map(|it| it.0) }, 1)
+            }));
+        })
+        .map(|(_occurrence, active)| active)
+}
+
+/// What was placed while active, and at the same times of the four weeks before, all together.
+pub type Impact = (Sums, Sums);
+
+fn placed(amount: Krw) -> Sums {
+    Sums { orders: 1, revenue: amount, ..Sums::default() }
+}
+
+/// A placed order in its hour. Twelve bytes: an `i64` would make them sixteen.
+struct Entry {
+    offset: u32,
+    amount: [u8; 8],
+}
+
+/// The orders of an hour.
+#[derive(Default)]
+struct Hour {
+    sums: Sums,
+    /// Sorted by offset.
+    orders: Vec<Entry>,
+}
+
+/// Placed orders, by the start of their hour.
+#[derive(Default)]
+struct Orders(BTreeMap<Millis, Hour>);
+
+impl Orders {
+    fn add(&mut self, at: Millis, amount: Krw) {
+        let offset = at.rem_euclid(HOUR);
+        let hour = self.0.entry(at - offset).or_default();
+        hour.sums.plus_equals(&placed(amount));
+        // Doubling would leave a quarter of all memory unused, for ever.
+        if hour.orders.len() == hour.orders.capacity() {
+            hour.orders.reserve_exact(4 + hour.orders.len() / 8);
+        }
+        let offset = offset as u32;
+        // Most belong at or near the end.
+        let place = hour.orders.partition_point(|order| order.offset <= offset);
+        hour.orders.insert(place, Entry { offset, amount: amount.to_ne_bytes() });
+    }
+
+    /// The sums from an instant on, until before another.
+    fn sums(&self, from: Millis, until: Millis) -> Sums {
+        let mut sums = Sums::default();
+        if from >= until {
+            return sums;
+        }
+        for (start, Hour { sums: all, orders }) in self.0.range(from - from.rem_euclid(HOUR)..until)
+        {
+            if from <= *start && start + HOUR <= until {
+                sums.plus_equals(all);
+                continue;
+            }
+            let place = |at| orders.partition_point(|it| start + Millis::from(it.offset) < at);
+            for order in &orders[place(from)..place(until)] {
+                sums.plus_equals(&placed(Krw::from_ne_bytes(order.amount)));
+            }
+        }
+        sums
+    }
+}
+
+/// What was placed, less what was withdrawn. No event of the shop withdraws a placed order, so
+/// the second is empty; a dataflow may, and at another worker.
+#[derive(Default)]
+struct Placed {
+    come: Orders,
+    gone: Orders,
+}
+
+impl Placed {
+    fn add(&mut self, ((at, amount), diff): ((Millis, Krw), isize)) {
+        let orders = if diff > 0 { &mut self.come } else { &mut self.gone };
+        (0..diff.abs()).for_each(|_| orders.add(at, amount));
+    }
+
+    fn sums(&self, from: Millis, until: Millis) -> Sums {
+        let mut sums = self.gone.sums(from, until);
+        sums.negate();
+        sums.plus_equals(&self.come.sums(from, until));
+        sums
+    }
+
+    /// What the active instants from one to before another add to what began at `start`.
+    fn impact(&self, start: Millis, mut from: Millis, until: Millis) -> Impact {
+        let during = self.sums(from, until);
+        let mut before = Sums::default();
+        while from < until {
+            let week = (from - start) / WEEK;
+            let end = until.min(start + (week + 1) * WEEK);
+            for earlier in week + 1..=week + 4 {
+                before.plus_equals(&self.sums(from - earlier * WEEK, end - earlier * WEEK));
+            }
+            from = end;
+        }
+        (during, before)
+    }
+}
+
+/// What an epoch brings.
+#[derive(Default)]
+struct Arrivals {
+    placed: Vec<((Millis, Krw), isize)>,
+    actives: Vec<(Active, isize)>,
+    now: Option<Millis>,
+}
+
+/// What one record says.
+#[derive(Clone)]
+enum Entered {
+    Placed(Millis, Krw),
+    Active(Active),
+}
+
+/// The impact of each occurrence, as differences, from the placed orders as (when, amount).
+///
+/// An impact is a sum over orders and over active instants, so three things change it, each by its
+/// own share: an order that comes adds to the occurrences that it stands in or before, `now` adds
+/// the instants since it was last seen to those that are open, and an occurrence that starts, stops
+/// or is corrected is summed up once. The orders stay at the worker where they are. No differential
+/// operator joins by ranges of time.
+///
+/// Work: an epoch looks at the open occurrences and those that stop after the first order in it,
+/// which live are the same. A move of `now` costs five look-ups an open occurrence, one that starts
+/// or stops a step for each hour that it lasts and is compared with. State: 12 bytes for each placed
+/// order (and an eighth as room to grow), since a start may always come late, and 80 an hour.
+pub fn impacts<'s>(
+    orders: Collection<'s, (Millis, Krw)>,
+    actives: Collection<'s, Active>,
+    now: Stream<'s, Epoch, Vec<Millis>>,
+) -> VecCollection<'s, Epoch, Active, Impact> {
+    let scope = orders.inner.scope();
+    let actives = actives.inner.broadcast().as_collection().map(Entered::Active);
+    orders
+        .map(|(at, amount)| Entered::Placed(at, amount))
+        .concat(actives)
+        .inner
+        .binary_frontier::<_, Vecs<(Active, Epoch, Impact)>, _, _, _, _>(
+            now,
+            Pipeline,
+            Pipeline,
+            "impacts",
+            |_capability, info| {
+                let mut kept = Kept::by(scope, &info);
+                let mut number = 0;
+                let mut placed = Placed::default();
+                // By when they stop; what is open stops at the end of time.
+                let mut actives: BTreeMap<Millis, Vec<Active>> = BTreeMap::new();
+                let mut now = Millis::MIN;
+                let mut held: Held<Arrivals> = Held::new();
+                move |(entries, entries_open), (nows, nows_open), output| {
+                    entries.for_each_stamp(|capability, batches| {
+                        for (entry, epoch, diff) in batches.flat_map(|batch| batch.drain(..)) {
+                            let arrived = held.at(epoch, || capability.delayed(&epoch, 0));
+                            match entry {
+                                Entered::Placed(at, won) => arrived.placed.push(((at, won), diff)),
+                                Entered::Active(active) => arrived.actives.push((active, diff)),
+                            }
+                        }
+                    });
+                    nows.for_each_stamp(|capability, batches| {
+                        let epoch = *capability.least().expect("a message has a time");
+                        let arrived = held.at(epoch, || capability.delayed(&epoch, 0));
+                        let to = batches.flat_map(|batch| batch.drain(..)).max();
+                        arrived.now = to.max(arrived.now);
+                    });
+                    while let Some((capability, mut arrived)) = held.pop_closed(|epoch| {
+                        entries_open.less_equal(epoch) || nows_open.less_equal(epoch)
+                    }) {
+                        let epoch = *capability.time();
+                        let mut session = output.session(&capability);
+                        let mut give = |active: &Active, impact: Impact| {
+                            if !impact.is_zero() {
+                                session.give((active.clone(), epoch, impact));
+                            }
+                        };
+                        let stop = |active: &Active| active.stop.unwrap_or(Millis::MAX);
+                        consolidate(&mut arrived.actives);
+                        consolidate(&mut arrived.placed);
+
+                        for (active, _) in arrived.actives.iter().filter(|(_, diff)| *diff < 0) {
+                            let mut impact =
+                                placed.impact(active.start, active.start, active.until(now));
+                            impact.negate();
+                            give(active, impact);
+                            let same_stop = actives.entry(stop(active)).or_default();
+                            same_stop.retain(|other| other != active);
+                        }
+                        if let Some(((first, _), _)) = arrived.placed.first() {
+                            let touched = actives.range((Excluded(*first), Unbounded));
+                            for active in touched.flat_map(|(_stop, actives)| actives) {
+                                give(active, active.impact_of(&arrived.placed, active.until(now)));
+                            }
+                            number += arrived.placed.len();
+                            arrived.placed.into_iter().for_each(|order| placed.add(order));
+                        }
+                        let before = now;
+                        now = arrived.now.map_or(now, |to| to.max(now));
+                        for active in actives.get(&Millis::MAX).into_iter().flatten() {
+                            let (from, until) = (active.until(before), active.until(now));
+                            give(active, placed.impact(active.start, from, until));
+                        }
+                        for (active, _) in arrived.actives.into_iter().filter(|(_, diff)| *diff > 0)
+                        {
+                            let until = active.until(now);
+                            give(&active, placed.impact(active.start, active.start, until));
+                            actives.entry(stop(&active)).or_default().push(active);
+                        }
+                    }
+                    kept.tell(|| number + actives.values().map(Vec::len).sum::<usize>());
+                }
+            },
+        )
+        .as_collection()
+}

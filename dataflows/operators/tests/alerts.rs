@@ -1,0 +1,84 @@
+//! Alerts against SPEC's words: every minute that has orders in the four weeks before.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::model::time::{HOUR, MINUTE, WEEK};
+use crate::operators::alerts;
+
+/// A minute, orders, orders before and severity.
+type Row = (Millis, i64, i64, String);
+
+fn ours<'s>(
+    minutes: Collection<'s, Millis>,
+    now: Stream<'s, Epoch, Vec<Millis>>,
+) -> Collection<'s, Row> {
+    let placed: VecCollection<'_, Epoch, Millis, Sums> =
+        minutes.explode(|minute| Some((minute, Sums { orders: 1, ..Sums::default() })));
+    alerts(placed, now).map(|it| (it.minute, it.orders, it.orders_before, it.severity().to_owned()))
+}
+
+fn naive(moves: &Moves<Millis>) -> Changes<Row> {
+    let mut held = Changes::new();
+    for (epoch, minutes, now) in so_far(moves) {
+        let (Some(now), Some((first, _))) = (now, minutes.first()) else { continue };
+        let placed: BTreeMap<Millis, i64> =
+            minutes.iter().map(|(minute, orders)| (*minute, *orders as i64)).collect();
+        let hour_of = |minute: Millis| minute - minute.rem_euclid(HOUR);
+        let watched = placed.keys().flat_map(|minute| {
+            (1..=4).flat_map(move |week| {
+                (0..70).map(move |later| hour_of(*minute) + week * WEEK + later * MINUTE)
+            })
+        });
+        for minute in watched.collect::<BTreeSet<_>>() {
+            if minute + MINUTE > now || minute < hour_of(*first) + 4 * WEEK {
+                continue;
+            }
+            let ten = || (0..10).map(|back| minute - back * MINUTE);
+            let orders: i64 = ten().filter_map(|minute| placed.get(&minute)).sum();
+            let before: i64 = ten()
+                .flat_map(|minute| (1..=4).map(move |week| hour_of(minute) - week * WEEK))
+                .flat_map(|hour| placed.range(hour..hour + HOUR))
+                .map(|(_minute, orders)| orders)
+                .sum();
+            if before > 0
+                && 480 * orders <= before
+                && (before - 240 * orders).pow(2) >= 3_840 * before
+            {
+                let severity = if 960 * orders <= before { "alarm" } else { "warning" };
+                held.insert((epoch, (minute, orders, before, severity.to_owned())), 1);
+            }
+        }
+    }
+    held
+}
+
+/// Few and many orders in a minute of three hours of the week, in some week.
+fn minute() -> impl Strategy<Value = (Millis, isize)> {
+    let orders = prop_oneof![Just(1isize), 1..9isize, Just(384), Just(383), 300..3_000isize];
+    (0..9i64, 0..150i64, orders)
+        .prop_map(|(week, minute, orders)| (week * WEEK + 3 * HOUR + minute * MINUTE, orders))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Orders late, before all others and withdrawn; `now` absent, at rest, inside a minute, and in
+    /// steps of minutes, weeks and years.
+    #[test]
+    fn alerts_are_those_of_the_letter(
+        moves in moves(
+            minute(),
+            3 * HOUR,
+            prop_oneof![
+                2 => 0..2 * MINUTE,
+                2 => (0..90i64).prop_map(|minutes| minutes * MINUTE - 1),
+                4 => (0..3i64, 0..99i64).prop_map(|(weeks, minutes)| weeks * WEEK + minutes * MINUTE),
+                1 => Just(520 * WEEK),
+            ],
+        ),
+        workers in 1..5usize,
+    ) {
+        prop_assert_eq!(held(moves.clone(), workers, ours), naive(&moves));
+    }
+}
