@@ -390,7 +390,7 @@ fn scenarios_and_missing_orders_follow_the_story() {
 
     let database = fresh_database();
     let dir = scratch();
-    let mut tables_after = |lines: &str| {
+    let tables_after = |lines: &str| {
         let (file, dir) = (dir.join("lines"), dir.join("market"));
         std::fs::write(&file, lines).unwrap();
         let dir = dir.to_str().unwrap();
