@@ -375,8 +375,8 @@ fn scenarios_and_missing_orders_follow_the_story() {
     };
     let monday = |week: i64, minute: i64| MONDAY + week * 7 * time::DAY + minute * time::MINUTE;
     let mut first = String::new();
-    for (week, minutes) in [60, 60, 60, 60, 20].into_iter().zip(0..) {
-        first.extend((0..week * 8).map(|n| order(monday(minutes, 0) + n * 7_500)));
+    for (minutes, week) in [60, 60, 60, 60, 20].into_iter().zip(0..) {
+        first.extend((0..minutes * 8).map(|n| order(monday(week, 0) + n * 7_500)));
     }
     first.push_str(&order(monday(4, 70)));
     first.push_str(&scenario(5, "march", "start", monday(4, 0)));

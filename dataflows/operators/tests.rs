@@ -231,12 +231,12 @@ const SPANS: [Millis; 3] = [10, 1, 25];
 /// Epochs: records with their differences, and where `now` moves to.
 type Moves<D> = Vec<(Vec<(D, isize)>, Option<Millis>)>;
 
+/// A dataflow of records and `now`.
+type Build<D, O> =
+    for<'s> fn(Collection<'s, D>, Stream<'s, Epoch, Vec<Millis>>) -> Collection<'s, O>;
+
 /// What a dataflow's output holds at the end of each epoch.
-fn held<D, O>(
-    moves: Moves<D>,
-    workers: usize,
-    build: for<'s> fn(Collection<'s, D>, Stream<'s, Epoch, Vec<Millis>>) -> Collection<'s, O>,
-) -> Changes<O>
+fn held<D, O>(moves: Moves<D>, workers: usize, build: Build<D, O>) -> Changes<O>
 where
     D: differential_dataflow::ExchangeData + Sync,
     O: differential_dataflow::ExchangeData,

@@ -1,5 +1,5 @@
 //! What was placed while each occurrence of a scenario was active, and at the same times of the
-//! four weeks before it: what a sale brings, and which day it took that from.
+//! four weeks before it: what a sale brings.
 //!
 //! Work: an order changes the rows of the occurrences that it stands in or before, `now` those of
 //! the open ones. State: that of the operator `impacts`: every placed order, in 12 bytes.
