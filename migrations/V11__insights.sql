@@ -8,7 +8,7 @@ FROM (SELECT hour, share_percent FROM segment_hour_shares
       ORDER BY orders DESC, hour LIMIT 1) AS peak,
      LATERAL (VALUES ('hour with most orders of women in their 20s', 21, hour, ':00'),
                      ('share of their orders in that hour', NULL, share_percent, '%'))
-         AS row (measure, brief, measured, unit);
+         AS line (measure, brief, measured, unit);
 
 -- "VIP customers come back every 14 days." Counted are the gaps between all standing orders of those
 -- who are VIP now, from before they were VIP too. It cannot be 14 days within the six months of the
@@ -19,13 +19,13 @@ FROM repurchase_rates,
      LATERAL (VALUES ('days from order to order of VIPs, mean', 14, gap_days_mean, 'days'),
                      ('days from order to order of VIPs, median', NULL, gap_days_median, 'days'),
                      ('VIPs who ordered more than once', NULL, repeat_percent, '%'))
-         AS row (measure, brief, measured, unit)
+         AS line (measure, brief, measured, unit)
 WHERE grade = 'VIP';
 
 -- "More orders at the month's start": 30 % more. Each whole month's days of a phase are set against
 -- the other days of that month; the mean of the months.
 CREATE VIEW insight_month_phases AS
-SELECT 'orders a day against the month''s other days, days ' || days AS measure,
+SELECT 'orders a day against the month''s other days, days ' || days_of_month AS measure,
        brief, round(avg(lift_percent), 1) AS measured, '%' AS unit
 FROM month_phase_lift
 JOIN (SELECT month FROM month_phase
@@ -33,8 +33,8 @@ JOIN (SELECT month FROM month_phase
       HAVING sum(days) = extract(day FROM month + interval '1 month' - interval '1 day')) AS whole
     USING (month)
 JOIN (VALUES ('start', '1-5', 30), ('10-12', '10-12', NULL), ('25-27', '25-27', NULL),
-             ('end', '28-31', NULL)) AS phase (phase, days, brief) USING (phase)
-GROUP BY phase, days, brief;
+             ('end', '28-31', NULL)) AS phase (phase, days_of_month, brief) USING (phase)
+GROUP BY phase, days_of_month, brief;
 
 -- "New products sell within 3 days": less than three times 24 hours after their listing. Products
 -- count that were listed in a week which ended three days ago or earlier, but not those of the first
@@ -50,4 +50,4 @@ FROM (SELECT sum(products) AS listed,
      LATERAL (VALUES ('new products first ordered within 3 days', 100,
                       round(100 * coalesce(sold, 0) / nullif(listed, 0), 1), '%'),
                      ('new products', NULL, coalesce(listed, 0), 'products'))
-         AS row (measure, brief, measured, unit);
+         AS line (measure, brief, measured, unit);

@@ -49,7 +49,7 @@ pub mod crash;
 pub mod explain;
 pub mod migrate;
 pub mod private_postgres;
-mod process;
+pub mod process;
 pub mod status;
 pub mod supervise;
 pub mod up;

@@ -3,12 +3,12 @@
 use std::fs;
 
 /// Memory that is resident now.
-pub(crate) fn resident_bytes() -> Option<u64> {
+pub fn resident_bytes() -> Option<u64> {
     memory_bytes("VmRSS:")
 }
 
 /// The most memory that was resident at a time.
-pub(crate) fn peak_resident_bytes() -> Option<u64> {
+pub fn peak_resident_bytes() -> Option<u64> {
     memory_bytes("VmHWM:")
 }
 
@@ -19,7 +19,7 @@ fn memory_bytes(field: &str) -> Option<u64> {
 }
 
 /// CPU time: user and system, in hundredths of a second as Linux counts them.
-pub(crate) fn cpu_seconds() -> Option<f64> {
+pub fn cpu_seconds() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
     let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
