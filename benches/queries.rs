@@ -136,10 +136,12 @@ fn protocol(args: &Args) -> Result<()> {
 fn parts(args: &Args, measured: &Measured) -> Result<()> {
     let all: f64 = measured.parts.values().map(|(seconds, _)| seconds).sum();
     let orders = args.orders as f64;
-    say(format_args!("\n{:<20}{:>10}{:>7}{:>15}", "", "us/order", "%", "records/order"))?;
-    for (part, (seconds, records)) in &measured.parts {
+    say(format_args!("\n{:<24}{:>10}{:>7}{:>15}", "", "us/order", "%", "records/order"))?;
+    let mut parts: Vec<_> = measured.parts.iter().collect();
+    parts.sort_by(|(_, (a, _)), (_, (b, _))| b.total_cmp(a));
+    for (part, (seconds, records)) in parts {
         say(format_args!(
-            "{part:<20}{:>10.3}{:>7.1}{:>15.2}",
+            "{part:<24}{:>10.3}{:>7.1}{:>15.2}",
             seconds * 1e6 / orders,
             seconds / all * 1e2,
             *records as f64 / orders,
@@ -320,7 +322,9 @@ fn run(worker: &mut Worker, args: &Args, found: &Mutex<Measured>) {
     measured.peak = process::peak_resident_bytes().unwrap_or(0);
 
     for operator in profile.iter().flat_map(|it| it.operators(worker, dataflow, &handles.queries)) {
-        let name = operator.query.unwrap_or("(shared)").to_owned();
+        // What queries share is told operator by operator.
+        let shared = || format!("({})", operator.name);
+        let name = operator.query.map_or_else(shared, str::to_owned);
         let part = measured.parts.entry(name).or_default();
         part.0 += operator.time.as_secs_f64();
         part.1 += operator.records;

@@ -44,7 +44,8 @@ pub use within::within;
 
 use std::collections::BTreeMap;
 
-use differential_dataflow::consolidation::consolidate;
+use differential_dataflow::consolidation::consolidate_slice;
+use smallvec::SmallVec;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::Capability;
 
@@ -93,10 +94,14 @@ pub(crate) fn turn<V: PartialEq>(
 }
 
 /// Puts the record that holds after an epoch's changes in the place of the one before.
-pub(crate) fn replace<D: Ord>(record: &mut Option<D>, mut changes: Vec<(D, isize)>) {
+pub(crate) fn replace<D: Ord>(record: &mut Option<D>, mut changes: RecordChanges<D>) {
     if !changes.is_empty() {
         changes.extend(record.take().map(|record| (record, 1)));
-        consolidate(&mut changes);
+        let left = consolidate_slice(&mut changes);
+        changes.truncate(left);
         *record = changes.pop().map(|(record, _)| record);
     }
 }
+
+/// What an epoch changes of one record: mostly, that it goes and another comes.
+pub(crate) type RecordChanges<D> = SmallVec<[(D, isize); 3]>;

@@ -3,9 +3,10 @@
 //! Rows are encoded once, at a query's edge. From there on the engine and the sink move bytes and
 //! know no query's types, so the whole program has one kind of row.
 
+use std::cell::RefCell;
+
 use differential_dataflow::VecCollection;
 use serde::{Deserialize, Serialize};
-use smallvec::SmallVec;
 
 use crate::Epoch;
 use crate::model::{Day, Millis};
@@ -52,11 +53,17 @@ pub enum Cell<'a> {
 impl Row {
     /// Encodes a row.
     pub fn new(table: u16, key: &[Cell<'_>], value: &[Cell<'_>]) -> Row {
-        let mut bytes = SmallVec::<[u8; 512]>::new();
-        key.iter().for_each(|cell| cell.encode(&mut bytes));
-        let key = bytes.len() as u32;
-        value.iter().for_each(|cell| cell.encode(&mut bytes));
-        Row { table, key, bytes: bytes.as_slice().into() }
+        thread_local! {
+            /// Grown once, so that a row is allocated once, as long as it is.
+            static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        BYTES.with_borrow_mut(|bytes| {
+            bytes.clear();
+            key.iter().for_each(|cell| cell.encode(bytes));
+            let key = bytes.len() as u32;
+            value.iter().for_each(|cell| cell.encode(bytes));
+            Row { table, key, bytes: bytes.as_slice().into() }
+        })
     }
 
     /// A row from the encoded fields of its key and of the others.
@@ -86,7 +93,7 @@ pub fn encode(cells: &[Cell<'_>]) -> Box<[u8]> {
 }
 
 impl Cell<'_> {
-    fn encode(self, bytes: &mut SmallVec<[u8; 512]>) {
+    fn encode(self, bytes: &mut Vec<u8>) {
         match self {
             Cell::Int(int) => field(bytes, &int.to_be_bytes()),
             Cell::Instant(at) => field(bytes, &((at - POSTGRES_EPOCH) * 1_000).to_be_bytes()),
@@ -103,13 +110,13 @@ impl Cell<'_> {
     }
 }
 
-fn field(bytes: &mut SmallVec<[u8; 512]>, content: &[u8]) {
+fn field(bytes: &mut Vec<u8>, content: &[u8]) {
     bytes.extend_from_slice(&(content.len() as i32).to_be_bytes());
     bytes.extend_from_slice(content);
 }
 
 /// A `numeric` without a fraction: its digits to the base 10,000, without trailing zeros.
-fn unsigned(bytes: &mut SmallVec<[u8; 512]>, number: u64) {
+fn unsigned(bytes: &mut Vec<u8>, number: u64) {
     let mut digits = [0u16; 5];
     let (mut rest, mut first) = (number, digits.len());
     while rest > 0 {
@@ -131,7 +138,7 @@ fn unsigned(bytes: &mut SmallVec<[u8; 512]>, number: u64) {
 
 /// A one-dimensional array without nulls; `element` is the object id of the elements' type.
 fn array<E: AsRef<[u8]>>(
-    bytes: &mut SmallVec<[u8; 512]>,
+    bytes: &mut Vec<u8>,
     element: i32,
     items: impl ExactSizeIterator<Item = E>,
 ) {

@@ -55,6 +55,6 @@ fn each_stands_beside_the_value_of_the_brief() {
     );
     assert_eq!(
         insight("insight_new_products"),
-        ["new products first ordered within 3 days|100|80.0|%", "new products|-|10|products"]
+        ["new products|-|10|products", "new products first ordered within 3 days|100|80.0|%"]
     );
 }

@@ -7,18 +7,18 @@ use differential_dataflow::{AsCollection, ExchangeData, Hashable, VecCollection}
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
-use super::{HashMap, Held, Kept, Vecs, replace};
+use super::{HashMap, Held, Kept, RecordChanges, Vecs, replace};
 use crate::{Collection, Epoch};
 
 /// What an epoch brings of one key.
 struct Change<D, F, R> {
     facts: Vec<(F, R)>,
-    records: Vec<(D, isize)>,
+    records: RecordChanges<D>,
 }
 
 impl<D, F, R> Default for Change<D, F, R> {
     fn default() -> Self {
-        Change { facts: Vec::new(), records: Vec::new() }
+        Change { facts: Vec::new(), records: RecordChanges::new() }
     }
 }
 

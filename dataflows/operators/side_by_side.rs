@@ -4,12 +4,12 @@ use differential_dataflow::{AsCollection, ExchangeData, Hashable, VecCollection}
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
-use super::{HashMap, Held, Kept, Vecs, replace, turn};
+use super::{HashMap, Held, Kept, RecordChanges, Vecs, replace, turn};
 use crate::row::{Row, Rows};
 use crate::{Collection, Epoch};
 
 /// What an epoch changes of one key.
-type Changes<A, B> = (Vec<(A, isize)>, Vec<(B, isize)>);
+type Changes<A, B> = (RecordChanges<A>, RecordChanges<B>);
 
 /// The row that `row` makes of each key's left record, and of its right one if there is one. Of both
 /// collections a key has at most one record at an epoch's end.
