@@ -199,7 +199,7 @@ fn details(args: &Args, measured: &Measured) -> Result<()> {
     let (workers, epoch) = (args.workers, args.epoch);
     say(format_args!("\n{workers} workers, {epoch} orders an epoch: worker 0's CPU ms an epoch"))?;
     for (orders, millis) in &measured.slices {
-        say(format_args!("{:>10} orders{millis:>9.2}", orders))?;
+        say(format_args!("{orders:>10} orders{millis:>9.2}"))?;
     }
     for (what, millis) in ["wall", "CPU"].iter().zip(&measured.steady) {
         let [p50, p90, p99] = [50, 90, 99].map(|percent| millis[millis.len() * percent / 100]);

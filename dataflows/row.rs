@@ -50,18 +50,23 @@ pub enum Cell<'a> {
     Null,
 }
 
+thread_local! {
+    /// Where rows are encoded: so that each is allocated once, as long as it is.
+    static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 impl Row {
     /// Encodes a row.
     pub fn new(table: u16, key: &[Cell<'_>], value: &[Cell<'_>]) -> Row {
-        thread_local! {
-            /// Grown once, so that a row is allocated once, as long as it is.
-            static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-        }
         BYTES.with_borrow_mut(|bytes| {
             bytes.clear();
-            key.iter().for_each(|cell| cell.encode(bytes));
+            for cell in key {
+                cell.encode(bytes);
+            }
             let key = bytes.len() as u32;
-            value.iter().for_each(|cell| cell.encode(bytes));
+            for cell in value {
+                cell.encode(bytes);
+            }
             Row { table, key, bytes: bytes.as_slice().into() }
         })
     }

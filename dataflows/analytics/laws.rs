@@ -195,7 +195,7 @@ fn user_event(event_id: u64, (user_id, after, days, age): (i64, Millis, i64, i32
             user_id,
             name: format!("이름{event_id}").into(),
             birth_date: -10_000 + user_id as i32 * 4_000 + age,
-            sex: if event_id % 2 == 0 { Sex::F } else { Sex::M },
+            sex: if event_id.is_multiple_of(2) { Sex::F } else { Sex::M },
             region: "서울".into(),
             status: Status::Active,
             marketing_consent: days % 2 == 0,

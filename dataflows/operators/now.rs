@@ -62,7 +62,7 @@ pub fn now(
 }
 
 /// The first day of the month of `now`: one record, once there is a `now`.
-pub fn month_of_now<'s>(now: Stream<'s, Epoch, Vec<Millis>>) -> Collection<'s, Day> {
+pub fn month_of_now(now: Stream<'_, Epoch, Vec<Millis>>) -> Collection<'_, Day> {
     let first_worker = now.scope().index() == 0;
     now.unary::<Vecs<(Day, Epoch, isize)>, _, _, _>(
         Pipeline,

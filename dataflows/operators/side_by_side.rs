@@ -1,6 +1,6 @@
 //! Two records of one key, side by side in a row.
 
-use differential_dataflow::{AsCollection, ExchangeData, Hashable, VecCollection};
+use differential_dataflow::{AsCollection, ExchangeData, Hashable};
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
@@ -28,14 +28,9 @@ where
     A: ExchangeData,
     B: ExchangeData,
 {
-    fn by_key<'s, D: ExchangeData>(
-        _of: &VecCollection<'s, Epoch, (i64, D), isize>,
-    ) -> Exchange<((i64, D), Epoch, isize), impl FnMut(&((i64, D), Epoch, isize)) -> u64 + 'static>
-    {
-        Exchange::new(|((key, _), _, _): &((i64, D), Epoch, isize)| key.hashed())
-    }
     let scope = left.inner.scope();
-    let (left_by_key, right_by_key) = (by_key(&left), by_key(&right));
+    let left_by_key = Exchange::new(|((key, _), _, _): &((i64, A), Epoch, isize)| key.hashed());
+    let right_by_key = Exchange::new(|((key, _), _, _): &((i64, B), Epoch, isize)| key.hashed());
     left.inner
         .binary_frontier::<_, Vecs<(Row, Epoch, isize)>, _, _, _, _>(
             right.inner,

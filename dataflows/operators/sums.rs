@@ -47,11 +47,13 @@ impl Sums {
     }
 
     /// What another line adds to a bucket in which its event is counted.
+    #[must_use]
     pub fn of_same_event(self) -> Sums {
         Sums { events: 0, orders: 0, cancelled: 0, ..self }
     }
 
     /// What of it was placed.
+    #[must_use]
     pub fn placed(self) -> Sums {
         Sums { events: self.orders, cancelled: 0, refunded: 0, ..self }
     }
@@ -139,10 +141,10 @@ pub fn sums_by<'s, K: Hash + Eq + Clone + 'static>(
 }
 
 /// Sums in other buckets, a bucket of which holds whole ones of the old.
-pub fn regrouped<'s, K: 'static, L: 'static>(
-    sums: VecCollection<'s, Epoch, K, Sums>,
+pub fn regrouped<K: 'static, L: 'static>(
+    sums: VecCollection<'_, Epoch, K, Sums>,
     mut regroup: impl FnMut(K, Sums) -> (L, Sums) + 'static,
-) -> VecCollection<'s, Epoch, L, Sums> {
+) -> VecCollection<'_, Epoch, L, Sums> {
     let regrouped = sums.inner.map(move |(bucket, epoch, sums)| {
         let (bucket, sums) = regroup(bucket, sums);
         (bucket, epoch, sums)

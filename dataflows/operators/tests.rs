@@ -157,10 +157,10 @@ fn naive_lifetimes(orders: Collection<'_, Order>) -> Collection<'_, (UserId, Liv
 /// A fact about a key, or the key's record.
 type FactOrRecord = (i64, Result<i64, i64>);
 
+type OfKeys<'s> = Collection<'s, (i64, i64)>;
+
 /// Facts, and the greatest record of each key.
-fn facts_and_records(
-    both: Collection<'_, FactOrRecord>,
-) -> (Collection<'_, (i64, i64)>, Collection<'_, (i64, i64)>) {
+fn facts_and_records(both: Collection<'_, FactOrRecord>) -> (OfKeys<'_>, OfKeys<'_>) {
     let facts = both.clone().flat_map(|(key, it)| it.ok().map(|fact| (key, fact)));
     let records = both.flat_map(|(key, it)| it.err().map(|record| (key, record)));
     let greatest = records.reduce(|_key, records, greatest| {
@@ -171,14 +171,14 @@ fn facts_and_records(
 }
 
 /// Where the record of its key puts a fact: nowhere, if it is the greater.
-fn bucket(record: &i64, fact: &i64) -> Option<i64> {
+fn bucket(record: i64, fact: i64) -> Option<i64> {
     (fact <= record).then_some(10 * record + fact)
 }
 
 /// A row of both sides of a key, if there is a left one.
-fn row(key: i64, left: &i64, right: Option<&i64>) -> Option<Row> {
-    let right = right.map_or(Cell::Null, |right| Cell::Int(*right));
-    Some(Row::new(0, &[Cell::Int(key)], &[Cell::Int(*left), right]))
+fn row(key: i64, left: i64, right: Option<i64>) -> Row {
+    let right = right.map_or(Cell::Null, Cell::Int);
+    Row::new(0, &[Cell::Int(key)], &[Cell::Int(left), right])
 }
 
 /// The greatest record of each side, and what a reduction over both makes of them.
@@ -186,7 +186,7 @@ fn naive_side_by_side(both: Collection<'_, FactOrRecord>) -> Collection<'_, Row>
     let rows = greatest_of_sides(both).reduce(|key, sides, rows| {
         let left = sides.iter().find_map(|(side, _)| side.ok());
         let right = sides.iter().find_map(|(side, _)| side.err());
-        rows.extend(left.and_then(|left| row(*key, &left, right.as_ref())).map(|row| (row, 1)));
+        rows.extend(left.map(|left| (row(*key, left, right), 1)));
     });
     rows.map(|(_key, row)| row)
 }
@@ -382,12 +382,12 @@ proptest! {
             workers,
             |both| {
                 let (facts, records) = facts_and_records(both);
-                enriched(facts, records, "enriched", bucket)
+                enriched(facts, records, "enriched", |record, fact| bucket(*record, *fact))
             },
             |both| {
                 let (facts, records) = facts_and_records(both);
                 facts
-                    .join_map(records, |_key, fact, record| bucket(record, fact))
+                    .join_map(records, |_key, fact, record| bucket(*record, *fact))
                     .flat_map(|bucket| bucket)
             },
         );
@@ -407,7 +407,9 @@ proptest! {
                 let both = greatest_of_sides(both);
                 let left = both.clone().flat_map(|(key, it)| it.ok().map(|left| (key, left)));
                 let right = both.flat_map(|(key, it)| it.err().map(|right| (key, right)));
-                side_by_side(left, right, "side by side", row)
+                side_by_side(left, right, "side by side", |key, left, right| {
+                    Some(row(key, *left, right.copied()))
+                })
             },
             naive_side_by_side,
         );

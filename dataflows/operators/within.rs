@@ -1,7 +1,8 @@
 //! What happened within the last five minutes, the last hour ...: spans that end at `now`.
 
 use std::collections::BTreeMap;
-use std::ops::Bound::{self, Excluded, Included};
+use std::ops::Bound::{Excluded, Included};
+use std::ops::RangeBounds;
 
 use differential_dataflow::difference::Abelian;
 use differential_dataflow::{AsCollection, VecCollection};
@@ -113,6 +114,6 @@ where
 }
 
 /// The places of the queue after one instant, up to another.
-fn after_up_to(after: Millis, up_to: Millis) -> (Bound<(Millis, u64)>, Bound<(Millis, u64)>) {
+fn after_up_to(after: Millis, up_to: Millis) -> impl RangeBounds<(Millis, u64)> {
     (Excluded((after, u64::MAX)), Included((up_to, u64::MAX)))
 }
