@@ -16,8 +16,9 @@ use timely::dataflow::operators::Inspect;
 use timely::dataflow::operators::vec::{Broadcast, Input as _};
 
 use super::{
-    Habit, LEADERS, Lifetime, Lived, Ranked, Sold, Sums, distinct, earliest, enriched, first,
-    leaders, lifetimes, newest, side_by_side, standing_orders, sums_by, totals, within,
+    Entry, Grade, Habit, LEADERS, Lifetime, Lived, Ranked, Sold, Sums, distinct, earliest,
+    enriched, first, leaders, lifetimes, newest, side_by_side, standing_orders, sums_by, totals,
+    within,
 };
 use crate::ledger::{Origin, Sourced};
 use crate::model::time::{HOUR, day_of};
@@ -332,6 +333,34 @@ fn naive_within_spans(moves: &Moves<(u8, Millis)>) -> Changes<(usize, u8)> {
     }
     held.retain(|_, count| *count != 0);
     held
+}
+
+/// A customer's six months as the events enter them: orders and amount, both marks at their edges.
+#[test]
+fn a_grade_needs_its_orders_and_its_amount_and_loses_what_is_taken_back() {
+    let six_months = |events: &[(OrderKind, i64)]| {
+        let entries = events.iter().map(|(kind, won)| Entry::of(&order(*kind, 1, *won)));
+        entries.fold((0, 0), |(orders, amount), it| (orders + it.orders, amount + it.amount))
+    };
+    let grade = |events: &[(OrderKind, i64)]| {
+        let (orders, amount) = six_months(events);
+        Grade::of(orders, amount)
+    };
+    // Two pieces an order.
+    let mut events = vec![(OrderKind::Placed, 50_000); 5];
+    assert_eq!(grade(&events), Grade::Silver);
+    events.push((OrderKind::Refunded, 1));
+    assert_eq!(grade(&events), Grade::Bronze, "499,998 won");
+    let mut events = vec![(OrderKind::Placed, 100_000); 5];
+    events.push((OrderKind::Cancelled, 100_000));
+    assert_eq!(six_months(&events), (4, 800_000));
+    assert_eq!(grade(&events), Grade::Bronze, "four orders");
+    for (grade, orders, amount) in
+        [(Grade::Silver, 5, 500_000), (Grade::Gold, 15, 2_000_000), (Grade::Vip, 30, 5_000_000)]
+    {
+        assert_eq!(Grade::of(orders, amount), grade);
+        assert!(Grade::of(orders - 1, 9_000_000) < grade && Grade::of(90, amount - 1) < grade);
+    }
 }
 
 proptest! {
