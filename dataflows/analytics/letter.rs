@@ -10,7 +10,9 @@ use crate::model::{Line, Millis, Order, OrderKind, ScenarioAction, ScenarioEvent
 use crate::row::{Cell, encode};
 
 /// The tables that are written down here.
-pub(super) const LETTER: [&str; 14] = [
+pub(super) const LETTER: [&str; 16] = [
+    "orders_by_minute",
+    "sales_by_category",
     "orders_by_hour",
     "sales_by_month",
     "season_pattern",
@@ -54,6 +56,54 @@ fn only<'o>(events: &[&'o Order], which: impl Fn(&Order) -> bool) -> Vec<&'o Ord
     events.iter().copied().filter(|event| which(event)).collect()
 }
 
+fn by_minute_and_category(
+    events: &[&Order],
+    row: &mut impl FnMut(&'static str, &[Cell<'_>], &[Cell<'_>]),
+) {
+    let minute_of = |event: &Order| event.at / 60_000 * 60_000;
+    for minute in events.iter().map(|event| minute_of(event)).collect::<BTreeSet<_>>() {
+        let of = |kind| only(events, |it| it.kind == kind && minute_of(it) == minute);
+        let orders = of(OrderKind::Placed);
+        let back = |it: &Order| it.kind != OrderKind::Placed && minute_of(it) == minute;
+        let value = [
+            count(&orders),
+            Cell::Int(orders.iter().map(|order| order.units()).sum()),
+            net(&orders),
+            count(&of(OrderKind::Cancelled)),
+            Cell::Int(only(events, back).iter().map(|event| event.amount()).sum()),
+            buyers(&orders),
+        ];
+        row("orders_by_minute", &[Cell::Instant(minute)], &value);
+    }
+
+    let day_of = |event: &Order| clock(event.at).date();
+    let cells = events
+        .iter()
+        .flat_map(|event| event.lines.iter().map(|line| (day_of(event), &*line.category)));
+    for (day, word) in cells.collect::<BTreeSet<_>>() {
+        let is_in = |line: &&Line| *line.category == *word;
+        let of = |placed: bool| {
+            only(events, |it| {
+                day_of(it) == day
+                    && (it.kind == OrderKind::Placed) == placed
+                    && it.lines.iter().any(|line| is_in(&line))
+            })
+        };
+        let sum = |events: &[&Order], of_line: fn(&Line) -> i64| {
+            let lines = events.iter().flat_map(|event| event.lines.iter().filter(is_in));
+            Cell::Int(lines.map(of_line).sum())
+        };
+        let (placed, back) = (of(true), of(false));
+        let value = [
+            count(&placed),
+            sum(&placed, |line| line.quantity),
+            sum(&placed, Line::amount),
+            sum(&back, Line::amount),
+        ];
+        row("sales_by_category", &[date(day), Cell::Text(word)], &value);
+    }
+}
+
 /// What a story makes of [`LETTER`] when `now` is [`END`].
 pub(super) fn by_the_letter(story: &[Event]) -> Tables {
     let events = story.iter().filter_map(|event| match event {
@@ -74,6 +124,8 @@ pub(super) fn by_the_letter(story: &[Event]) -> Tables {
     });
     scenario_impact(&scenarios.collect::<Vec<_>>(), &placed, &mut row);
     order_alerts(&placed, &mut row);
+
+    by_minute_and_category(&events, &mut row);
 
     let hour_of = |order: &Order| (clock(order.at).date(), clock(order.at).hour());
     for (day, hour) in placed.iter().map(|order| hour_of(order)).collect::<BTreeSet<_>>() {
