@@ -21,7 +21,7 @@ use dataflows::ledger::Sourced;
 use dataflows::model::{Millis, OrderEvent};
 use events::{CUSTOMERS, DAYS, Events, PARTITIONS, PRODUCTS};
 use marketday::clock::Stopwatch;
-use marketday::{process, profile};
+use marketday::{engine, process, profile};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use timely::dataflow::ProbeHandle;
@@ -236,13 +236,7 @@ fn early(orders: u64) -> u64 {
 
 /// One run.
 fn measure(args: &Args) -> Result<Measured> {
-    let mut worker_config = timely::WorkerConfig::default();
-    differential_dataflow::configure(
-        &mut worker_config,
-        &differential_dataflow::Config::default().idle_merge_effort(Some(1_000)),
-    );
-    let communication = timely::CommunicationConfig::Process(args.workers);
-    let config = timely::Config { communication, worker: worker_config };
+    let config = engine::config(timely::CommunicationConfig::Process(args.workers));
     let (args, measured) = (args.clone(), Arc::new(Mutex::new(Measured::default())));
     let found = Arc::clone(&measured);
     let workers = timely::execute(config, move |worker| run(worker, &args, &found))

@@ -80,8 +80,8 @@ pub fn run(log: &Arc<dyn Log>, settings: Settings) -> Result<()> {
     failure.first()
 }
 
-/// Timely's and differential's settings.
-fn config(communication: timely::CommunicationConfig) -> timely::Config {
+/// Timely's and differential's settings, for whoever runs the graph.
+pub fn config(communication: timely::CommunicationConfig) -> timely::Config {
     let mut worker = timely::WorkerConfig::default();
     differential_dataflow::configure(
         &mut worker,

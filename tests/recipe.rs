@@ -7,7 +7,7 @@ use std::process::Command;
 use marketday::private_postgres::PrivatePostgres;
 use postgres::Client;
 
-use crate::support::{connect, marketday, scratch};
+use crate::support::{command_of, connect, marketday, scratch};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -91,11 +91,7 @@ impl Sources {
 }
 
 fn run(program: &Path, words: &[&str]) -> String {
-    let mut command = Command::new(program);
-    for name in ["KAFKA_BROKERS", "REDIS_URL", "DATABASE_URL"] {
-        command.env_remove(name);
-    }
-    let output = command.args(words).output().unwrap();
+    let output = command_of(program, words).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{words:?}: {said}");
     said.into_owned()

@@ -47,7 +47,12 @@ pub(crate) fn connect(config: &Config) -> Client {
 
 /// The built program with arguments, ready to be spawned.
 pub(crate) fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_marketday"));
+    command_of(Path::new(env!("CARGO_BIN_EXE_marketday")), args)
+}
+
+/// A program like it with arguments, ready to be spawned.
+pub(crate) fn command_of(program: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
     // What stands in the developer's environment must not reach the tests.
     for name in ["KAFKA_BROKERS", "REDIS_URL", "DATABASE_URL"] {
         command.env_remove(name);

@@ -10,7 +10,7 @@ use crate::model::{Line, Millis, Order, OrderKind, ScenarioAction, ScenarioEvent
 use crate::row::{Cell, encode};
 
 /// The tables that are written down here.
-pub(super) const LETTER: [&str; 16] = [
+pub(super) const LETTER: [&str; 17] = [
     "orders_by_minute",
     "sales_by_category",
     "orders_by_hour",
@@ -23,6 +23,7 @@ pub(super) const LETTER: [&str; 16] = [
     "active_customers",
     "customer_value",
     "best_sellers",
+    "products",
     "first_sale_lag",
     "repurchase",
     "value_by_cohort",
@@ -248,6 +249,16 @@ fn of_products(
         let with = only(placed, |order| {
             order.lines.iter().any(|line| line.product_id == product.product_id)
         });
+        let value = [
+            Cell::Text(&product.name),
+            Cell::Text(&product.category),
+            Cell::Int(product.price),
+            Cell::Int(product.stock),
+            Cell::Instant(product.listed_at),
+            Cell::Instant(event.at),
+            count(&with),
+        ];
+        row("products", &[Cell::Int(product.product_id)], &value);
         let lag = match with.iter().map(|order| order.at).min() {
             None => "none yet",
             Some(first) => match (first - product.listed_at).max(0) / 86_400_000 {
