@@ -22,8 +22,10 @@ mod dataflow;
 mod draw;
 mod leading;
 mod people;
+mod profile;
 mod roster;
 mod scenarios;
+mod truth;
 mod working_set;
 
 #[cfg(test)]
@@ -38,41 +40,26 @@ use serde::{Deserialize, Serialize};
 
 pub use cache::{AgeBand, Cache, CachedCustomer, CachedProduct, CachedSet, Group, Reading};
 pub use dataflow::{Control, Output, Release, market};
-pub use scenarios::{Command, RULES, Rule};
+pub use profile::Profile;
+pub use scenarios::{Command, MonthDay, Occurrence, Rule, Scenario, occurrences};
+pub use truth::Truth;
 
 use crate::model::{
-    Day, Millis, Order, OrderEvent, OrderId, OrderKind, ProductEvent, ScenarioEvent, Topic,
+    Day, Millis, Order, OrderEvent, OrderId, OrderKind, ProductEvent, ScenarioEvent, Status, Topic,
     UserEvent, Word,
-    time::{DAY, HOUR, MINUTE, SECOND, day_of, hour_of},
+    time::{DAY, MINUTE, SECOND, Span, day_of, hour_of},
 };
+use basket::Shelf;
 use cache::Offer;
 use calendar::BANDS;
 use catalog::Catalog;
 use customers::{Customers, Shard};
 use draw::{Purpose, draw};
-use scenarios::Scenarios;
+use scenarios::{Scenarios, opens_hour};
 use working_set::{Face, WorkingSet};
 
-/// The working set holds for so long.
-pub const REFRESH: Millis = 50 * SECOND;
-/// Demand time until a customer who is due buys, on average.
-const WAIT: f64 = 75.0 * MINUTE as f64;
-/// Demand time until a newcomer buys, on average.
-const CONVERSION: f64 = 8.0 * DAY as f64;
-/// Customers that the market can win, and how fast it does, by month.
-const REACH: f64 = 150_000.0;
-const GROWTH: f64 = 0.4;
+/// A month of rates.
 const MONTH: f64 = 30.0 * DAY as f64;
-
-/// Which past buyers the working set looks at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Selection {
-    /// Those who are due by their own rhythm.
-    Due,
-    /// All of them, to the letter of the brief: the market becomes a queue.
-    All,
-}
 
 /// What makes a market: the same settings give the same events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,63 +70,65 @@ pub struct Settings {
     pub origin: Millis,
     /// Market time at which live running begins.
     pub start: Millis,
-    /// Customers and products that are there from the beginning.
-    pub customers: u32,
-    /// See `customers`.
-    pub products: u32,
-    /// Which past buyers the working set looks at.
-    pub selection: Selection,
-    /// 0 takes the best scores, 1 draws in proportion to the score.
-    pub temperature: f64,
-    /// Days that count for the best sellers; none counts since ever.
-    pub best_sellers_days: Option<u32>,
     /// Partitions of each topic.
     pub partitions: [u32; 4],
+    /// The numbers of the rules.
+    pub profile: Profile,
+    /// The scenarios by rule.
+    pub scenarios: Vec<Scenario>,
 }
 
 impl Settings {
     /// The defaults, for a market that goes live at `start` after `history` (whole days).
     pub fn new(seed: u64, start: Millis, history: Millis) -> Self {
+        let profile = Profile::named("year").expect("it ships");
+        let scenarios = Scenario::shipped(&profile.words()).expect("they ship with the profile");
         Settings {
             seed,
             origin: start - history,
             start,
-            customers: 10_000,
-            products: 20_000,
-            selection: Selection::Due,
-            temperature: 1.0,
-            best_sellers_days: Some(30),
             partitions: [3, 3, 3, 1],
+            profile,
+            scenarios,
         }
+    }
+
+    /// The working set holds for so long.
+    pub fn refresh(&self) -> Millis {
+        self.profile.working_set.refresh.0
     }
 
     /// The market time at which a refresh begins.
     pub fn border(&self, refresh: u64) -> Millis {
-        self.origin + refresh as Millis * REFRESH
+        self.origin + refresh as Millis * self.refresh()
     }
 
     /// The refresh that an instant falls into.
     pub fn refresh_of(&self, at: Millis) -> u64 {
-        ((at - self.origin).max(0) / REFRESH) as u64
+        ((at - self.origin).max(0) / self.refresh()) as u64
     }
 
     /// The order ticks of a refresh; the last one is its end.
     fn ticks(&self, refresh: u64) -> Vec<Millis> {
         let random = &mut draw(self.seed, Purpose::Ticks, refresh, 0);
-        let count = random.random_range(12..=13);
+        let [least, most] = self.profile.demand.tick.map(|span| span.0);
+        let span = self.refresh();
+        // As many as a gap between the least and the most, on average, leaves room for.
+        let (few, many) = (span / ((least + most) / 2), span / least);
+        let count = random.random_range(few..=(few + 1).min(many));
         let mut at = self.border(refresh);
-        // 3 s for each tick, and what remains of the 50 s shared out, at most 2 s for each.
-        let mut spare = REFRESH - count * 3 * SECOND;
+        // The least for each tick, and what remains is shared out, no more than the most for each.
+        let mut spare = span - count * least;
         (1..=count)
             .map(|tick| {
-                let least = (spare - (count - tick) * 2 * SECOND).max(0);
+                let owed = (spare - (count - tick) * (most - least)).clamp(0, most - least);
                 let more = if tick == count {
                     spare
                 } else {
-                    random.random_range(least..=spare.min(2 * SECOND))
+                    random.random_range(owed..=spare.min(most - least))
                 };
                 spare -= more;
-                at += 3 * SECOND + more;
+                at += least + more;
                 at
             })
             .collect()
@@ -147,36 +136,46 @@ impl Settings {
 
     /// 1 / temperature; at temperature 0 the order of the scores is all that counts.
     fn sharpness(&self) -> f64 {
-        if self.temperature > 0.0 { 1.0 / self.temperature } else { 1.0 }
+        let temperature = self.profile.score.temperature;
+        if temperature > 0.0 { 1.0 / temperature } else { 1.0 }
     }
 
     /// When a customer signed up who is there from the beginning: in the 30 days before it.
     fn signed_up_before(&self, id: u32) -> Millis {
-        self.origin - 30 * DAY + 30 * DAY * Millis::from(id) / Millis::from(self.customers)
+        let customers = Millis::from(self.profile.customers.initial);
+        self.origin - 30 * DAY + 30 * DAY * Millis::from(id) / customers
     }
 
-    /// New customers a millisecond: an S-curve, and a rush when the market goes live, which begins
-    /// at 10 in 10 s and decays.
+    /// New customers a millisecond: an S-curve, and a rush when the market goes live.
     fn sign_up_rate(&self, at: Millis) -> f64 {
+        let rules = &self.profile.customers;
         let months = (at - self.origin) as f64 / MONTH;
-        let first = f64::from(self.customers.max(1));
-        let odds = (REACH / first - 1.0).max(0.0) * (-GROWTH * months).exp();
-        let curve = REACH * GROWTH * odds / (1.0 + odds).powi(2) / MONTH;
+        let first = f64::from(rules.initial.max(1));
+        let odds = (rules.reach / first - 1.0).max(0.0) * (-rules.growth * months).exp();
+        let curve = rules.reach * rules.growth * odds / (1.0 + odds).powi(2) / MONTH;
         let since = (at - self.start) as f64;
-        let decay = if since < 0.0 { -15.0 * MINUTE as f64 } else { 2.0 * HOUR as f64 };
-        curve + (-since / decay).exp() / SECOND as f64
+        let decay = if since < 0.0 { -15 * MINUTE } else { rules.rush_decay.0 };
+        curve + rules.rush * (-since / decay as f64).exp() / SECOND as f64
     }
 
-    /// Time from one new product to the next: 6 to 8 s live, longer in the past, when the shop
-    /// listed 60 a day at first and 20 a day more each month.
+    /// Time from one new product to the next: as the profile has it live; longer in the past, when
+    /// the shop listed some a day at first and more each month.
     fn listing_gap(&self, id: u32, at: Millis) -> Millis {
-        let gap = draw(self.seed, Purpose::Listing, u64::from(id), 0)
-            .random_range(6 * SECOND..=8 * SECOND);
+        let rules = &self.profile.products;
+        let [least, most] = rules.listing.map(|span| span.0);
+        let gap = draw(self.seed, Purpose::Listing, u64::from(id), 0).random_range(least..=most);
         if at >= self.start {
             return gap;
         }
-        let a_day = 60.0 + 20.0 * (at - self.origin) as f64 / MONTH;
-        ((gap as f64 * DAY as f64 / (7.0 * SECOND as f64) / a_day) as Millis).min(self.start - at)
+        let a_day = rules.listed_a_day + rules.listed_more * (at - self.origin) as f64 / MONTH;
+        let mean = (least + most) as f64 / 2.0;
+        ((gap as f64 * DAY as f64 / mean / a_day) as Millis).min(self.start - at)
+    }
+
+    /// When a product was listed that is there from the beginning: in the 30 days before it.
+    fn listed_before(&self, id: u32) -> Millis {
+        let products = Millis::from(self.profile.products.initial);
+        self.origin - 30 * DAY + 30 * DAY * Millis::from(id) / products
     }
 }
 
@@ -241,7 +240,7 @@ impl Event {
 }
 
 /// Figures of the market as it stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
     /// Market time.
     pub at: Millis,
@@ -253,6 +252,8 @@ pub struct Figures {
     pub orders: u64,
     /// Orders expected so far: the sum of the means that their numbers were drawn from.
     pub demand: f64,
+    /// Names of the scenarios that are active.
+    pub scenarios: Arc<[Word]>,
 }
 
 /// What a worker tells all workers before a refresh.
@@ -263,7 +264,8 @@ pub struct Proposal {
     newcomers: u32,
     left: Vec<(Option<Millis>, u32)>,
     came: Vec<Face>,
-    sold: Vec<u32>,
+    sold: Vec<(u32, u32)>,
+    changed: Vec<(u32, Status)>,
     takings_back: Vec<(Millis, OrderId)>,
 }
 
@@ -313,6 +315,8 @@ struct Common {
     /// Time of the next listing.
     listing_at: Millis,
     orders: u64,
+    user_events: u64,
+    product_events: u64,
     order_events: u64,
     demand: f64,
     /// The clocks of the age bands, in milliseconds of demand time.
@@ -343,6 +347,8 @@ struct Market {
     /// What the refresh draws from, where it was read from the cache. The market's own copy is kept
     /// in step with it, and is what a refresh draws from without it.
     offer: Option<Offer>,
+    /// What no shop knows, since it was last asked for; kept on request only.
+    truth: Option<Vec<Truth>>,
 }
 
 impl Market {
@@ -354,30 +360,37 @@ impl Market {
         commands: &[Command],
     ) -> Self {
         let Settings { seed, origin, .. } = settings;
-        let mut customers = Customers::new(seed, index as u32, peers as u32);
+        let profile = Arc::new(settings.profile.clone());
+        let rules = &profile.working_set;
+        let mut customers = Customers::new(Arc::clone(&profile), seed, index as u32, peers as u32);
         let mut common = if let Some(snapshot) = snapshot {
             customers.restore(&snapshot.shards);
             let mut common = snapshot.common.clone();
-            common.catalog.restore();
+            common.catalog.restore(rules);
             common
         } else {
-            let mut catalog = Catalog::new();
-            for _ in 0..settings.products {
-                catalog.list(seed);
+            let (all_customers, all_products) =
+                (profile.customers.initial, profile.products.initial);
+            let mut catalog = Catalog::new(rules);
+            for id in 1..=all_products {
+                catalog.list(&profile, seed, settings.listed_before(id));
             }
-            for id in (1..=settings.customers).filter(|id| id % peers as u32 == index as u32) {
+            for id in (1..=all_customers).filter(|id| id % peers as u32 == index as u32) {
                 let signed_up_at = settings.signed_up_before(id);
-                customers.sign_up(id, people::person(seed, id, signed_up_at).0, signed_up_at);
+                let (person, _) = people::person(&profile, seed, id, signed_up_at);
+                customers.sign_up(id, person, signed_up_at);
             }
             Common {
                 refresh: 0,
-                customers: settings.customers,
-                listing_at: origin + settings.listing_gap(settings.products, origin),
+                customers: all_customers,
+                listing_at: origin + settings.listing_gap(all_products, origin),
                 orders: 0,
+                user_events: u64::from(all_customers),
+                product_events: u64::from(all_products),
                 order_events: 0,
                 demand: 0.0,
                 demand_time: [0; BANDS],
-                scenarios: Scenarios::new(),
+                scenarios: Scenarios::new(profile.categories.len()),
                 catalog,
                 working_set: WorkingSet::new(),
             }
@@ -386,8 +399,8 @@ impl Market {
         common.scenarios.commands =
             commands.iter().filter(|command| command.at >= begun).cloned().collect();
         Market {
-            hours: calendar::hours(),
-            words: catalog::words(),
+            hours: calendar::hours(&profile.demand),
+            words: catalog::words(&profile),
             common,
             customers,
             ticks: Vec::new(),
@@ -399,6 +412,7 @@ impl Market {
             takings_back: Vec::new(),
             random: draw(seed, Purpose::Demand, 0, 0),
             offer: None,
+            truth: None,
             settings,
         }
     }
@@ -406,6 +420,9 @@ impl Market {
     /// What this worker's customers would have the next refresh be.
     fn propose(&mut self) -> Proposal {
         let from = self.settings.border(self.common.refresh);
+        if self.opens_day() {
+            self.customers.open_day(from);
+        }
         self.customers.wake(from, &self.common.demand_time);
         let (due, newcomers) = self.customers.counts();
         let (left, came) = self.customers.changes(day_of(from), self.opens_day());
@@ -416,22 +433,22 @@ impl Market {
             left,
             came,
             sold: std::mem::take(&mut self.customers.sold),
-            takings_back: self.customers.takings_back(from, from + REFRESH),
+            changed: std::mem::take(&mut self.customers.changed),
+            takings_back: self.customers.takings_back(from, from + self.settings.refresh()),
         }
     }
 
     fn opens_day(&self) -> bool {
-        (self.common.refresh as Millis * REFRESH) % DAY == 0
+        (self.common.refresh as Millis * self.settings.refresh()) % DAY == 0
     }
 
     /// Begins a refresh, once all workers have proposed.
     fn begin(&mut self, proposals: &[Arc<Proposal>], emit: &mut impl FnMut(Event)) {
-        let Settings { seed, best_sellers_days, .. } = self.settings;
+        let Settings { seed, .. } = self.settings;
         let sharpness = self.settings.sharpness();
         let refresh = self.common.refresh;
         let from = self.settings.border(refresh);
-        let first = refresh == 0;
-        if first {
+        if refresh == 0 {
             self.tell_beginning(emit);
         }
 
@@ -440,13 +457,10 @@ impl Market {
         self.takings_back =
             proposals.iter().flat_map(|proposal| &proposal.takings_back).copied().collect();
         self.takings_back.sort_unstable_by(|a, b| b.cmp(a));
-        self.common.catalog.refresh(
-            refresh as u32,
-            best_sellers_days.map(|days| days * (DAY / REFRESH) as u32),
-            proposals.iter().flat_map(|proposal| &proposal.sold).copied(),
-        );
+        self.tell_changes(proposals, from, emit);
         let opens_day = self.opens_day();
         self.common.working_set.refresh(
+            &self.settings.profile.working_set,
             proposals.iter().flat_map(|proposal| &proposal.left),
             proposals.iter().flat_map(|proposal| &proposal.came),
             |score| weight(score, sharpness),
@@ -455,11 +469,12 @@ impl Market {
 
         let day = day_of(from);
         if self.day.is_none_or(|(known, _)| known != day) {
-            self.day = Some((day, calendar::day_factor(seed, day)));
+            let demand = &self.settings.profile.demand;
+            self.day = Some((day, calendar::day_factor(demand, seed, day)));
         }
-        if opens_day {
+        if opens_hour(from) {
             let told = self.customers.owns(0);
-            self.common.scenarios.open(day, from, |event| {
+            self.common.scenarios.open(&self.settings, from, &mut |event| {
                 if told {
                     emit(Event::Scenario(event));
                 }
@@ -470,8 +485,9 @@ impl Market {
         self.tick = 0;
         self.random = draw(seed, Purpose::Demand, refresh, 0);
         let random = &mut draw(seed, Purpose::SignUps, refresh, 0);
-        let count = poisson(random, self.settings.sign_up_rate(from) * REFRESH as f64);
-        self.sign_ups = (0..count).map(|_| from + random.random_range(1..=REFRESH)).collect();
+        let span = self.settings.refresh();
+        let count = poisson(random, self.settings.sign_up_rate(from) * span as f64);
+        self.sign_ups = (0..count).map(|_| from + random.random_range(1..=span)).collect();
         self.sign_ups.sort_unstable_by(|a, b| b.cmp(a));
     }
 
@@ -503,17 +519,57 @@ impl Market {
     }
 
     /// Tells of the customers and products that are there from the beginning.
-    fn tell_beginning(&self, emit: &mut impl FnMut(Event)) {
-        let Settings { seed, origin, customers, products, .. } = self.settings;
-        for id in (1..=customers).filter(|id| self.customers.owns(*id)) {
-            let (_, user) = people::person(seed, id, self.settings.signed_up_before(id));
-            emit(Event::User(UserEvent { event_id: u64::from(id) - 1, at: origin, user }));
+    fn tell_beginning(&mut self, emit: &mut impl FnMut(Event)) {
+        let at = self.settings.origin;
+        for id in (1..=self.common.customers).filter(|id| self.customers.owns(*id)) {
+            let user = self.customers.record(id, Status::Active);
+            if let Some(truth) = &mut self.truth {
+                let Settings { seed, profile, .. } = &self.settings;
+                let person = &self.customers.get(id).person;
+                truth.push(Truth::customer(profile, *seed, id, person, day_of(user.signed_up_at)));
+            }
+            emit(Event::User(UserEvent { event_id: u64::from(id) - 1, at, user }));
         }
-        for id in (1..=products).filter(|id| self.customers.owns(*id)) {
-            let listed_at =
-                origin - 30 * DAY + 30 * DAY * Millis::from(id) / Millis::from(products);
-            let product = catalog::product(seed, id, &self.words, listed_at);
-            emit(Event::Product(ProductEvent { event_id: u64::from(id) - 1, at: origin, product }));
+        for id in (1..=self.common.catalog.len() as u32).filter(|id| self.customers.owns(*id)) {
+            self.tell_product(u64::from(id) - 1, id, at, emit);
+        }
+    }
+
+    /// Tells of the customers and products whose records have changed since the refresh before.
+    fn tell_changes(
+        &mut self,
+        proposals: &[Arc<Proposal>],
+        from: Millis,
+        emit: &mut impl FnMut(Event),
+    ) {
+        let Settings { seed, profile, .. } = &self.settings;
+        let sold = proposals.iter().flat_map(|proposal| &proposal.sold).copied();
+        let refresh = self.common.refresh as u32;
+        for id in self.common.catalog.refresh(profile, *seed, refresh, sold) {
+            let event_id = self.common.product_events;
+            self.common.product_events += 1;
+            self.tell_product(event_id, id, from, emit);
+        }
+        let changed = proposals.iter().flat_map(|proposal| &proposal.changed).copied();
+        let mut changed: Vec<(u32, Status)> = changed.collect();
+        // Of one customer's changes the order stays.
+        changed.sort_by_key(|(id, _)| *id);
+        for (id, status) in changed {
+            let event_id = self.common.user_events;
+            self.common.user_events += 1;
+            if self.customers.owns(id) {
+                let user = self.customers.record(id, status);
+                emit(Event::User(UserEvent { event_id, at: from, user }));
+            }
+        }
+    }
+
+    /// Tells of a product as it is now.
+    fn tell_product(&self, event_id: u64, id: u32, at: Millis, emit: &mut impl FnMut(Event)) {
+        if self.customers.owns(id) {
+            let Settings { seed, profile, .. } = &self.settings;
+            let product = self.common.catalog.record(profile, *seed, id, &self.words);
+            emit(Event::Product(ProductEvent { event_id, at, product }));
         }
     }
 
@@ -530,9 +586,9 @@ impl Market {
             tick => self.ticks[tick - 1],
         };
         self.tick += 1;
-        if !self.common.scenarios.commands.is_empty() {
+        if self.common.scenarios.has_commands() {
             let told = self.customers.owns(0);
-            self.common.scenarios.obey(at, |event| {
+            self.common.scenarios.obey(&self.settings, at, &mut |event| {
                 if told {
                     emit(Event::Scenario(event));
                 }
@@ -553,10 +609,19 @@ impl Market {
             all += roster.total(band) as f64;
             timely += roster.total(band) as f64 * liking;
         }
-        let rate = f64::from(self.due) / WAIT + f64::from(self.newcomers) / CONVERSION;
+        let Span(wait) = self.settings.profile.demand.wait;
+        let Span(conversion) = self.settings.profile.demand.conversion;
+        let rate =
+            f64::from(self.due) / wait as f64 + f64::from(self.newcomers) / conversion as f64;
         let mean = if all > 0.0 { rate * timely / all * factor * span } else { 0.0 };
         self.common.demand += mean;
         let count = poisson(&mut self.random, mean).min(roster.len());
+        if self.customers.owns(0)
+            && let Some(truth) = &mut self.truth
+        {
+            let (due, newcomers, orders) = (self.due, self.newcomers, count as u32);
+            truth.push(Truth::Demand { at, due, newcomers, expected: mean, orders });
+        }
 
         for place in 1..=count {
             let placed_at = from + (at - from) * place as Millis / count as Millis;
@@ -576,22 +641,26 @@ impl Market {
         while let Some(signed_up_at) = self.sign_ups.pop_if(|time| *time <= at) {
             self.common.customers += 1;
             let id = self.common.customers;
+            let event_id = self.common.user_events;
+            self.common.user_events += 1;
             if self.customers.owns(id) {
-                let (person, user) = people::person(seed, id, signed_up_at);
+                let profile = &self.settings.profile;
+                let (person, user) = people::person(profile, seed, id, signed_up_at);
+                if let Some(truth) = &mut self.truth {
+                    let day = day_of(signed_up_at);
+                    truth.push(Truth::customer(profile, seed, id, &person, day));
+                }
                 self.customers.sign_up(id, person, signed_up_at);
-                let event_id = u64::from(id) - 1;
                 emit(Event::User(UserEvent { event_id, at: signed_up_at, user }));
             }
         }
         while self.common.listing_at <= at {
             let listed_at = self.common.listing_at;
-            let id = self.common.catalog.list(seed);
+            let id = self.common.catalog.list(&self.settings.profile, seed, listed_at);
             self.common.listing_at += self.settings.listing_gap(id, listed_at);
-            if self.customers.owns(id) {
-                let product = catalog::product(seed, id, &self.words, listed_at);
-                let event_id = u64::from(id) - 1;
-                emit(Event::Product(ProductEvent { event_id, at: listed_at, product }));
-            }
+            let event_id = self.common.product_events;
+            self.common.product_events += 1;
+            self.tell_product(event_id, id, listed_at, emit);
         }
     }
 
@@ -613,7 +682,7 @@ impl Market {
         // Whole numbers: thousandths of the hour's liking.
         let liking =
             |band: usize| (self.hours[band][hour].powf(self.settings.sharpness()) * 1e3) as u64 + 1;
-        let id = if self.settings.temperature > 0.0 {
+        let id = if self.settings.profile.score.temperature > 0.0 {
             let likings: [u64; BANDS] = std::array::from_fn(liking);
             let shares =
                 likings.iter().enumerate().map(|(band, liking)| roster.total(band) * liking);
@@ -654,10 +723,18 @@ impl Market {
         }
         let order_id = self.common.orders as OrderId;
         let random = &mut draw(self.settings.seed, Purpose::Order, self.common.orders, 0);
-        let remembered = &self.customers.get(id).remembered;
+        let customer = self.customers.get(id);
         let Common { catalog, scenarios, demand_time, .. } = &self.common;
         let offered = self.offer.as_ref().map_or(&catalog.roster, |offer| &offer.products);
-        let lines = basket::fill(random, id, remembered, offered, catalog, scenarios, &self.words);
+        let shelf = Shelf {
+            rules: &self.settings.profile.basket,
+            seed: self.settings.seed,
+            offered,
+            catalog,
+            scenarios,
+            words: &self.words,
+        };
+        let lines = basket::fill(random, id, customer, &shelf);
         let order = Order {
             kind: OrderKind::Placed,
             order_id,
@@ -666,8 +743,10 @@ impl Market {
             ordered_at: at,
             lines,
         };
-        let at_once = self.settings.selection == Selection::All;
-        self.customers.ordered(random, &order, day, demand_time, at_once);
+        let drops_out = self.customers.ordered(random, &order, day, demand_time);
+        if let Some(truth) = self.truth.as_mut().filter(|_| drops_out) {
+            truth.push(Truth::DropOut { user_id: id, at });
+        }
         emit(Event::Order(OrderEvent { event_id, order }));
     }
 
@@ -678,6 +757,7 @@ impl Market {
             products: self.common.catalog.len() as u64,
             orders: self.common.orders,
             demand: self.common.demand,
+            scenarios: Arc::clone(&self.common.scenarios.names),
         }
     }
 

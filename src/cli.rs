@@ -1,26 +1,30 @@
 //! The command line: what each command takes, and how it ends.
 
+use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use chrono::NaiveDate;
 use clap::{Args, Parser, Subcommand};
-use dataflows::model::time::{day_of_date, start_of_day};
+use dataflows::market::Profile;
+use dataflows::model::time::{Span, day_of_date, start_of_day, wall_clock};
 
 use crate::cache::{Cache, Link, market_name};
 use crate::engine;
 use crate::explain;
 use crate::import;
 use crate::log::{self, Log};
-use crate::market::{self, Speed};
+use crate::market::{self, Request, ScenarioWish, Speed, control};
 use crate::migrate;
 use crate::private_postgres::PrivatePostgres;
+use crate::scenario;
 use crate::status;
 use crate::supervise;
+use crate::truth;
 use crate::up;
 
 /// A living online market in one program, and its exact, incremental analytics.
@@ -45,6 +49,11 @@ enum Command {
     Verify(Look),
     /// Shows partitions, lag, the commit point, rates and memory.
     Status(Look),
+    /// Lists the scenarios of the next twelve months, or starts and stops one in a running market.
+    #[command(subcommand)]
+    Scenario(Scenario),
+    /// Puts what no shop knows (rhythms, tastes, drop-outs, true demand) into the tables `truth_*`.
+    Truth(TruthPlace),
     /// Shows what a query costs: the operators of its dataflow, the time of each and the records held.
     Explain(Explain),
 }
@@ -65,6 +74,75 @@ struct Look {
     /// Answer in JSON.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Args)]
+struct TruthPlace {
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Subcommand)]
+enum Scenario {
+    /// Lists when each scenario is active next, within twelve months.
+    List(ScenarioList),
+    /// Starts a scenario at once, or gives one that is active another strength.
+    Start(ScenarioStart),
+    /// Stops a scenario that is active.
+    Stop(ScenarioStop),
+}
+
+#[derive(Args)]
+struct ScenarioList {
+    /// Directory of the market; without one the calendar is that of a new market.
+    #[arg(long, default_value = "marketday-data")]
+    dir: PathBuf,
+    #[command(flatten)]
+    rules: Rules,
+    /// The first day of the list [default: the day on which the market goes live].
+    #[arg(long)]
+    from: Option<NaiveDate>,
+    /// Answer in JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct ScenarioStart {
+    /// The scenario: one of the list, or any other word.
+    name: String,
+    /// How long it lasts, in market time: 30m, 2h or 3d [default: until it is stopped].
+    #[arg(long = "for", value_name = "SPAN")]
+    lasts: Option<Span>,
+    /// The factor on all orders [default: the scenario's own].
+    #[arg(long)]
+    strength: Option<f64>,
+    /// Categories that it favours, as food,toys [default: the scenario's own].
+    #[arg(long, value_delimiter = ',')]
+    categories: Vec<String>,
+    /// Directory of the running market.
+    #[arg(long, default_value = "marketday-data")]
+    dir: PathBuf,
+}
+
+#[derive(Args)]
+struct ScenarioStop {
+    /// The scenario.
+    name: String,
+    /// Directory of the running market.
+    #[arg(long, default_value = "marketday-data")]
+    dir: PathBuf,
+}
+
+/// The rules of the market.
+#[derive(Args)]
+struct Rules {
+    /// The numbers of the rules: `year`, `brief`, or a TOML file [default: year].
+    #[arg(long)]
+    profile: Option<String>,
+    /// The scenarios by rule: a TOML file [default: those that ship].
+    #[arg(long, value_name = "FILE")]
+    scenarios: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -134,18 +212,39 @@ struct Which {
     /// Market date at which live running starts, as 2026-11-27 [default: today].
     #[arg(long)]
     start: Option<NaiveDate>,
+    #[command(flatten)]
+    rules: Rules,
     /// How fast the live market's clock goes: 1 is real time, or 60, or max.
     #[arg(long, default_value = "1", value_parser = speed)]
     speed: Speed,
 }
 
 impl Which {
-    fn wish(&self) -> market::Wish {
-        market::Wish {
+    fn wish(&self) -> Result<market::Wish> {
+        Ok(market::Wish {
             seed: self.seed,
             history: self.history,
             start: self.start.map(|date| start_of_day(day_of_date(date))),
-        }
+            ..self.rules.wish()?
+        })
+    }
+}
+
+impl Rules {
+    fn wish(&self) -> Result<market::Wish> {
+        let text = |path: &Path| {
+            fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
+        };
+        let profile = match self.profile.as_deref() {
+            None => None,
+            Some(name) => Some(match Profile::named(name) {
+                Some(profile) => profile,
+                None => Profile::read(&text(Path::new(name))?)
+                    .map_err(|what| anyhow!("the profile {name}: {what}"))?,
+            }),
+        };
+        let scenarios = self.scenarios.as_deref().map(text).transpose()?;
+        Ok(market::Wish { profile, scenarios, ..market::Wish::default() })
     }
 }
 
@@ -245,6 +344,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Import(command) => import(&command),
         Command::Verify(look) => verify(&look),
         Command::Status(look) => show_status(&look),
+        Command::Scenario(command) => scenario(&command),
+        Command::Truth(TruthPlace { place }) => show_truth(&place),
         Command::Explain(command) => explain(&command),
     };
     result.unwrap_or_else(|error| {
@@ -366,7 +467,7 @@ impl Workers {
 
 fn run_up(command: &Up) -> Result<ExitCode> {
     let settings = up::Settings {
-        wish: command.which.wish(),
+        wish: command.which.wish()?,
         speed: command.which.speed,
         workers: command.workers,
         redis: command.cached.link()?,
@@ -399,7 +500,7 @@ fn run_up(command: &Up) -> Result<ExitCode> {
 
 fn run_market(command: &Market) -> Result<ExitCode> {
     let redis = command.cached.link()?;
-    let (wish, speed) = (command.which.wish(), command.which.speed);
+    let (wish, speed) = (command.which.wish()?, command.which.speed);
     let (workers, history_only) = (command.workers, command.exit_when_caught_up);
     let remote = |settings: &_| -> Result<Arc<market::Remote>> {
         let remote = Arc::new(market::Remote::new(Cache::new(redis, &market_name(settings))));
@@ -408,7 +509,7 @@ fn run_market(command: &Market) -> Result<ExitCode> {
         Ok(remote)
     };
     if command.to.as_deref() == Some("-") {
-        let settings = wish.settings();
+        let settings = wish.settings()?;
         let (remote, out) =
             (remote(&settings)?, &mut std::io::BufWriter::new(std::io::stdout().lock()));
         market::write_lines(&settings, workers, speed, history_only, &remote, out)?;
@@ -424,6 +525,7 @@ fn run_market(command: &Market) -> Result<ExitCode> {
     let log = place.open()?;
     let settings = market::settle(&place.dir, &wish, &*log)?;
     let remote = remote(&settings)?;
+    let _listening = control::listen(&place.dir, &settings, &remote)?;
     market::run(&place.dir, &*log, &settings, workers, speed, history_only, &remote)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -519,6 +621,50 @@ fn verify(look: &Look) -> Result<ExitCode> {
 fn show_status(look: &Look) -> Result<ExitCode> {
     let database = look.place.look()?;
     status::status(&database.config, &mut std::io::stdout().lock(), look.json)?;
+    database.stop()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn scenario(command: &Scenario) -> Result<ExitCode> {
+    let out = &mut std::io::stdout().lock();
+    match command {
+        Scenario::List(list) => {
+            let settings = match market::settings_in(&list.dir)? {
+                Some(settings) => settings,
+                None => list.rules.wish()?.settings()?,
+            };
+            let from = list.from.map_or(settings.start, |date| start_of_day(day_of_date(date)));
+            scenario::list(&settings, from, out, list.json)?;
+        }
+        Scenario::Start(ScenarioStart { name, lasts, strength, categories, dir }) => {
+            let wish = ScenarioWish::Start {
+                strength: *strength,
+                categories: categories.clone(),
+                lasts: lasts.map(|span| span.0),
+            };
+            let at = control::ask(dir, &Request { name: name.clone(), wish })?;
+            write!(out, "{name} from {} on", wall_clock(at).format("%Y-%m-%d %H:%M:%S"))?;
+            match lasts {
+                Some(lasts) => writeln!(out, ", for {lasts} of market time")?,
+                None => writeln!(out, ", until `marketday scenario stop {name}`")?,
+            }
+        }
+        Scenario::Stop(ScenarioStop { name, dir }) => {
+            let request = Request { name: name.clone(), wish: ScenarioWish::Stop };
+            let at = control::ask(dir, &request)?;
+            writeln!(out, "{name} until {}", wall_clock(at).format("%Y-%m-%d %H:%M:%S"))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show_truth(place: &Place) -> Result<ExitCode> {
+    let dir = &place.log.dir;
+    let settings = market::settings_in(dir)?.with_context(|| {
+        format!("there is no market in {}: name the --dir of the one to be told of", dir.display())
+    })?;
+    let database = place.look()?;
+    truth::truth(dir, &settings, &database.config, &mut std::io::stdout().lock())?;
     database.stop()?;
     Ok(ExitCode::SUCCESS)
 }

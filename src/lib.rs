@@ -50,6 +50,8 @@ pub mod explain;
 pub mod migrate;
 pub mod private_postgres;
 pub mod process;
+pub mod scenario;
 pub mod status;
 pub mod supervise;
+pub mod truth;
 pub mod up;

@@ -7,10 +7,11 @@
 //! Invariant: what is in the log depends on the settings and the journal of commands alone
 //! (`tests/market.rs`).
 
+pub mod control;
 mod keep;
 mod target;
 
-pub use keep::{History, Wish, settle};
+pub use keep::{History, Wish, settings_in, settle};
 
 use std::{
     cell::{Cell, RefCell},
@@ -28,12 +29,16 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use dataflows::{
-    market::{Command, Control, Event, Figures, Output, Part, Release, Settings, Snapshot, market},
+    market::{
+        Command, Control, Event, Figures, Output, Part, Release, Scenario, Settings, Snapshot,
+        Truth, market,
+    },
     model::{
         Millis, Topic,
         time::{DAY, HOUR},
     },
 };
+use serde::{Deserialize, Serialize};
 use timely::dataflow::operators::vec::input::Input;
 
 use crate::{
@@ -44,7 +49,7 @@ use crate::{
     wire,
 };
 use keep::{Keep, Kept};
-use target::{Lines, Records, Target};
+use target::{Lines, Nowhere, Records, Target};
 
 /// Encoded batches on their way to the log; each is about [`BATCH_BYTES`].
 const QUEUE: usize = 64;
@@ -93,19 +98,37 @@ pub struct Remote {
     figures: Mutex<Figures>,
     /// Market time up to which everything is in the log.
     logged: AtomicI64,
-    requests: Mutex<Vec<Request>>,
+    requests: Mutex<Vec<Asked>>,
 }
 
 /// A scenario to start or stop by hand.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Request {
     /// The scenario's name.
     pub name: String,
-    /// The factor on all orders, up to 10; none stops the scenario.
-    pub strength: Option<f64>,
-    /// The categories it favours; empty means all.
-    pub categories: Vec<String>,
+    /// What to do.
+    pub wish: ScenarioWish,
 }
+
+/// What to do with a scenario.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScenarioWish {
+    /// Start it, or change it where it is active.
+    Start {
+        /// The factor on all orders, 0.05 to 10; none: the peak of the rule with that name.
+        strength: Option<f64>,
+        /// The categories it favours; none of them: those of the rule.
+        categories: Vec<String>,
+        /// Market time after which it ends by itself.
+        lasts: Option<Millis>,
+    },
+    /// Stop it.
+    Stop,
+}
+
+/// A request that is to be carried out, and whom to tell when it will take effect.
+type Asked = (Command, SyncSender<Millis>);
 
 impl Remote {
     /// The remote of a market with that cache.
@@ -115,7 +138,7 @@ impl Remote {
 
     /// The figures of the market; they run ahead of the log by the length of the queue.
     pub fn figures(&self) -> Figures {
-        *self.figures.lock().expect("no panic while held")
+        self.figures.lock().expect("no panic while held").clone()
     }
 
     /// Market time up to which everything is in the log.
@@ -123,18 +146,47 @@ impl Remote {
         self.logged.load(Ordering::Relaxed)
     }
 
-    /// Asks for a scenario; it takes effect at the next order tick.
-    pub fn ask(&self, request: Request) -> Result<()> {
-        let strength = request.strength.unwrap_or(1.0);
-        ensure!(strength > 0.0 && strength <= 10.0, "a strength lies above 0, up to 10");
+    /// Asks for a scenario. It takes effect at the first order tick after the market time that the
+    /// receiver gets once the request is durable.
+    pub fn ask(&self, settings: &Settings, request: Request) -> Result<Receiver<Millis>> {
+        let Request { name, wish } = request;
+        let rule = settings.scenarios.iter().find(|scenario| scenario.name == name);
+        let (strength, categories, lasts) = match wish {
+            ScenarioWish::Start { strength, categories, lasts } => {
+                let strength = strength.or(rule.map(Scenario::peak)).with_context(|| {
+                    format!(
+                        "there is no scenario `{name}` in the calendar (see `marketday scenario \
+                         list`): one of your own needs a --strength"
+                    )
+                })?;
+                (Some(strength), categories, lasts)
+            }
+            ScenarioWish::Stop => {
+                let active = self.figures().scenarios;
+                ensure!(
+                    active.iter().any(|known| **known == *name),
+                    "no scenario `{name}` is active: there is {}",
+                    if active.is_empty() { "none".into() } else { active.join(", ") }
+                );
+                (None, Vec::new(), None)
+            }
+        };
+        let allowed = |strength: f64| (0.05..=10.0).contains(&strength);
+        ensure!(strength.is_none_or(allowed), "a strength is a factor from 0.05 to 10");
         let word = |text: &String| {
             !text.is_empty()
                 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         };
-        ensure!(word(&request.name), "a scenario's name has letters, digits and hyphens");
-        ensure!(request.categories.iter().all(word), "a category is one word");
-        self.requests.lock().expect("no panic while held").push(request);
-        Ok(())
+        ensure!(word(&name), "a scenario's name has letters, digits and hyphens");
+        let words = settings.profile.words();
+        if let Some(category) = categories.iter().find(|it| !words.contains(&it.as_str())) {
+            bail!("there is no category `{category}`; there are {}", words.join(", "));
+        }
+        // The driver knows the time, and adds it.
+        let command = Command { at: 0, name, strength, categories, until: lasts };
+        let (sender, receiver) = sync_channel(1);
+        self.requests.lock().expect("no panic while held").push((command, sender));
+        Ok(receiver)
     }
 }
 
@@ -155,8 +207,9 @@ pub fn run(
     if kept.is_some() {
         crash::point("resume");
     }
-    let plan = Plan { settings, workers, speed, history_only, remote };
-    plan.run(Some(&keep), kept, Box::new(target))
+    let until = history_only.then_some(settings.start);
+    let plan = Plan { settings, workers, speed, until, remote, truth: None };
+    plan.run(Some(&keep), keep.commands()?, kept, Box::new(target))
 }
 
 /// Runs a market without a log: a JSON line for each event goes to `out`, in market-time order.
@@ -168,8 +221,24 @@ pub fn write_lines(
     remote: &Remote,
     out: &mut dyn Write,
 ) -> Result<Ended> {
-    let plan = Plan { settings, workers, speed, history_only, remote };
-    plan.run(None, None, Box::new(Lines::new(workers, out)))
+    let until = history_only.then_some(settings.start);
+    let plan = Plan { settings, workers, speed, until, remote, truth: None };
+    plan.run(None, Vec::new(), None, Box::new(Lines::new(workers, out)))
+}
+
+/// Lives through the market of a directory again, up to a market time, and tells what no shop knows;
+/// its events go nowhere.
+pub fn truth(
+    dir: &Path,
+    settings: &Settings,
+    until: Millis,
+    tell: &dyn Fn(Vec<Truth>) -> Result<()>,
+) -> Result<Ended> {
+    let commands = Keep::open(dir, "")?.commands()?;
+    let remote = Remote::default();
+    let (speed, truth, until) = (Speed::Max, Some(tell), Some(until));
+    let plan = Plan { settings, workers: 1, speed, until, remote: &remote, truth };
+    plan.run(None, commands, None, Box::new(Nowhere))
 }
 
 /// Events of a worker, encoded.
@@ -195,24 +264,28 @@ enum Message {
     Batch(Events),
     Figures(Figures),
     Part(u64, Part),
+    Truth(Vec<Truth>),
 }
 
 struct Plan<'a> {
     settings: &'a Settings,
     workers: usize,
     speed: Speed,
-    history_only: bool,
+    /// Market time at which the run ends.
+    until: Option<Millis>,
     remote: &'a Remote,
+    /// Who wants to hear what no shop knows.
+    truth: Option<&'a dyn Fn(Vec<Truth>) -> Result<()>>,
 }
 
 impl Plan<'_> {
     fn run(
         &self,
         keep: Option<&Keep>,
+        commands: Vec<Command>,
         kept: Option<Kept>,
         target: Box<dyn Target + '_>,
     ) -> Result<Ended> {
-        let commands = keep.map_or(Ok(Vec::new()), Keep::commands)?;
         let begun = kept.as_ref().map_or(0, |kept| kept.snapshot.refresh());
         let begun = self.settings.border(begun);
         let crew = Crew::start(
@@ -221,6 +294,7 @@ impl Plan<'_> {
             kept.map(|kept| kept.snapshot),
             &commands,
             self.remote.cache.clone(),
+            self.truth.is_some(),
         );
         let mut driver = Driver {
             plan: self,
@@ -261,6 +335,7 @@ impl Crew {
         snapshot: Option<Snapshot>,
         commands: &[Command],
         cache: Arc<Cache>,
+        truth: bool,
     ) -> Crew {
         let (sender, messages) = sync_channel(QUEUE);
         let (orders, hears): (Vec<_>, Vec<_>) = (0..workers).map(|_| sync_channel(QUEUE)).unzip();
@@ -280,7 +355,8 @@ impl Crew {
             let mut control = worker.dataflow(|scope| {
                 let (control, stream) = scope.new_input();
                 let snapshot = snapshot.lock().expect("no panic while held");
-                market(scope, settings, snapshot.as_ref(), commands, stream, out, cache.clone());
+                let (snapshot, cache) = (snapshot.as_ref(), cache.clone());
+                market(scope, settings, snapshot, commands, stream, out, cache, truth);
                 control
             });
             'living: loop {
@@ -349,6 +425,7 @@ fn outlet(worker: usize, sender: SyncSender<Message>, leave: Arc<AtomicI64>) -> 
                 }
             }
             Output::Part(refresh, part) => _ = sender.send(Message::Part(refresh, part)),
+            Output::Truth(truth) => _ = sender.send(Message::Truth(truth)),
         }
     })
 }
@@ -400,7 +477,7 @@ struct Driver<'a> {
 
 impl Driver<'_> {
     fn drive(&mut self, crew: &Crew) -> Result<Ended> {
-        let Plan { settings, remote, .. } = *self.plan;
+        let remote = self.plan.remote;
         loop {
             if remote.stop.load(Ordering::Relaxed) {
                 self.flush()?;
@@ -423,6 +500,11 @@ impl Driver<'_> {
                         parts.push(part);
                     }
                 }
+                Ok(Message::Truth(truth)) => {
+                    if let Some(tell) = self.plan.truth {
+                        tell(truth)?;
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => bail!("a worker of the market ended"),
             }
@@ -435,7 +517,7 @@ impl Driver<'_> {
                 self.flush()?;
             }
             self.finish_snapshot()?;
-            if self.plan.history_only && done >= settings.start && self.snapshot.is_none() {
+            if self.plan.until.is_some_and(|until| done >= until) && self.snapshot.is_none() {
                 self.flush()?;
                 return Ok(Ended::HistoryOver);
             }
@@ -460,13 +542,17 @@ impl Driver<'_> {
     fn grant(&mut self, crew: &Crew) -> Result<()> {
         let Plan { settings, remote, .. } = *self.plan;
         let requests = std::mem::take(&mut *remote.requests.lock().expect("no panic while held"));
-        for Request { name, strength, categories } in requests {
-            self.commands_until = self.commands_until.max(self.leave);
-            let command = Command { at: self.commands_until, name, strength, categories };
+        for (command, asked) in requests {
+            let at = self.commands_until.max(self.leave);
+            self.commands_until = at;
+            let until = command.until.map(|lasts| at + lasts);
+            let command = Command { at, until, ..command };
             if let Some(keep) = self.keep {
                 keep.journal(&command)?;
             }
             crew.tell(&Control::Command(command));
+            // Who asked may have gone.
+            _ = asked.send(at);
         }
 
         let border = settings.border(settings.refresh_of(self.leave) + 1);
@@ -491,7 +577,7 @@ impl Driver<'_> {
 
     /// Market time up to which the clock and the log allow to live.
     fn may_live(&mut self) -> Millis {
-        let Plan { settings, speed, history_only, remote, .. } = *self.plan;
+        let Plan { settings, speed, until, remote, .. } = *self.plan;
         let wall = clock::wall();
         if remote.paused.load(Ordering::Relaxed) {
             self.paused_at.get_or_insert(wall);
@@ -503,7 +589,10 @@ impl Driver<'_> {
         // Half of what is ahead is used up before more is given, so that leave comes in big steps.
         let ahead =
             if self.leave < self.done() + AHEAD / 2 { self.done() + AHEAD } else { self.leave };
-        if self.leave < settings.start || history_only {
+        if let Some(until) = until {
+            return ahead.min(until);
+        }
+        if self.leave < settings.start {
             return ahead.min(settings.start);
         }
         // What an earlier run has lived through is made again at full speed.

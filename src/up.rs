@@ -19,7 +19,7 @@ use crate::cache::{Cache, Counts, Link, market_name};
 use crate::clock::Stopwatch;
 use crate::engine;
 use crate::log::Log;
-use crate::market::{self, Ended, Remote, Speed, Wish};
+use crate::market::{self, Ended, Remote, Speed, Wish, control};
 use crate::process;
 
 /// How everything is run.
@@ -110,7 +110,8 @@ pub fn run(
     let stopwatch = Stopwatch::start();
     let market_settings = market::settle(dir, &settings.wish, &**log)?;
     let cache = Cache::new(settings.redis.clone(), &market_name(&market_settings));
-    let remote = Remote::new(cache);
+    let remote = Arc::new(Remote::new(cache));
+    let _listening = control::listen(dir, &market_settings, &remote)?;
     let producer_done = Arc::new(AtomicBool::new(false));
     let now = Arc::new(AtomicI64::new(Millis::MIN));
     let engine_settings = engine::Settings {

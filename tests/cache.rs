@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use dataflows::market::{CachedSet, REFRESH};
+use dataflows::market::CachedSet;
 use dataflows::model::time::DAY;
 use marketday::clock::Stopwatch;
 use marketday::log::embedded;
@@ -14,7 +14,7 @@ use crate::support::{
     partitions, scratch,
 };
 
-const DAY_REFRESHES: u64 = (DAY / REFRESH) as u64;
+const DAY_REFRESHES: u64 = 24 * 3_600 / 50;
 /// See `marketday::cache::market_name`.
 const KEY: &str = "marketday:1-2026-11-28-2026-11-30:working_set";
 

@@ -17,5 +17,7 @@ mod market;
 mod private_postgres;
 mod processes;
 mod recipe;
+mod scenario;
 mod verify;
+mod working_set;
 mod wrong_use;

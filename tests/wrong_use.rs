@@ -205,7 +205,7 @@ fn a_market_keeps_its_seed_and_a_running_one_its_directory() {
 
     refused(&mut with_database(&["up", "--dir", dir], &database), "another `marketday up`");
     refused(&mut command(&["import", "-", "--dir", dir]), "somebody writes to it already");
-    refused(&mut command(&["market", "--to", dir]), "somebody writes to it already");
+    refused(&mut command(&["market", "--to", dir]), "another market is running in");
 
     // Another engine may take the store over; then the first one ends, and says why.
     let caught_up = ["analytics", "--exit-when-caught-up", "--dir", dir];
@@ -221,6 +221,7 @@ fn a_market_keeps_its_seed_and_a_running_one_its_directory() {
         ("--seed", "2", "has seed 1, not 2"),
         ("--history", "2d", "has a history of 1 d, not 2 d"),
         ("--start", "2020-02-29", "not 2020-02-29"),
+        ("--profile", "brief", "has the profile it began with"),
     ] {
         let args = ["up", "--dir", dir, flag, value];
         refused(&mut with_database(&args, &database), expected);

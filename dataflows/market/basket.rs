@@ -4,46 +4,48 @@ use std::sync::Arc;
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, Gamma, Poisson};
+use rand_distr::{Distribution, Poisson};
 
 use super::{
-    catalog::{BEST, CATEGORY_COUNT, Catalog, NEWEST},
+    catalog::{BEST, Catalog, NEWEST},
+    customers::Customer,
+    people::{TASTE_MAX, taste, weighted},
+    profile::Basket,
     roster::Roster,
     scenarios::Scenarios,
 };
 use crate::model::{Krw, Line, Word};
 
-/// Lines beyond the first: negative binomial with this shape and mean.
-const LINES: (f64, f64) = (0.7, 1.4);
-/// No order has more lines.
-const LINES_MAX: usize = 10;
-/// Shares of lines that are bought again, and that are new arrivals.
-const AGAIN: f64 = 0.33;
-const NEW: f64 = 0.12;
-/// How much more customers choose their favourite categories than the others.
-const FAVOURITE: f64 = 2.5;
+/// What a basket is filled from.
+pub(super) struct Shelf<'m> {
+    pub(super) rules: &'m Basket,
+    pub(super) seed: u64,
+    /// The products of the working set.
+    pub(super) offered: &'m Roster,
+    pub(super) catalog: &'m Catalog,
+    pub(super) scenarios: &'m Scenarios,
+    pub(super) words: &'m [Word],
+}
 
-/// Fills the basket of customer `id`, who has bought `remembered` before, from what is `offered`.
+/// Fills the basket of customer `id`.
 pub(super) fn fill(
     random: &mut ChaCha8Rng,
     id: u32,
-    remembered: &[u32],
-    offered: &Roster,
-    catalog: &Catalog,
-    scenarios: &Scenarios,
-    words: &[Word],
+    customer: &Customer,
+    shelf: &Shelf<'_>,
 ) -> Arc<[Line]> {
-    let (shape, mean) = LINES;
-    let rate: f64 = Gamma::new(shape, mean / shape).expect("a positive shape").sample(random);
-    let more = Poisson::new(rate.max(1e-9)).map_or(0.0, |poisson| poisson.sample(random));
-    let count = (1 + more as usize).min(LINES_MAX);
+    let Shelf { rules, catalog, words, .. } = *shelf;
+    let remembered = &customer.remembered;
+    let more = Poisson::new(f64::from(customer.person.lines).max(1e-9));
+    let more = more.map_or(0.0, |poisson| poisson.sample(random));
+    let count = (1 + more as usize).min(rules.most);
     let mut chosen: Vec<u32> = Vec::with_capacity(count);
     // Where little is left to choose from, the basket stays smaller.
     for _ in 0..count * 4 {
         if chosen.len() == count {
             break;
         }
-        if let Some(product) = choose(random, id, remembered, offered, catalog, scenarios)
+        if let Some(product) = choose(random, id, remembered, shelf)
             && !chosen.contains(&product)
         {
             chosen.push(product);
@@ -51,11 +53,7 @@ pub(super) fn fill(
     }
     let line = |product: u32| {
         let goods = catalog.get(product);
-        let quantity = match random.random::<f64>() {
-            many if many < 0.9 => 1,
-            many if many < 0.97 => 2,
-            _ => 3,
-        };
+        let quantity = *weighted(random, &[1, 2, 3], |many| rules.quantity[many - 1]) as i64;
         Line {
             product_id: i64::from(product),
             category: words[usize::from(goods.category)].clone(),
@@ -67,39 +65,29 @@ pub(super) fn fill(
 }
 
 /// One product: bought before, newly listed, or from the best sellers, by taste and scenarios.
-fn choose(
-    random: &mut ChaCha8Rng,
-    id: u32,
-    remembered: &[u32],
-    offered: &Roster,
-    catalog: &Catalog,
-    scenarios: &Scenarios,
-) -> Option<u32> {
+fn choose(random: &mut ChaCha8Rng, id: u32, remembered: &[u32], shelf: &Shelf<'_>) -> Option<u32> {
+    let Shelf { rules, seed, offered, catalog, scenarios, .. } = *shelf;
     let way = random.random::<f64>();
-    if way < AGAIN && !remembered.is_empty() {
-        return Some(remembered[random.random_range(0..remembered.len())]);
+    if way < rules.again && !remembered.is_empty() {
+        let product = remembered[random.random_range(0..remembered.len())];
+        if !catalog.get(product).sold_out {
+            return Some(product);
+        }
     }
-    let first = if way < AGAIN + NEW { NEWEST } else { BEST };
+    let first = if way < rules.again + rules.new { NEWEST } else { BEST };
     let band = if offered.total(first) > 0 { first } else { BEST + NEWEST - first };
     if offered.total(band) == 0 {
         return None;
     }
     let mut product = 0;
     // Rejection: a category is taken in proportion to what speaks for it.
-    for _ in 0..40 {
+    for _ in 0..100 {
         product = offered.at(band, random.random_range(0..offered.total(band)));
         let category = usize::from(catalog.get(product).category);
-        let effect = taste(id, category) * scenarios.focus[category];
-        if random.random::<f64>() * FAVOURITE * scenarios.focus_max < effect {
+        let effect = taste(seed, id, category) * scenarios.focus[category];
+        if random.random::<f64>() * TASTE_MAX * scenarios.focus_max < effect {
             break;
         }
     }
     Some(product)
-}
-
-/// What a customer thinks of a category: three in sixteen are favourites, for life.
-fn taste(id: u32, category: usize) -> f64 {
-    let first = id.wrapping_mul(0x9e37_79b1) >> 28;
-    let favourite = (0..3).any(|n| (first as usize + 5 * n) % CATEGORY_COUNT == category);
-    if favourite { FAVOURITE } else { 0.65 }
 }

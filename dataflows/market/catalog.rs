@@ -1,8 +1,8 @@
-//! The products: what the shop lists, what sells, and which 1,000 are offered first.
+//! The products: what the shop lists, what sells and sells out, and which 1,000 are offered first.
 
 use std::{
     cmp::Reverse,
-    collections::{HashSet, VecDeque},
+    collections::{BTreeSet, HashSet, VecDeque},
     sync::Arc,
 };
 
@@ -14,16 +14,16 @@ use super::{
     draw::{Purpose, draw},
     leading::Leading,
     people::weighted,
+    profile::{self, Profile},
     roster::Roster,
 };
 use crate::model::{Krw, Millis, Product, Word};
 
-/// Products in the working set, and how many of them are best sellers.
-const PLACES: usize = 1_000;
-const BEST_SELLERS: usize = 700;
 /// Bands of the roster.
 pub(super) const BEST: usize = 0;
 pub(super) const NEWEST: usize = 1;
+/// Units that the shop holds back: two workers may sell the same product in one refresh.
+const HELD_BACK: i64 = 20;
 
 /// What the market knows of a product.
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -34,6 +34,20 @@ pub(super) struct Goods {
     appeal: u32,
     /// Orders with it in the window of the best sellers.
     orders: u32,
+    /// Units in stock, and so many that it is filled up to.
+    stock: i64,
+    full: i64,
+    /// A delivery is on its way.
+    awaited: bool,
+    pub(super) sold_out: bool,
+    pub(super) listed_at: Millis,
+}
+
+impl Goods {
+    /// The stock that the shop tells of.
+    fn available(&self) -> i64 {
+        if self.sold_out { 0 } else { self.stock - HELD_BACK }
+    }
 }
 
 /// All products and the working set among them; the same at every worker.
@@ -42,48 +56,50 @@ pub(super) struct Catalog {
     goods: Vec<Goods>,
     /// Refresh and product of the sales in the window, oldest first.
     sales: VecDeque<(u32, u32)>,
+    /// Deliveries to come: refresh and product.
+    deliveries: BTreeSet<(u32, u32)>,
     /// Products that were there at the last refresh.
     known: u32,
     pub(super) roster: Roster,
-    #[serde(skip, default = "best")]
+    #[serde(skip, default = "empty")]
     best: Leading<(Reverse<u32>, u32)>,
     /// The newest that are no best sellers.
-    #[serde(skip, default = "newest")]
+    #[serde(skip, default = "empty")]
     newest: Leading<Reverse<u32>>,
 }
 
-fn best() -> Leading<(Reverse<u32>, u32)> {
-    Leading::new(BEST_SELLERS)
-}
-
-fn newest() -> Leading<Reverse<u32>> {
-    Leading::new(PLACES)
+/// It has no places until it is told how many.
+fn empty<K: Ord + Copy>() -> Leading<K> {
+    Leading::new(0)
 }
 
 impl Catalog {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(rules: &profile::WorkingSet) -> Self {
         Catalog {
             goods: Vec::new(),
             sales: VecDeque::new(),
+            deliveries: BTreeSet::new(),
             known: 0,
             roster: Roster::new(2),
-            best: best(),
-            newest: newest(),
+            best: Leading::new(rules.best_sellers),
+            newest: Leading::new(rules.products),
         }
     }
 
     /// Builds the orders anew after a snapshot was read.
-    pub(super) fn restore(&mut self) {
-        for (index, goods) in self.goods.iter().enumerate() {
-            if goods.orders > 0 {
-                self.best.insert((Reverse(goods.orders), index as u32 + 1));
+    pub(super) fn restore(&mut self, rules: &profile::WorkingSet) {
+        self.best.resize(rules.best_sellers);
+        for (goods, id) in self.goods.iter().zip(1..) {
+            if goods.orders > 0 && !goods.sold_out {
+                self.best.insert((Reverse(goods.orders), id));
             }
         }
         let best: HashSet<u32> = self.best.leaders().map(|(_, id)| id).collect();
-        for id in (1..=self.known).filter(|id| !best.contains(id)) {
+        let others = |id: &u32| !best.contains(id) && !self.goods[*id as usize - 1].sold_out;
+        for id in (1..=self.known).filter(others) {
             self.newest.insert(Reverse(id));
         }
-        self.newest.resize(PLACES - best.len());
+        self.newest.resize(rules.products - best.len());
         self.best.take_changes();
         self.newest.take_changes();
         // What was listed since the last refresh is still to enter the roster.
@@ -101,35 +117,58 @@ impl Catalog {
     }
 
     /// Lists the next product; it is offered from the next refresh on. Returns its id.
-    pub(super) fn list(&mut self, seed: u64) -> u32 {
+    pub(super) fn list(&mut self, profile: &Profile, seed: u64, listed_at: Millis) -> u32 {
         let id = self.goods.len() as u32 + 1;
-        self.goods.push(goods(seed, id).0);
+        self.goods.push(goods(profile, seed, id, listed_at).0);
         self.newest.insert(Reverse(id));
         id
     }
 
     /// Counts what was sold in the refresh before this one, forgets what is too old, and draws up
-    /// the working set: 700 by orders, highest first, and the 300 newest of the others.
+    /// the working set: 700 by orders, highest first, and the 300 newest of the others, without
+    /// those that are sold out. Returns the products whose record changes, by id.
     pub(super) fn refresh(
         &mut self,
+        profile: &Profile,
+        seed: u64,
         refresh: u32,
-        window: Option<u32>,
-        sold: impl Iterator<Item = u32>,
-    ) {
-        for id in sold {
+        sold: impl Iterator<Item = (u32, u32)>,
+    ) -> BTreeSet<u32> {
+        let rules = &profile.working_set;
+        let a_day = crate::model::time::DAY / rules.refresh.0;
+        let mut changed = BTreeSet::new();
+        while let Some((due, id)) = self.deliveries.first().copied()
+            && due <= refresh
+        {
+            self.deliveries.pop_first();
+            self.deliver(id);
+            changed.insert(id);
+        }
+        for (id, units) in sold {
             self.count(id, 1);
             self.sales.push_back((refresh.saturating_sub(1), id));
+            if self.take(profile, seed, refresh, id, units) {
+                changed.insert(id);
+            }
         }
         // The order in which workers report is no matter: sales of one refresh leave together.
-        match window {
-            Some(window) => {
+        match rules.best_sellers_days {
+            0 => self.sales.clear(),
+            days => {
+                let window = days * a_day as u32;
                 while let Some((_, id)) = self.sales.pop_front_if(|(at, _)| *at + window < refresh)
                 {
                     self.count(id, -1);
                 }
             }
-            None => self.sales.clear(),
         }
+        self.draw_up(rules);
+        self.known = self.goods.len() as u32;
+        changed
+    }
+
+    /// Moves the working set on to the leaders of the two groups.
+    fn draw_up(&mut self, rules: &profile::WorkingSet) {
         let (mut left, mut entered) = self.best.take_changes();
         // A best seller with another count stays one.
         left.sort_by_key(|(_, id)| *id);
@@ -137,7 +176,9 @@ impl Catalog {
         for (_, id) in &left {
             if entered.binary_search_by_key(id, |(_, id)| *id).is_err() {
                 self.roster.remove(*id);
-                self.newest.insert(Reverse(*id));
+                if !self.get(*id).sold_out {
+                    self.newest.insert(Reverse(*id));
+                }
             }
         }
         for (_, id) in &entered {
@@ -145,7 +186,7 @@ impl Catalog {
                 self.newest.remove(Reverse(*id));
             }
         }
-        self.newest.resize(PLACES - self.best.leaders_len());
+        self.newest.resize(rules.products - self.best.leaders_len());
         let (left_new, entered_new) = self.newest.take_changes();
         for Reverse(id) in left_new {
             self.roster.remove(id);
@@ -158,54 +199,104 @@ impl Catalog {
         for Reverse(id) in entered_new {
             self.roster.set(id, NEWEST as u8, u64::from(self.get(id).appeal));
         }
-        self.known = self.goods.len() as u32;
     }
 
+    /// Adds to a product's orders in the window.
     fn count(&mut self, id: u32, change: i32) {
         let goods = &mut self.goods[id as usize - 1];
-        if goods.orders > 0 {
+        if goods.orders > 0 && !goods.sold_out {
             self.best.remove((Reverse(goods.orders), id));
         }
         goods.orders = goods.orders.wrapping_add_signed(change);
-        if goods.orders > 0 {
+        if goods.orders > 0 && !goods.sold_out {
             self.best.insert((Reverse(goods.orders), id));
+        }
+    }
+
+    /// Takes units from a product's stock, and orders more where little is left. Returns whether
+    /// its record changes: it ran low, or out.
+    fn take(&mut self, profile: &Profile, seed: u64, refresh: u32, id: u32, units: u32) -> bool {
+        let rules = &profile.products;
+        let goods = &mut self.goods[id as usize - 1];
+        goods.stock -= i64::from(units);
+        let mut changed = false;
+        let left = (goods.stock - HELD_BACK) as f64;
+        if !goods.awaited && left <= rules.reorder * goods.full as f64 {
+            goods.awaited = true;
+            changed = true;
+            let random = &mut draw(seed, Purpose::Delivery, u64::from(id), u64::from(refresh));
+            let wait = random.random_range(rules.delivery[0].0..=rules.delivery[1].0);
+            let due = refresh + (wait / profile.working_set.refresh.0).max(1) as u32;
+            self.deliveries.insert((due, id));
+        }
+        if !goods.sold_out && goods.stock <= HELD_BACK {
+            goods.sold_out = true;
+            changed = true;
+            self.best.remove((Reverse(goods.orders), id));
+            self.newest.remove(Reverse(id));
+        }
+        changed
+    }
+
+    /// A delivery fills a product's stock up, to the orders of a whole window if that is more.
+    fn deliver(&mut self, id: u32) {
+        let goods = &mut self.goods[id as usize - 1];
+        goods.full = goods.full.max(i64::from(goods.orders));
+        goods.stock = goods.full + HELD_BACK;
+        goods.awaited = false;
+        if std::mem::take(&mut goods.sold_out) {
+            if goods.orders > 0 {
+                self.best.insert((Reverse(goods.orders), id));
+            }
+            // If it leads the best sellers, it leaves the newest again.
+            self.newest.insert(Reverse(id));
+        }
+    }
+
+    /// The record that the shop has of a product.
+    pub(super) fn record(&self, profile: &Profile, seed: u64, id: u32, words: &[Word]) -> Product {
+        let known = self.get(id);
+        let (_, name) = goods(profile, seed, id, known.listed_at);
+        Product {
+            product_id: i64::from(id),
+            name: Arc::from(name),
+            category: words[usize::from(known.category)].clone(),
+            price: Krw::from(known.price),
+            stock: known.available(),
+            listed_at: known.listed_at,
         }
     }
 }
 
-/// The product of that id, and its name and stock.
-fn goods(seed: u64, id: u32) -> (Goods, String, i64) {
+/// The product of that id, as it is listed, and its name.
+fn goods(profile: &Profile, seed: u64, id: u32, listed_at: Millis) -> (Goods, String) {
+    let rules = &profile.products;
     let random = &mut draw(seed, Purpose::Goods, u64::from(id), 0);
-    let point = random.random::<f64>() * CATEGORIES.iter().map(|c| c.share).sum::<f64>();
-    let mut sum = 0.0;
-    let index = CATEGORIES.iter().position(|category| {
-        sum += category.share;
-        point < sum
-    });
-    let index = index.unwrap_or(0);
-    let Category { prices: (low, high), nouns, .. } = &CATEGORIES[index];
-    let level = Beta::new(2.0, 5.0).expect("positive shapes").sample(random);
-    let price = charm(*low + ((high - low) as f64 * level) as Krw, random.random());
+    let places: Vec<usize> = (0..profile.categories.len()).collect();
+    let place = *weighted(random, &places, |place| profile.categories[*place].share);
+    let category = &profile.categories[place];
+    let (low, high) = category.price;
+    let level = Beta::new(rules.price.0, rules.price.1).expect("checked").sample(random);
+    let price = charm(low + ((high - low) as f64 * level) as Krw, random.random());
     // Zipf-Mandelbrot over 20,000 ranks with a random rank: few are liked much, most a little.
-    let appeal = 1e6 / (random.random::<f64>() * 20_000.0 + 30.0);
-    let goods =
-        Goods { category: index as u8, price: price as u32, appeal: appeal as u32 + 1, orders: 0 };
-    let noun = nouns[random.random_range(0..nouns.len())];
-    let name = format!("{} {noun} {}", weighted(random, STYLES), random.random_range(100..1000));
-    (goods, name, random.random_range(20..2_000))
-}
-
-/// The record of a product.
-pub(super) fn product(seed: u64, id: u32, words: &[Word], listed_at: Millis) -> Product {
-    let (goods, name, stock) = goods(seed, id);
-    Product {
-        product_id: i64::from(id),
-        name: Arc::from(name),
-        category: words[usize::from(goods.category)].clone(),
-        price: Krw::from(goods.price),
-        stock,
+    let (exponent, offset) = rules.popularity;
+    let appeal = 1e6 * (offset / (random.random::<f64>() * 20_000.0 + offset)).powf(exponent);
+    let noun = &category.goods[random.random_range(0..category.goods.len())];
+    let style = weighted(random, STYLES, |(_, weight)| *weight).0;
+    let name = format!("{style} {noun} {}", random.random_range(100..1000));
+    let full = random.random_range(rules.stock.0..=rules.stock.1);
+    let goods = Goods {
+        category: place as u8,
+        price: price as u32,
+        appeal: appeal as u32 + 1,
+        orders: 0,
+        stock: full + HELD_BACK,
+        full,
+        awaited: false,
+        sold_out: false,
         listed_at,
-    }
+    };
+    (goods, name)
 }
 
 /// Most prices end in 900 or 990.
@@ -220,24 +311,8 @@ fn charm(price: Krw, style: f64) -> Krw {
 }
 
 /// The categories' words, shared by all records.
-pub(super) fn words() -> Vec<Word> {
-    CATEGORIES.iter().map(|category| Arc::from(category.name)).collect()
-}
-
-/// The index of a category's word.
-pub(super) fn category(name: &str) -> Option<usize> {
-    CATEGORIES.iter().position(|category| category.name == name)
-}
-
-/// Number of categories.
-pub(super) const CATEGORY_COUNT: usize = CATEGORIES.len();
-
-struct Category {
-    name: &'static str,
-    /// Its share of the products.
-    share: f64,
-    prices: (Krw, Krw),
-    nouns: [&'static str; 4],
+pub(super) fn words(profile: &Profile) -> Vec<Word> {
+    profile.categories.iter().map(|category| Arc::from(category.name.as_str())).collect()
 }
 
 const STYLES: &[(&str, f64)] = &[
@@ -253,35 +328,16 @@ const STYLES: &[(&str, f64)] = &[
     ("에센셜", 1.0),
 ];
 
-#[rustfmt::skip]
-const CATEGORIES: [Category; 16] = [
-    Category { name: "fashion", share: 16.0, prices: (9_000, 90_000), nouns: ["셔츠", "니트", "팬츠", "코트"] },
-    Category { name: "food", share: 15.0, prices: (3_000, 50_000), nouns: ["견과 세트", "라면 묶음", "김", "과자 상자"] },
-    Category { name: "household", share: 12.0, prices: (2_000, 40_000), nouns: ["세제", "휴지", "수납함", "수건"] },
-    Category { name: "beauty", share: 11.0, prices: (5_000, 80_000), nouns: ["크림", "세럼", "선크림", "립스틱"] },
-    Category { name: "fresh", share: 7.0, prices: (4_000, 60_000), nouns: ["사과", "한우", "샐러드", "전복"] },
-    Category { name: "health", share: 6.5, prices: (8_000, 110_000), nouns: ["비타민", "홍삼", "유산균", "오메가3"] },
-    Category { name: "books", share: 6.0, prices: (7_000, 45_000), nouns: ["소설", "수험서", "그림책", "에세이"] },
-    Category { name: "sports", share: 5.0, prices: (8_000, 130_000), nouns: ["운동화", "요가 매트", "덤벨", "등산 가방"] },
-    Category { name: "kitchen", share: 5.0, prices: (5_000, 90_000), nouns: ["프라이팬", "텀블러", "도마", "그릇 세트"] },
-    Category { name: "pets", share: 3.5, prices: (4_000, 70_000), nouns: ["사료", "간식", "모래", "방석"] },
-    Category { name: "toys", share: 3.5, prices: (5_000, 90_000), nouns: ["블록", "인형", "보드게임", "퍼즐"] },
-    Category { name: "stationery", share: 3.0, prices: (1_000, 20_000), nouns: ["노트", "펜 세트", "다이어리", "필통"] },
-    Category { name: "electronics", share: 3.0, prices: (15_000, 300_000), nouns: ["이어폰", "충전기", "키보드", "스피커"] },
-    Category { name: "appliances", share: 1.5, prices: (20_000, 400_000), nouns: ["청소기", "가습기", "선풍기", "밥솥"] },
-    Category { name: "furniture", share: 1.0, prices: (20_000, 300_000), nouns: ["의자", "책상", "선반", "매트리스"] },
-    Category { name: "travel", share: 1.0, prices: (15_000, 300_000), nouns: ["캐리어", "텐트", "튜브", "목베개"] },
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn prices_stay_in_their_categorys_range() {
+        let profile = Profile::named("year").unwrap();
         for id in 1..2_000 {
-            let (goods, ..) = goods(1, id);
-            let (low, high) = CATEGORIES[usize::from(goods.category)].prices;
+            let (goods, ..) = goods(&profile, 1, id, 0);
+            let (low, high) = profile.categories[usize::from(goods.category)].price;
             let price = Krw::from(goods.price);
             assert!((low - 100..=high + 500).contains(&price), "{id}: {price}");
         }

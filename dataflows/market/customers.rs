@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, BinaryHeap, VecDeque},
     sync::Arc,
 };
 
@@ -13,27 +13,17 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     calendar::BANDS,
+    draw::{Purpose, draw},
     leading::Leading,
-    people::Person,
-    working_set::{Face, PLACES},
+    people::{Person, person},
+    profile::{Basket, Profile, Selection},
+    working_set::Face,
 };
 use crate::model::{
-    Day, Line, Millis, Order, OrderId, OrderKind,
+    Day, Line, Millis, Order, OrderId, OrderKind, Status, User,
     time::{DAY, HOUR, MINUTE},
 };
 use crate::operators::{Grade, GradeTimeline, tick_until};
-
-/// A newcomer is a customer who signed up within this and has not bought yet.
-const NEWCOMER: Millis = 30 * DAY;
-/// Demand time until a customer who dropped out comes back, on average.
-const RETURN: f64 = 400.0 * DAY as f64;
-/// Chance that a first order was all they wanted, on top of the customer's own.
-const ONLY_ONE: f32 = 0.3;
-/// Shares of the orders that are cancelled, and that are refunded.
-const CANCELLED: f64 = 0.04;
-const REFUNDED: f64 = 0.04;
-/// Products that a customer remembers having bought.
-const REMEMBERED: usize = 8;
 
 /// Where a customer stands.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
@@ -44,7 +34,7 @@ enum Stage {
     Due,
     /// Will be due when the demand time of the age band reaches the number.
     Resting(u8, i64),
-    /// Has left.
+    /// Has left for good.
     Gone,
 }
 
@@ -52,8 +42,10 @@ enum Stage {
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Customer {
     pub(super) person: Person,
-    pub(super) signed_up_at: Millis,
+    signed_up_at: Millis,
+    pub(super) status: Status,
     stage: Stage,
+    /// 0 for one who never bought.
     last_order_at: Millis,
     /// The grade when they became due; the score keeps it until they buy.
     due_grade: Grade,
@@ -62,8 +54,15 @@ pub(super) struct Customer {
     pub(super) remembered: Vec<u32>,
 }
 
+impl Customer {
+    fn last_active_at(&self) -> Millis {
+        self.signed_up_at.max(self.last_order_at)
+    }
+}
+
 /// The customers whose id leaves the worker's index when divided by the number of workers.
 pub(super) struct Customers {
+    rules: Arc<Profile>,
     seed: u64,
     index: u32,
     peers: u32,
@@ -79,8 +78,12 @@ pub(super) struct Customers {
     newcomers: u32,
     /// Takings-back to come.
     planned: BTreeMap<(Millis, OrderId), Order>,
-    /// Products sold since the last proposal.
-    pub(super) sold: Vec<u32>,
+    /// When customers signed up or ordered, oldest first: who did nothing since becomes DORMANT.
+    quiet: VecDeque<(Millis, u32)>,
+    /// What was sold since the last proposal: product and units.
+    pub(super) sold: Vec<(u32, u32)>,
+    /// Whose status has changed since the last proposal.
+    pub(super) changed: Vec<(u32, Status)>,
 }
 
 /// The customers of one worker, as kept in a snapshot.
@@ -88,24 +91,35 @@ pub(super) struct Customers {
 pub(super) struct Shard {
     pub(super) customers: Vec<(u32, Customer)>,
     planned: Vec<Order>,
-    sold: Vec<u32>,
+    sold: Vec<(u32, u32)>,
+    changed: Vec<(u32, Status)>,
 }
 
 impl Customers {
-    pub(super) fn new(seed: u64, index: u32, peers: u32) -> Self {
+    pub(super) fn new(rules: Arc<Profile>, seed: u64, index: u32, peers: u32) -> Self {
+        let places = rules.working_set.customers;
         Customers {
+            rules,
             seed,
             index,
             peers,
             all: Vec::new(),
-            due: Leading::new(PLACES),
-            fresh: Leading::new(PLACES),
+            due: Leading::new(places),
+            fresh: Leading::new(places),
             resting: Default::default(),
             aged: 0,
             newcomers: 0,
             planned: BTreeMap::new(),
+            quiet: VecDeque::new(),
             sold: Vec::new(),
+            changed: Vec::new(),
         }
+    }
+
+    /// Has them live by other rules from now on.
+    #[cfg(test)]
+    pub(super) fn set_rules(&mut self, rules: &Profile) {
+        self.rules = Arc::new(rules.clone());
     }
 
     /// Takes its share of a snapshot, whatever the number of workers that made it.
@@ -119,6 +133,7 @@ impl Customers {
         for (id, customer) in mine {
             self.enter(*id, customer.clone());
         }
+        self.quiet.make_contiguous().sort_unstable();
         for order in shards.iter().flat_map(|shard| &shard.planned) {
             if self.owns(order.user_id as u32) {
                 self.planned.insert((order.at, order.order_id), order.clone());
@@ -126,6 +141,7 @@ impl Customers {
         }
         if self.index == 0 {
             self.sold = shards.iter().flat_map(|shard| &shard.sold).copied().collect();
+            self.changed = shards.iter().flat_map(|shard| &shard.changed).copied().collect();
         }
     }
 
@@ -136,6 +152,7 @@ impl Customers {
             customers: customers.map(|(place, one)| (self.id(place), one.clone())).collect(),
             planned: self.planned.values().cloned().collect(),
             sold: self.sold.clone(),
+            changed: self.changed.clone(),
         }
     }
 
@@ -158,11 +175,11 @@ impl Customers {
 
     /// Adds a customer who has just signed up.
     pub(super) fn sign_up(&mut self, id: u32, person: Person, signed_up_at: Millis) {
-        let gone = person.status == crate::model::Status::Withdrawn;
         let customer = Customer {
             person,
             signed_up_at,
-            stage: if gone { Stage::Gone } else { Stage::Fresh },
+            status: Status::Active,
+            stage: Stage::Fresh,
             last_order_at: 0,
             due_grade: Grade::default(),
             timeline: GradeTimeline::default(),
@@ -182,6 +199,9 @@ impl Customers {
             Stage::Gone => {}
         }
         debug_assert_eq!(self.place(id), self.all.len());
+        if customer.status == Status::Active {
+            self.quiet.push_back((customer.last_active_at(), id));
+        }
         self.all.push(customer);
     }
 
@@ -194,6 +214,9 @@ impl Customers {
                 self.resting[band].pop();
                 let place = self.place(id);
                 let customer = &mut self.all[place];
+                if customer.stage == Stage::Gone {
+                    continue;
+                }
                 customer.stage = Stage::Due;
                 customer.timeline.advance(tick_until(now));
                 customer.due_grade = customer.timeline.standing().grade;
@@ -201,11 +224,46 @@ impl Customers {
             }
         }
         while let Some(customer) = self.all.get(self.aged)
-            && customer.signed_up_at + NEWCOMER <= now
+            && customer.signed_up_at + self.rules.demand.newcomer.0 <= now
         {
             self.newcomers -= u32::from(customer.stage == Stage::Fresh);
             self.aged += 1;
         }
+    }
+
+    /// Opens a day: who has done nothing for long becomes DORMANT, or leaves for good.
+    pub(super) fn open_day(&mut self, now: Millis) {
+        let rules = Arc::clone(&self.rules);
+        let rules = &rules.customers;
+        while let Some((at, id)) =
+            self.quiet.pop_front_if(|(at, _)| *at + rules.dormant_after.0 <= now)
+        {
+            let place = self.place(id);
+            let customer = &mut self.all[place];
+            if customer.last_active_at() != at {
+                continue;
+            }
+            let random = &mut draw(self.seed, Purpose::Leave, u64::from(id), at as u64);
+            customer.status = Status::Dormant;
+            if random.random::<f64>() < rules.withdrawn {
+                customer.status = Status::Withdrawn;
+                match std::mem::replace(&mut customer.stage, Stage::Gone) {
+                    Stage::Fresh => {
+                        self.fresh.remove(Reverse(id));
+                        self.newcomers -= u32::from(place >= self.aged);
+                    }
+                    Stage::Due => self.due.remove((customer.last_order_at, id)),
+                    Stage::Resting(..) | Stage::Gone => {}
+                }
+            }
+            self.changed.push((id, customer.status));
+        }
+    }
+
+    /// The record that the shop has of a customer.
+    pub(super) fn record(&self, id: u32, status: Status) -> User {
+        let (_, user) = person(&self.rules, self.seed, id, self.get(id).signed_up_at);
+        User { status, ..user }
     }
 
     /// Numbers of customers who are due, and of newcomers.
@@ -235,19 +293,20 @@ impl Customers {
 
     fn face(&self, last_order_at: Option<Millis>, id: u32, day: Day) -> Face {
         let customer = self.get(id);
-        let score = customer.person.score(self.seed, id, customer.due_grade, day);
+        let Customer { person, status, due_grade, .. } = customer;
+        let score = person.score(&self.rules.score, self.seed, id, *status, *due_grade, day);
         Face { last_order_at, id, band: customer.person.band(day), score }
     }
 
-    /// Records an order and decides what follows from it.
+    /// Records an order and decides what follows from it. Returns whether the customer drops out.
     pub(super) fn ordered(
         &mut self,
         random: &mut ChaCha8Rng,
         order: &Order,
         day: Day,
         demand_time: &[i64; BANDS],
-        again_at_once: bool,
-    ) {
+    ) -> bool {
+        let rules = Arc::clone(&self.rules);
         let id = order.user_id as u32;
         let place = self.place(id);
         let customer = &mut self.all[place];
@@ -264,26 +323,42 @@ impl Customers {
         customer.timeline.add(order.at, order.at, 1, order.amount());
         for line in order.lines.iter() {
             let product = line.product_id as u32;
-            self.sold.push(product);
+            self.sold.push((product, line.quantity as u32));
             customer.remembered.retain(|known| *known != product);
             customer.remembered.push(product);
         }
-        let surplus = customer.remembered.len().saturating_sub(REMEMBERED);
+        let surplus = customer.remembered.len().saturating_sub(rules.basket.remembered);
         customer.remembered.drain(..surplus);
+        self.quiet.push_back((order.at, id));
+        if customer.status == Status::Dormant {
+            customer.status = Status::Active;
+            self.changed.push((id, Status::Active));
+        }
 
-        let only_one = if first { ONLY_ONE } else { 0.0 };
-        let drops_out = random.random::<f32>() < customer.person.drop_out + only_one;
-        let mean = if drops_out { RETURN } else { customer.person.rhythm(day) };
+        let only_one = if first { rules.rhythm.only_one } else { 0.0 };
+        // Who buys often is lost less easily.
+        let person = &customer.person;
+        let chance = (f64::from(person.drop_out) + only_one) / f64::from(1.0 + person.factor);
+        let drops_out = random.random::<f64>() < chance;
+        let mean = if drops_out {
+            rules.rhythm.back.0 as f64
+        } else {
+            customer.person.rhythm(&rules, day)
+        };
         let gap: f64 = Exp1.sample(random);
+        let wait = match rules.working_set.selection {
+            Selection::Due => (gap * mean) as i64,
+            Selection::All => 0,
+        };
         let band = customer.person.band(day);
-        let again =
-            demand_time[usize::from(band)] + if again_at_once { 0 } else { (gap * mean) as i64 };
+        let again = demand_time[usize::from(band)] + wait;
         customer.stage = Stage::Resting(band, again);
         self.resting[usize::from(band)].push(Reverse((again, id)));
 
-        if let Some(taking_back) = taking_back(random, order) {
+        if let Some(taking_back) = taking_back(&rules.basket, random, order) {
             self.planned.insert((taking_back.at, taking_back.order_id), taking_back);
         }
+        drops_out
     }
 
     /// The takings-back after `from` up to `until`, as (at, order).
@@ -306,12 +381,12 @@ impl Customers {
 
 /// What the customer will take back of an order, if anything: never within its refresh, so that
 /// everybody knows of it before it happens.
-fn taking_back(random: &mut ChaCha8Rng, order: &Order) -> Option<Order> {
+fn taking_back(rules: &Basket, random: &mut ChaCha8Rng, order: &Order) -> Option<Order> {
     let fate = random.random::<f64>();
     let wait: f64 = Exp1.sample(random);
-    let (kind, delay, lines) = if fate < CANCELLED {
+    let (kind, delay, lines) = if fate < rules.cancelled {
         (OrderKind::Cancelled, 2 * MINUTE + (wait * HOUR as f64) as Millis, order.lines.clone())
-    } else if fate < CANCELLED + REFUNDED {
+    } else if fate < rules.cancelled + rules.refunded {
         let all = order.lines.len() == 1 || random.random::<f64>() < 0.4;
         let some: Vec<Line> =
             order.lines.iter().filter(|_| all || random.random::<f64>() < 0.5).cloned().collect();

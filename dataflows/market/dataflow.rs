@@ -20,14 +20,15 @@ use timely::{
     },
 };
 
-use super::{Cache, Command, Event, Figures, Market, Part, Proposal, Settings, Snapshot};
+use super::{Cache, Command, Event, Figures, Market, Part, Proposal, Settings, Snapshot, Truth};
 use crate::model::{
     Millis, OrderEvent, Topic, partition_of,
     time::{MINUTE, SECOND},
 };
 
-/// Stamps of a refresh: more than it has ticks.
-const STAMPS: u64 = 16;
+/// Stamps of a refresh: more than it has ticks, as no tick is shorter than a second and no refresh
+/// longer than an hour.
+const STAMPS: u64 = 4_096;
 
 /// What the shell tells every worker, all of them the same.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -50,6 +51,8 @@ pub enum Output {
     Figures(Figures),
     /// The worker's part of the snapshot at the start of this refresh.
     Part(u64, Part),
+    /// What no shop knows of a refresh.
+    Truth(Vec<Truth>),
 }
 
 /// Records of a worker's partitions: in each partition, in order.
@@ -65,8 +68,10 @@ pub struct Release {
 /// An event with its partition.
 type Routed = (u32, Event);
 
-/// Builds the market in a dataflow. `out` takes what comes out, on the worker that it comes from;
-/// the working set goes through `cache`, which all workers share.
+/// Builds the market in a dataflow. `out` takes what comes out, on the worker that it comes from,
+/// with what no shop knows where `truth` asks for it; the working set goes through `cache`, which
+/// all workers share.
+#[expect(clippy::too_many_arguments, reason = "each is another thing, and there are two callers")]
 pub fn market<'scope>(
     scope: Scope<'scope, u64>,
     settings: &Settings,
@@ -75,9 +80,11 @@ pub fn market<'scope>(
     control: Stream<'scope, u64, Vec<Control>>,
     out: Rc<dyn Fn(Output)>,
     cache: Arc<dyn Cache>,
+    truth: bool,
 ) {
     let (handle, news) = scope.feedback(1);
-    let live = Market::new(settings.clone(), scope.index(), scope.peers(), snapshot, commands);
+    let mut live = Market::new(settings.clone(), scope.index(), scope.peers(), snapshot, commands);
+    live.truth = truth.then(Vec::new);
     let (told, events) = generate(scope, live, control, news, out.clone(), cache);
     told.connect_loop(handle);
     let orders_at = snapshot.map_or_else(
@@ -205,6 +212,9 @@ fn generate<'scope>(
                         cache.count(market.read(cache.get(refresh).as_ref()));
                     }
                     market.run_tick(&mut |event| session.give(route(event, &partitions)));
+                }
+                if let Some(truth) = &mut market.truth {
+                    out(Output::Truth(std::mem::take(truth)));
                 }
             }
         }

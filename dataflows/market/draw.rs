@@ -17,6 +17,9 @@ pub(super) enum Purpose {
     SignUps,
     Listing,
     Order,
+    Weather,
+    Delivery,
+    Leave,
 }
 
 /// The stream of that purpose for one entity at one tick.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     calendar::band_of,
     draw::{Purpose, draw},
+    profile::{self, Profile},
 };
 use crate::model::{
     Day, Millis, Sex, Status, User,
@@ -17,24 +18,18 @@ use crate::model::{
 };
 use crate::operators::Grade;
 
-/// Orders a month of demand time of a customer with all factors at 1.
-const ORDERS_A_MONTH: f64 = 27.0;
-/// Shape of the lasting personal factor: real shops are more unequal than Poisson by this much.
-const PERSONAL_SHAPE: f64 = 0.6;
-/// Chance to drop out after an order, Beta(a, b) over customers.
-const DROP_OUT: (f64, f64) = (0.7, 2.6);
-
 /// What the market knows of a customer that never changes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Person {
     pub(super) birth_date: Day,
     pub(super) sex: Sex,
-    pub(super) status: Status,
     pub(super) consent: bool,
-    /// The lasting personal factor, mean 1.
-    factor: f32,
+    /// The lasting personal factor; mean 1 but for regulars.
+    pub(super) factor: f32,
     /// The chance to drop out after an order.
     pub(super) drop_out: f32,
+    /// Lines beyond the first in an order, on average.
+    pub(super) lines: f32,
 }
 
 impl Person {
@@ -44,83 +39,121 @@ impl Person {
     }
 
     /// Mean time between orders, in milliseconds of demand time.
-    pub(super) fn rhythm(&self, day: Day) -> f64 {
-        let a_month = ORDERS_A_MONTH * self.segment(day) * f64::from(self.factor.max(1e-3));
+    pub(super) fn rhythm(&self, profile: &Profile, day: Day) -> f64 {
+        let a_month = profile.rhythm.orders_a_month * self.readiness(&profile.score, day);
         30.0 * DAY as f64 / a_month
     }
 
-    /// The score less the time of day: base x personal factor x marketing boost x life event.
-    pub(super) fn score(&self, seed: u64, id: u32, grade: Grade, day: Day) -> f64 {
-        let status = match self.status {
+    /// The score less the time of day: base x marketing boost x life event, where the base is made
+    /// of age, sex, status, marketing consent, grade and the personal factor.
+    pub(super) fn score(
+        &self,
+        rules: &profile::Score,
+        seed: u64,
+        id: u32,
+        status: Status,
+        grade: Grade,
+        day: Day,
+    ) -> f64 {
+        let status = match status {
             Status::Active => 1.0,
-            Status::Dormant => 0.02,
+            Status::Dormant => rules.dormant,
             Status::Withdrawn => 0.0,
         };
-        let consent = if self.consent { 1.05 } else { 0.95 };
-        let grade = [1.0, 1.15, 1.3, 1.5][grade as usize];
-        let (boost, life) = mood(seed, id, self.consent, day);
-        status
-            * consent
-            * grade
-            * self.segment(day)
-            * f64::from(self.factor.max(1e-3))
-            * boost
-            * life
+        let consent = rules.consent[usize::from(self.consent)];
+        let (boost, life) = mood(rules, seed, id, self.consent, day);
+        self.readiness(rules, day) * status * consent * rules.grades[grade as usize] * boost * life
     }
 
-    /// The factor of age and sex: a woman in her thirties buys most.
-    fn segment(&self, day: Day) -> f64 {
-        let age = [0.6, 1.05, 1.25, 1.1, 0.85, 0.6][usize::from(self.band(day))];
-        age * if self.sex == Sex::F { 1.15 } else { 0.83 }
+    /// What age, sex and the personal factor make of a customer.
+    fn readiness(&self, rules: &profile::Score, day: Day) -> f64 {
+        let sex = if self.sex == Sex::F { rules.women } else { rules.men };
+        rules.ages[usize::from(self.band(day))] * sex * f64::from(self.factor.max(1e-3))
     }
 }
 
 /// A customer's day: the boost of a promotion seen, and the factor of a life event.
-pub(super) fn mood(seed: u64, id: u32, consent: bool, day: Day) -> (f64, f64) {
+pub(super) fn mood(
+    rules: &profile::Score,
+    seed: u64,
+    id: u32,
+    consent: bool,
+    day: Day,
+) -> (f64, f64) {
     let mut random = draw(seed, Purpose::Mood, u64::from(id), day as u64);
-    let boost = if random.random::<f64>() < 0.2 && consent { 1.3 } else { 1.0 };
+    let (saw, boost) = rules.boost;
+    let boost = if random.random::<f64>() < saw && consent { boost } else { 1.0 };
+    let [(more, increased), (much, big)] = rules.life;
     let life = match random.random::<f64>() {
-        event if event < 0.85 => 1.0,
-        event if event < 0.97 => 1.5,
-        _ => 3.0,
+        event if event < much => big,
+        event if event < much + more => increased,
+        _ => 1.0,
     };
     (boost, life)
 }
 
-/// The customer of that id, and the record that the shop has of them.
-pub(super) fn person(seed: u64, id: u32, signed_up_at: Millis) -> (Person, User) {
+/// Shape of the personal factor of regulars: they differ little.
+const REGULAR_SHAPE: f64 = 10.0;
+
+/// The customer of that id, and the record that the shop has of them at sign-up.
+pub(super) fn person(
+    profile: &Profile,
+    seed: u64,
+    id: u32,
+    signed_up_at: Millis,
+) -> (Person, User) {
+    let rules = &profile.customers;
     let random = &mut draw(seed, Purpose::Person, u64::from(id), 0);
-    let sex = if random.random::<f64>() < 0.54 { Sex::F } else { Sex::M };
-    let (from, to) = *weighted(random, AGES);
+    let sex = if random.random::<f64>() < rules.women { Sex::F } else { Sex::M };
+    let (from, to, _) = *weighted(random, &rules.ages, |(_, _, weight)| *weight);
     let days = random.random_range(f64::from(from) * 365.25..f64::from(to + 1) * 365.25);
     let birth_date = day_of(signed_up_at) - days as Day;
-    let status = match random.random::<f64>() {
-        status if status < 0.93 => Status::Active,
-        status if status < 0.985 => Status::Dormant,
-        _ => Status::Withdrawn,
+    let (regulars, times) = profile.rhythm.regulars;
+    let (shape, times) = if random.random::<f64>() < regulars {
+        (REGULAR_SHAPE, times)
+    } else {
+        (profile.rhythm.spread, 1.0)
     };
-    let factor = Gamma::new(PERSONAL_SHAPE, 1.0 / PERSONAL_SHAPE).expect("a positive shape");
-    let drop_out = Beta::new(DROP_OUT.0, DROP_OUT.1).expect("positive shapes");
+    let (a, b) = profile.rhythm.drop_out;
+    let factor = Gamma::new(shape, times / shape).expect("a profile is checked");
+    let drop_out = Beta::new(a, b).expect("a profile is checked");
+    let (shape, mean) = profile.basket.lines;
+    let lines = Gamma::new(shape, mean / shape).expect("a profile is checked");
     let person = Person {
         birth_date,
         sex,
-        status,
-        consent: random.random::<f64>() < 0.58,
+        consent: random.random::<f64>() < rules.consent,
         factor: factor.sample(random) as f32,
         drop_out: drop_out.sample(random) as f32,
+        lines: lines.sample(random) as f32,
     };
     let record = User {
         user_id: i64::from(id),
         name: Arc::from(name(random, sex, birth_date)),
         birth_date,
         sex,
-        region: Arc::from(*weighted(random, REGIONS)),
-        status,
+        region: Arc::from(weighted(random, REGIONS, |(_, weight)| *weight).0),
+        status: Status::Active,
         marketing_consent: person.consent,
         signed_up_at,
     };
     (person, record)
 }
+
+/// What a customer thinks of a category, for life: mean 1, exponential, so that the shares of the
+/// categories in a customer's taste are a flat Dirichlet.
+pub(super) fn taste(seed: u64, id: u32, category: usize) -> f64 {
+    // SplitMix64: this is asked many times for each line of a basket.
+    let mut z =
+        seed.wrapping_add(u64::from(id) << 8 | category as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    let uniform = ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64;
+    (-(1.0 - uniform).ln()).min(TASTE_MAX)
+}
+
+/// No category is liked more than this.
+pub(super) const TASTE_MAX: f64 = 4.0;
 
 /// A name that was given in those years.
 fn name(random: &mut ChaCha8Rng, sex: Sex, birth_date: Day) -> String {
@@ -129,29 +162,24 @@ fn name(random: &mut ChaCha8Rng, sex: Sex, birth_date: Day) -> String {
     let given = GIVEN[usize::from(sex == Sex::M)][generation];
     // Common names are far more common: the square leans to the front of the list.
     let place = (random.random::<f64>().powi(2) * given.len() as f64) as usize;
-    format!("{}{}", weighted(random, SURNAMES), given[place])
+    format!("{}{}", weighted(random, SURNAMES, |(_, weight)| *weight).0, given[place])
 }
 
 /// A draw from a list with weights.
-pub(super) fn weighted<'a, T>(random: &mut ChaCha8Rng, list: &'a [(T, f64)]) -> &'a T {
-    let mut point = random.random::<f64>() * list.iter().map(|(_, weight)| weight).sum::<f64>();
-    let found = list.iter().find(|(_, weight)| {
-        point -= weight;
+pub(super) fn weighted<'a, T>(
+    random: &mut ChaCha8Rng,
+    list: &'a [T],
+    weight: impl Fn(&T) -> f64,
+) -> &'a T {
+    let mut point = random.random::<f64>() * list.iter().map(&weight).sum::<f64>();
+    let found = list.iter().find(|one| {
+        point -= weight(one);
         point < 0.0
     });
-    &found.unwrap_or(&list[0]).0
+    found.unwrap_or(&list[0])
 }
 
-/// Ages, from and to, as customers of Korean shops have them.
-const AGES: &[((i32, i32), f64)] = &[
-    ((15, 19), 4.0),
-    ((20, 29), 22.0),
-    ((30, 39), 20.0),
-    ((40, 49), 28.0),
-    ((50, 59), 18.0),
-    ((60, 78), 8.0),
-];
-
+/// Where orders go to, as a Korean mall had it from 2008 to 2017.
 const REGIONS: &[(&str, f64)] = &[
     ("경기", 25.2),
     ("서울", 23.9),
@@ -172,6 +200,7 @@ const REGIONS: &[(&str, f64)] = &[
     ("세종", 0.2),
 ];
 
+/// Surnames as the census of 2015 counted them.
 const SURNAMES: &[(&str, f64)] = &[
     ("김", 21.5),
     ("이", 14.7),
@@ -193,20 +222,33 @@ const SURNAMES: &[(&str, f64)] = &[
     ("송", 1.4),
     ("유", 1.3),
     ("홍", 1.1),
+    ("전", 1.1),
+    ("고", 0.9),
+    ("문", 0.9),
+    ("양", 0.9),
+    ("손", 0.9),
+    ("배", 0.8),
+    ("백", 0.8),
+    ("허", 0.7),
+    ("남", 0.6),
+    ("심", 0.5),
+    ("노", 0.5),
+    ("하", 0.5),
 ];
 
 /// Given names by sex (F, M) and generation, the common ones first.
+#[rustfmt::skip]
 const GIVEN: [[&[&str]; 4]; 2] = [
     [
-        &["영숙", "미숙", "경숙", "정숙", "순자", "영희", "현숙", "명숙", "은숙", "미경"],
-        &["지영", "은정", "미정", "혜진", "은주", "수진", "현정", "지연", "유진", "은영"],
-        &["지혜", "민지", "수빈", "지은", "유진", "지현", "예진", "은지", "혜원", "소영"],
-        &["서연", "민서", "지우", "서현", "예은", "하은", "지민", "수아", "채원", "윤서"],
+        &["영숙", "미숙", "경숙", "정숙", "순자", "영희", "현숙", "명숙", "은숙", "미경", "혜숙", "정희", "옥순", "춘자", "인숙", "경희", "성희", "선희", "복순", "말순"],
+        &["지영", "은정", "미정", "혜진", "은주", "수진", "현정", "지연", "유진", "은영", "미영", "선영", "정은", "소영", "윤정", "경아", "보영", "희정", "주연", "효진"],
+        &["지혜", "민지", "수빈", "지은", "유진", "지현", "예진", "은지", "혜원", "소영", "다은", "수연", "아름", "보람", "하나", "슬기", "예지", "가영", "혜린", "주희"],
+        &["서연", "민서", "지우", "서현", "예은", "하은", "지민", "수아", "채원", "윤서", "다연", "지유", "소율", "예린", "하윤", "서윤", "유나", "나은", "시은", "가은"],
     ],
     [
-        &["영수", "영호", "영철", "정호", "상철", "종수", "성호", "병철", "광수", "재호"],
-        &["성민", "정훈", "성훈", "상훈", "지훈", "진호", "현우", "준호", "동현", "승현"],
-        &["지훈", "동현", "민수", "현우", "준영", "성현", "재현", "민재", "상현", "승민"],
-        &["민준", "서준", "예준", "도윤", "시우", "주원", "하준", "지호", "준서", "건우"],
+        &["영수", "영호", "영철", "정호", "상철", "종수", "성호", "병철", "광수", "재호", "정식", "영식", "동수", "철수", "기호", "용수", "경수", "만수", "창수", "진수"],
+        &["성민", "정훈", "성훈", "상훈", "지훈", "진호", "현우", "준호", "동현", "승현", "재훈", "영진", "상우", "태훈", "기현", "성진", "대현", "형준", "민호", "종현"],
+        &["지훈", "동현", "민수", "현우", "준영", "성현", "재현", "민재", "상현", "승민", "우진", "태현", "건우", "정우", "준혁", "영준", "승우", "시현", "윤호", "찬호"],
+        &["민준", "서준", "예준", "도윤", "시우", "주원", "하준", "지호", "준서", "건우", "우진", "선우", "연우", "유준", "은우", "지후", "승현", "준우", "이준", "윤우"],
     ],
 ];

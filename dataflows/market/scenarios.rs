@@ -1,79 +1,37 @@
 //! Scenarios: what the calendar and commands by hand do to demand.
 
-use std::{collections::BTreeMap, sync::Arc};
+mod rules;
 
-use chrono::{Datelike, NaiveDate};
+use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
+
+use chrono::Datelike;
 use serde::{Deserialize, Serialize};
 
-use super::catalog::{CATEGORY_COUNT, category};
+pub use rules::{MonthDay, Occurrence, Rule, Scenario, occurrences};
+
+use super::Settings;
 use crate::model::{
-    Day, Millis, ScenarioAction, ScenarioEvent, Strength, Word,
-    time::{date_of, day_of},
+    Millis, ScenarioAction, ScenarioEvent, Strength, Word,
+    time::{HOUR, date_of, day_of},
 };
 
-/// All scenarios together never raise demand above this.
-const CEILING: f64 = 3.5;
-
-/// A scenario of the calendar.
-pub struct Rule {
-    /// The scenario's name.
-    pub name: &'static str,
-    /// The factor on all orders of a day on which it is active.
-    on: fn(NaiveDate) -> Option<f64>,
-    /// How much more its categories are chosen.
-    focus: f64,
-    /// The categories it favours; none means all.
-    categories: &'static [&'static str],
-}
-
-/// The calendar.
-pub const RULES: &[Rule] = &[
-    Rule { name: "month-start", on: month_start, focus: 1.3, categories: &["household", "food"] },
-    Rule { name: "payday-10", on: payday_10, focus: 1.0, categories: &[] },
-    Rule { name: "payday-25", on: payday_25, focus: 1.1, categories: &["fashion"] },
-    Rule {
-        name: "black-friday",
-        on: black_friday,
-        focus: 1.4,
-        categories: &["electronics", "fashion", "appliances"],
-    },
-];
-
-fn month_start(date: NaiveDate) -> Option<f64> {
-    (date.day() <= 5).then_some(1.3)
-}
-
-fn payday_10(date: NaiveDate) -> Option<f64> {
-    (10..=12).contains(&date.day()).then_some(1.25)
-}
-
-fn payday_25(date: NaiveDate) -> Option<f64> {
-    (25..=27).contains(&date.day()).then_some(1.35)
-}
-
-/// The day after the fourth Thursday of November: a jump, a tail of three days, then a dip,
-/// because people have bought what they wanted.
-fn black_friday(date: NaiveDate) -> Option<f64> {
-    let thursday = NaiveDate::from_weekday_of_month_opt(date.year(), 11, chrono::Weekday::Thu, 4)?;
-    match (date - thursday).num_days() {
-        1 => Some(3.0),
-        2..=4 => Some(1.6),
-        5..=8 => Some(0.9),
-        _ => None,
-    }
-}
+/// How much more the categories of a command are chosen where no rule says it.
+const FOCUS: f64 = 2.0;
 
 /// A decision taken by hand.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Command {
     /// Market time; it takes effect at the next order tick.
     pub at: Millis,
-    /// The scenario's name: one of the calendar's or any other word.
+    /// The scenario's name: one of the rules' or any other word.
     pub name: String,
     /// The factor on all orders; none stops the scenario.
     pub strength: Option<f64>,
-    /// The categories it favours; empty means all.
+    /// The categories it favours; none of them: those of the rule with that name.
     pub categories: Vec<String>,
+    /// Market time at which it ends by itself.
+    #[serde(default)]
+    pub until: Option<Millis>,
 }
 
 /// A scenario that is active.
@@ -83,15 +41,21 @@ struct Active {
     strength: f64,
     focus: f64,
     categories: Vec<String>,
-    /// Started by a command: only a command stops it.
-    by_hand: bool,
+    by_hand: Option<ByHand>,
+}
+
+/// What a command does to a scenario.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct ByHand {
+    /// Only a command stops it where there is no end.
+    until: Option<Millis>,
 }
 
 /// What is active now, and its effect; the same at every worker.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Scenarios {
     active: BTreeMap<String, Active>,
-    /// Occurrences of the calendar that a command has stopped before their time.
+    /// Occurrences of the calendar that a command has stopped before their time, by scenario.
     stopped: BTreeMap<String, String>,
     /// Commands that are not in effect yet, by time.
     pub(super) commands: Vec<Command>,
@@ -99,93 +63,163 @@ pub(super) struct Scenarios {
     /// The factor on all orders.
     pub(super) demand: f64,
     /// The factor on each category, and the greatest of them.
-    pub(super) focus: [f64; CATEGORY_COUNT],
+    pub(super) focus: Vec<f64>,
     pub(super) focus_max: f64,
+    /// The names of what is active.
+    pub(super) names: Arc<[Word]>,
+    /// The occurrences of a year and its neighbours.
+    #[serde(skip)]
+    known: Option<(i32, Arc<[Occurrence]>)>,
 }
 
 impl Scenarios {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(categories: usize) -> Self {
         Scenarios {
             active: BTreeMap::new(),
             stopped: BTreeMap::new(),
             commands: Vec::new(),
             events: 0,
             demand: 1.0,
-            focus: [1.0; CATEGORY_COUNT],
+            focus: vec![1.0; categories],
             focus_max: 1.0,
+            names: Arc::default(),
+            known: None,
         }
     }
 
-    /// Opens a calendar day.
-    pub(super) fn open(&mut self, day: Day, at: Millis, mut emit: impl FnMut(ScenarioEvent)) {
-        for rule in RULES {
-            let strength = (rule.on)(date_of(day));
-            let known = self.active.get(rule.name);
-            if known.is_some_and(|active| active.by_hand) {
+    /// Opens an hour of the calendar.
+    pub(super) fn open(
+        &mut self,
+        settings: &Settings,
+        at: Millis,
+        emit: &mut impl FnMut(ScenarioEvent),
+    ) {
+        let all = self.occurrences(settings, at);
+        let mut now: Vec<Option<&Occurrence>> = vec![None; settings.scenarios.len()];
+        for one in all.iter().filter(|one| (one.from..one.until).contains(&at)) {
+            now[one.scenario] = Some(one);
+        }
+        for (scenario, now) in settings.scenarios.iter().zip(now) {
+            let name = &scenario.name;
+            let known = self.active.get(name);
+            if known.is_some_and(|active| active.by_hand.is_some()) {
                 continue;
             }
-            match (known.map(|active| active.strength), strength) {
-                (None, Some(strength)) if !self.stopped.contains_key(rule.name) => {
-                    let active = Active {
-                        occurrence: format!("{}-{}", rule.name, date_of(day)),
-                        strength,
-                        focus: rule.focus,
-                        categories: rule.categories.iter().map(ToString::to_string).collect(),
-                        by_hand: false,
-                    };
-                    emit(self.event(at, rule.name, ScenarioAction::Start, &active));
-                    self.active.insert(rule.name.to_string(), active);
+            let stopped = self.stopped.get(name);
+            if now.is_none_or(|now| stopped != Some(&now.name)) {
+                self.stopped.remove(name);
+            }
+            let now = now.filter(|_| !self.stopped.contains_key(name)).map(|now| {
+                let (strength, focus) = scenario.effect(now, at);
+                let categories = scenario.categories.clone();
+                Active { occurrence: now.name.clone(), strength, focus, categories, by_hand: None }
+            });
+            let known = known.cloned();
+            let same = |a: &Active, b: &Active| a.occurrence == b.occurrence;
+            if let Some(known) = &known
+                && now.as_ref().is_none_or(|now| !same(known, now))
+            {
+                emit(self.event(at, name, ScenarioAction::Stop, known));
+                self.active.remove(name);
+            }
+            if let Some(now) = now {
+                let known = known.filter(|known| same(known, &now));
+                if known.is_none() {
+                    emit(self.event(at, name, ScenarioAction::Start, &now));
+                } else if known.is_some_and(|it| it.strength.to_bits() != now.strength.to_bits()) {
+                    emit(self.event(at, name, ScenarioAction::Change, &now));
                 }
-                (Some(known), Some(strength)) if known.to_bits() != strength.to_bits() => {
-                    let mut active = self.active[rule.name].clone();
-                    active.strength = strength;
-                    emit(self.event(at, rule.name, ScenarioAction::Change, &active));
-                    self.active.insert(rule.name.to_string(), active);
-                }
-                (known, None) => {
-                    self.stopped.remove(rule.name);
-                    if known.is_some()
-                        && let Some(active) = self.active.remove(rule.name)
-                    {
-                        emit(self.event(at, rule.name, ScenarioAction::Stop, &active));
-                    }
-                }
-                _ => {}
+                self.active.insert(name.clone(), now);
             }
         }
-        self.weigh();
+        self.weigh(settings);
     }
 
-    /// Puts the commands before `until` into effect.
-    pub(super) fn obey(&mut self, until: Millis, mut emit: impl FnMut(ScenarioEvent)) {
-        while self.commands.first().is_some_and(|command| command.at < until) {
-            let command = self.commands.remove(0);
-            let known = self.active.remove(&command.name);
-            let Some(strength) = command.strength else {
-                if let Some(active) = known {
-                    emit(self.event(command.at, &command.name, ScenarioAction::Stop, &active));
-                    if !active.by_hand {
-                        self.stopped.insert(command.name, active.occurrence);
-                    }
+    /// Puts the commands before `until` into effect, and ends what they said would end.
+    pub(super) fn obey(
+        &mut self,
+        settings: &Settings,
+        until: Millis,
+        emit: &mut impl FnMut(ScenarioEvent),
+    ) {
+        loop {
+            let ends = self.active.iter().filter_map(|(name, active)| {
+                Some((active.by_hand?.until.filter(|end| *end < until)?, name.clone()))
+            });
+            let ends = ends.min();
+            let command = self.commands.first().filter(|command| command.at < until);
+            match (ends, command) {
+                (Some((at, name)), command) if command.is_none_or(|it| at <= it.at) => {
+                    self.end(settings, at, &name, emit);
                 }
-                continue;
-            };
-            let action =
-                if known.is_some() { ScenarioAction::Change } else { ScenarioAction::Start };
-            let active = Active {
-                occurrence: known.map_or_else(
-                    || format!("{}-{}-{}", command.name, date_of(day_of(command.at)), command.at),
-                    |active| active.occurrence,
-                ),
-                strength,
-                focus: if command.categories.is_empty() { 1.0 } else { 2.0 },
-                categories: command.categories,
-                by_hand: true,
-            };
-            emit(self.event(command.at, &command.name, action, &active));
-            self.active.insert(command.name, active);
+                (_, Some(_)) => {
+                    let command = self.commands.remove(0);
+                    self.carry_out(settings, command, emit);
+                }
+                _ => return,
+            }
         }
-        self.weigh();
+    }
+
+    /// Whether a command waits, or will end by itself.
+    pub(super) fn has_commands(&self) -> bool {
+        let ends = |active: &Active| active.by_hand.is_some_and(|hand| hand.until.is_some());
+        !self.commands.is_empty() || self.active.values().any(ends)
+    }
+
+    /// A command ends by itself: the calendar has its way again.
+    fn end(
+        &mut self,
+        settings: &Settings,
+        at: Millis,
+        name: &str,
+        emit: &mut impl FnMut(ScenarioEvent),
+    ) {
+        if let Some(active) = self.active.get_mut(name) {
+            active.by_hand = None;
+        }
+        if settings.scenarios.iter().all(|scenario| scenario.name != name)
+            && let Some(active) = self.active.remove(name)
+        {
+            emit(self.event(at, name, ScenarioAction::Stop, &active));
+        }
+        self.open(settings, at, emit);
+    }
+
+    fn carry_out(
+        &mut self,
+        settings: &Settings,
+        command: Command,
+        emit: &mut impl FnMut(ScenarioEvent),
+    ) {
+        let Command { at, name, strength, categories, until } = command;
+        let known = self.active.remove(&name);
+        let Some(strength) = strength else {
+            if let Some(active) = known {
+                emit(self.event(at, &name, ScenarioAction::Stop, &active));
+                self.stopped.insert(name, active.occurrence);
+            }
+            self.weigh(settings);
+            return;
+        };
+        let action = if known.is_some() { ScenarioAction::Change } else { ScenarioAction::Start };
+        let rule = settings.scenarios.iter().find(|scenario| scenario.name == name);
+        let active = Active {
+            occurrence: known.map_or_else(
+                || format!("{name}-{}-{at}", date_of(day_of(at))),
+                |active| active.occurrence,
+            ),
+            strength,
+            focus: rule.map_or(FOCUS, Scenario::focus),
+            categories: match rule {
+                Some(rule) if categories.is_empty() => rule.categories.clone(),
+                _ => categories,
+            },
+            by_hand: Some(ByHand { until }),
+        };
+        emit(self.event(at, &name, action, &active));
+        self.active.insert(name, active);
+        self.weigh(settings);
     }
 
     fn event(
@@ -202,21 +236,47 @@ impl Scenarios {
             occurrence: Arc::from(active.occurrence.as_str()),
             name: Arc::from(name),
             action,
-            strength: Strength::new(active.strength).expect("commands are checked by the shell"),
+            strength: Strength::new(active.strength).expect("factors are checked"),
             categories: active.categories.iter().map(|word| Word::from(word.as_str())).collect(),
         }
     }
 
     /// Works out the effect of what is active.
-    fn weigh(&mut self) {
+    fn weigh(&mut self, settings: &Settings) {
         let product: f64 = self.active.values().map(|active| active.strength).product();
-        self.demand = product.min(CEILING);
-        self.focus = [1.0; CATEGORY_COUNT];
+        self.demand = product.min(settings.profile.demand.ceiling);
+        self.focus.fill(1.0);
         for active in self.active.values() {
-            for index in active.categories.iter().filter_map(|name| category(name)) {
-                self.focus[index] *= active.focus;
+            for (category, focus) in settings.profile.categories.iter().zip(&mut self.focus) {
+                if active.categories.contains(&category.name) {
+                    *focus *= active.focus;
+                }
             }
         }
-        self.focus_max = self.focus.iter().copied().fold(1.0, f64::max);
+        self.focus_max = self.focus.iter().copied().fold(0.0, f64::max);
+        self.names = self.active.keys().map(|name| Word::from(name.as_str())).collect();
     }
+
+    fn occurrences(&mut self, settings: &Settings, at: Millis) -> Arc<[Occurrence]> {
+        let year = date_of(day_of(at)).year();
+        if let Some((known, all)) = &self.known
+            && *known == year
+        {
+            return Arc::clone(all);
+        }
+        let all: Arc<[Occurrence]> =
+            occurrences(&settings.scenarios, settings.seed, around(year)).into();
+        self.known = Some((year, Arc::clone(&all)));
+        all
+    }
+}
+
+/// A year and its neighbours, whose scenarios may reach into it.
+fn around(year: i32) -> RangeInclusive<i32> {
+    year - 1..=year + 1
+}
+
+/// Whether an hour of the calendar begins.
+pub(super) fn opens_hour(at: Millis) -> bool {
+    at % HOUR == 0
 }

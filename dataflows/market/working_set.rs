@@ -7,12 +7,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{calendar::BANDS, leading::Leading, roster::Roster};
+use super::{calendar::BANDS, leading::Leading, profile, roster::Roster};
 use crate::model::Millis;
-
-/// Customers in the working set, and how many of them are past buyers.
-pub(super) const PLACES: usize = 1_000;
-const BUYERS: usize = 600;
 
 /// A candidate as its worker proposes it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -30,9 +26,9 @@ pub(super) struct Face {
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct WorkingSet {
     pub(super) roster: Roster,
-    #[serde(skip, default = "places")]
+    #[serde(skip, default = "empty")]
     due: Leading<(Millis, u32)>,
-    #[serde(skip, default = "places")]
+    #[serde(skip, default = "empty")]
     fresh: Leading<Reverse<u32>>,
     #[serde(skip)]
     faces: HashMap<u32, (bool, u8, u64)>,
@@ -41,8 +37,9 @@ pub(super) struct WorkingSet {
     anew: bool,
 }
 
-fn places<K: Ord + Copy>() -> Leading<K> {
-    Leading::new(PLACES)
+/// It has no places until the first refresh.
+fn empty<K: Ord + Copy>() -> Leading<K> {
+    Leading::new(0)
 }
 
 fn yes() -> bool {
@@ -53,8 +50,8 @@ impl WorkingSet {
     pub(super) fn new() -> Self {
         WorkingSet {
             roster: Roster::new(BANDS),
-            due: places(),
-            fresh: places(),
+            due: empty(),
+            fresh: empty(),
             faces: HashMap::new(),
             anew: true,
         }
@@ -64,6 +61,7 @@ impl WorkingSet {
     /// bought, newest sign-up first; when one group is short the other fills up.
     pub(super) fn refresh<'a>(
         &mut self,
+        rules: &profile::WorkingSet,
         left: impl Iterator<Item = &'a (Option<Millis>, u32)>,
         came: impl Iterator<Item = &'a Face>,
         weight: impl Fn(f64) -> u64,
@@ -84,7 +82,7 @@ impl WorkingSet {
             self.faces
                 .insert(face.id, (face.last_order_at.is_some(), face.band, weight(face.score)));
         }
-        let (due, fresh) = shares(self.due.len(), self.fresh.len());
+        let (due, fresh) = shares(rules, self.due.len(), self.fresh.len());
         self.due.resize(due);
         self.fresh.resize(fresh);
 
@@ -130,10 +128,10 @@ impl WorkingSet {
 }
 
 /// How the places are shared out among so many past buyers and so many who never bought.
-fn shares(due: usize, fresh: usize) -> (usize, usize) {
-    let buyers = due.min(BUYERS);
-    let fresh = fresh.min(PLACES - buyers);
-    (due.min(PLACES - fresh), fresh)
+fn shares(rules: &profile::WorkingSet, due: usize, fresh: usize) -> (usize, usize) {
+    let buyers = due.min(rules.buyers);
+    let fresh = fresh.min(rules.customers - buyers);
+    (due.min(rules.customers - fresh), fresh)
 }
 
 #[cfg(test)]
@@ -142,6 +140,7 @@ mod tests {
 
     #[test]
     fn a_short_group_is_filled_up_by_the_other() {
+        let rules = profile::Profile::named("year").unwrap().working_set;
         for (due, fresh, expected) in [
             (5_000, 5_000, (600, 400)),
             (600, 400, (600, 400)),
@@ -150,7 +149,7 @@ mod tests {
             (300, 200, (300, 200)),
             (0, 0, (0, 0)),
         ] {
-            assert_eq!(shares(due, fresh), expected);
+            assert_eq!(shares(&rules, due, fresh), expected);
         }
     }
 }

@@ -4,7 +4,10 @@
 //! over that span Seoul has been at UTC+9 without a break (its last summer time ended in 1988), so
 //! the zone is one constant. The SQL twins name the zone instead and so check this from outside.
 
+use std::{fmt, str::FromStr};
+
 use chrono::{Datelike, Days, Months, NaiveDate, NaiveDateTime};
+use serde::{Deserialize, Serialize};
 
 /// An instant or a span: milliseconds of market time.
 pub type Millis = i64;
@@ -124,9 +127,64 @@ pub fn days_after(day: Day, days: u64) -> Day {
     day_of_date(date_of(day) + Days::new(days))
 }
 
+/// A span of time as people write it: `50s`, `10m`, `2h`, `30d`; at most ten years.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Span(pub Millis);
+
+/// The units of a span, the greatest first.
+const UNITS: [(&str, Millis); 4] = [("d", DAY), ("h", HOUR), ("m", MINUTE), ("s", SECOND)];
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Span, String> {
+        let span = UNITS.iter().find_map(|(unit, millis)| {
+            let number: Millis = text.strip_suffix(unit)?.parse().ok()?;
+            number.checked_mul(*millis).filter(|span| (0..=3_653 * DAY).contains(span))
+        });
+        let wrong = || format!("`{text}` is no span of time such as 50s, 10m, 2h or 30d");
+        span.map(Span).ok_or_else(wrong)
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole = UNITS.iter().find(|(_, millis)| self.0 % millis == 0);
+        let (unit, millis) = whole.unwrap_or(&UNITS[3]);
+        write!(f, "{}{unit}", self.0 / millis)
+    }
+}
+
+impl TryFrom<String> for Span {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Span, String> {
+        text.parse()
+    }
+}
+
+impl From<Span> for String {
+    fn from(span: Span) -> String {
+        span.to_string()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_are_read_as_they_are_written() {
+        for (text, millis) in [("50s", 50 * SECOND), ("75m", 75 * MINUTE), ("30d", 30 * DAY)] {
+            let span: Span = text.parse().unwrap();
+            assert_eq!((span, span.to_string().as_str()), (Span(millis), text));
+        }
+        assert_eq!(Span(120 * MINUTE).to_string(), "2h");
+        for text in ["", "s", "5", "5 m", "-1s", "1.5h", "4000d", "9223372036854775807d"] {
+            assert!(text.parse::<Span>().is_err(), "{text}");
+        }
+    }
 
     fn at(text: &str) -> Millis {
         NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M").unwrap().and_utc().timestamp_millis()

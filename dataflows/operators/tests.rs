@@ -490,7 +490,7 @@ proptest! {
     fn leaders_are_those_of_reduce(
         updates in prop::collection::vec(
             ((0..2usize, 0..150i64), (0..3u8, 0..3u8), 0..4u64, prop_oneof![4 => Just(1isize), 1 => Just(-1)]),
-            0..400,
+            0..800,
         ),
         workers in 1..4usize,
     ) {

@@ -24,7 +24,7 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
     });
     let facts = active.concat(revenue);
     let value = enriched(facts, signed_up.clone(), "value by cohort", |signup, month| {
-        (signup <= month).then(|| (*signup, months_between(*signup, *month)))
+        Some((*signup, months_between(*signup, *month)))
     });
 
     let customers = signed_up.map(|(_user_id, signup_month)| signup_month);
@@ -35,7 +35,7 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
         (0..=months_between(signup, now)).map(move |since| ((signup, since), (customers, 0, 0)))
     });
     totals(rows.concat(value), "value_by_cohort")
-        // What lies beyond the month of now has no customers yet.
+        // What lies before the sign-up or beyond the month of now has no customers.
         .filter(|(_cell, (customers, _active, _revenue))| *customers > 0)
         .map(move |((signup, since), (customers, active, revenue))| {
             table.row(

@@ -7,10 +7,10 @@ use std::{
     str::FromStr,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use chrono::Months;
 use dataflows::{
-    market::{Command, Settings, Snapshot},
+    market::{Command, Profile, Scenario, Settings, Snapshot},
     model::{
         Millis, Topic,
         time::{DAY, date_of, day_of, day_of_date, start_of_day},
@@ -33,6 +33,10 @@ pub struct Wish {
     pub history: Option<History>,
     /// Market time at which the market goes live; default the start of today.
     pub start: Option<Millis>,
+    /// The numbers of the rules; default the profile `year`.
+    pub profile: Option<Profile>,
+    /// The text of the scenarios' file; default the one that ships.
+    pub scenarios: Option<String>,
 }
 
 /// The length of a history, counted back from the start.
@@ -71,11 +75,28 @@ impl FromStr for History {
 
 impl Wish {
     /// The settings of a new market.
-    pub fn settings(&self) -> Settings {
+    pub fn settings(&self) -> Result<Settings> {
         let start = self.start.unwrap_or_else(|| start_of_day(day_of(clock::wall())));
-        let history = self.history.unwrap_or(History::Months(12)).before(start);
-        Settings::new(self.seed.unwrap_or(1), start, history)
+        let mut settings = Settings::new(self.seed.unwrap_or(1), start, 0);
+        if let Some(profile) = &self.profile {
+            settings.profile = profile.clone();
+        }
+        let history = settings.profile.history.parse();
+        let history = history.map_err(|what: String| anyhow!("`history` of the profile: {what}"));
+        settings.origin = start - self.history.map_or(history, Ok)?.before(start);
+        settings.scenarios = match &self.scenarios {
+            Some(text) => read_scenarios(text, &settings.profile)?,
+            None => Scenario::shipped(&settings.profile.words()).map_err(|what| {
+                anyhow!("the profile has other categories than the scenarios that ship ({what}): name a file of your own with --scenarios")
+            })?,
+        };
+        Ok(settings)
     }
+}
+
+fn read_scenarios(text: &str, profile: &Profile) -> Result<Vec<Scenario>> {
+    let words = profile.words();
+    Scenario::read(text, &words).map_err(|what| anyhow!("reading the scenarios: {what}"))
 }
 
 /// What a directory says about its market.
@@ -90,29 +111,24 @@ struct About {
 /// for this log. A wish that contradicts what it has is an error, since the events so far come from
 /// that; so is another log, and for a new market one that holds records already.
 pub fn settle(dir: &Path, wish: &Wish, log: &dyn Log) -> Result<Settings> {
-    let path = dir.join("market.json");
     let partitions = Topic::ALL.map(|topic| log.partitions(topic));
-    let about: About = match fs::read(&path) {
-        Ok(text) => serde_json::from_slice(&text).with_context(|| path.display().to_string())?,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            for topic in Topic::ALL {
-                for partition in 0..log.partitions(topic) {
-                    ensure!(
-                        log.start(topic, partition)? == log.end(topic, partition)?,
-                        "the log holds records in {}-{partition}, but {} has no market that wrote \
-                         them: name the directory of that market, or an empty log",
-                        topic.name(),
-                        dir.display()
-                    );
-                }
+    let Some(about) = read_about(dir)? else {
+        for topic in Topic::ALL {
+            for partition in 0..log.partitions(topic) {
+                ensure!(
+                    log.start(topic, partition)? == log.end(topic, partition)?,
+                    "the log holds records in {}-{partition}, but {} has no market that wrote \
+                     them: name the directory of that market, or an empty log",
+                    topic.name(),
+                    dir.display()
+                );
             }
-            let settings = Settings { partitions, ..wish.settings() };
-            let about = About { log: log.identity().to_owned(), settings };
-            fs::create_dir_all(dir)?;
-            replace(&path, &serde_json::to_vec_pretty(&about)?)?;
-            return Ok(about.settings);
         }
-        Err(error) => return Err(error).with_context(|| path.display().to_string()),
+        let settings = Settings { partitions, ..wish.settings()? };
+        let about = About { log: log.identity().to_owned(), settings };
+        fs::create_dir_all(dir)?;
+        replace(&dir.join("market.json"), &serde_json::to_vec_pretty(&about)?)?;
+        return Ok(about.settings);
     };
     let settings = about.settings;
     ensure!(
@@ -142,7 +158,31 @@ pub fn settle(dir: &Path, wish: &Wish, log: &dyn Log) -> Result<Settings> {
     if let Some(wanted) = wanted.filter(|wanted| *wanted != history) {
         has("a history of", format!("{} d", history / DAY), format!("{} d", wanted / DAY))?;
     }
+    if wish.profile.as_ref().is_some_and(|profile| *profile != settings.profile) {
+        has("the profile", "it began with".into(), "this one".into())?;
+    }
+    if let Some(text) = &wish.scenarios
+        && read_scenarios(text, &settings.profile)? != settings.scenarios
+    {
+        has("the scenarios", "it began with".into(), "these".into())?;
+    }
     Ok(settings)
+}
+
+/// The settings of the market in a directory, if there is one.
+pub fn settings_in(dir: &Path) -> Result<Option<Settings>> {
+    Ok(read_about(dir)?.map(|about| about.settings))
+}
+
+fn read_about(dir: &Path) -> Result<Option<About>> {
+    let path = dir.join("market.json");
+    match fs::read(&path) {
+        Ok(text) => Ok(Some(serde_json::from_slice(&text).with_context(|| {
+            format!("reading {}: another version of marketday wrote it, perhaps", path.display())
+        })?)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+    }
 }
 
 /// A snapshot with what the log held then.
@@ -155,7 +195,7 @@ pub(super) struct Kept {
 
 /// The form of a snapshot. Raise it whenever what a snapshot holds changes: one of another form is
 /// passed over, and the market lives through its history again.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// The market's directory.
 pub(super) struct Keep {

@@ -5,7 +5,7 @@ use differential_dataflow::input::Input as _;
 use super::*;
 use crate::{
     Epoch,
-    model::time::{WEEK, date_of, minute_of},
+    model::time::{HOUR, WEEK, date_of, minute_of},
     operators::{Alert, Sums, alerts},
 };
 

@@ -82,3 +82,21 @@ proptest! {
         prop_assert_eq!(held(moves.clone(), workers, ours), naive(&moves));
     }
 }
+
+/// With 64 orders expected in ten minutes, 32 are half and 16 a quarter.
+#[test]
+fn half_is_a_warning_and_a_quarter_an_alarm() {
+    let crowd = (0..4).map(|week| (week * WEEK, 384));
+    let severity = |orders: isize| {
+        let placed = crowd.clone().chain([(4 * WEEK + 20 * MINUTE, orders)]).collect();
+        let moves = vec![(placed, Some(4 * WEEK + 21 * MINUTE))];
+        let held = held(moves.clone(), 1, ours);
+        assert_eq!(held, naive(&moves));
+        let last = held.into_keys().map(|(_epoch, row)| row).max();
+        last.filter(|row| row.0 == 4 * WEEK + 20 * MINUTE).map(|row| row.3)
+    };
+    assert_eq!(severity(33), None);
+    assert_eq!(severity(32).as_deref(), Some("warning"));
+    assert_eq!(severity(17).as_deref(), Some("warning"));
+    assert_eq!(severity(16).as_deref(), Some("alarm"));
+}

@@ -1,0 +1,183 @@
+//! Scenarios by hand in a running market, and what no shop knows.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use dataflows::model::Topic;
+use marketday::log::{Batch, embedded};
+use serde_json::Value;
+
+use crate::support::{
+    Running, command, connect, database_url, first_records, fresh_database, log_end, marketday,
+    partitions, scratch,
+};
+
+/// The events of a topic in a log.
+fn events(dir: &Path, topic: Topic) -> Vec<Value> {
+    let log = embedded::open(&dir.join("log")).unwrap();
+    let mut events = Vec::new();
+    for partition in 0..log.partitions(topic) {
+        let end = log.end(topic, partition).unwrap();
+        let mut reader = log.reader(topic, partition, 0).unwrap();
+        let mut batch = Batch::default();
+        while reader.position() < end {
+            reader.wait(&mut batch, 10_000).unwrap();
+            events
+                .extend(batch.iter().map(|it| serde_json::from_slice::<Value>(it.value).unwrap()));
+            batch.clear();
+        }
+    }
+    events
+}
+
+/// What a log says of the scenarios of one name: action and strength.
+fn told(dir: &Path, name: &str) -> Vec<(String, f64)> {
+    let events = events(dir, Topic::Scenarios).into_iter().filter(|event| event["name"] == name);
+    events
+        .map(|event| {
+            (event["action"].as_str().unwrap().to_owned(), event["strength"].as_f64().unwrap())
+        })
+        .collect()
+}
+
+fn refused(args: &[&str], expected: &str) {
+    let output = command(args).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains(expected), "{args:?}: {said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+/// Started and stopped by other programs; in the log like everything else; and a market that lives
+/// through its life again, without its snapshots, does the same again.
+#[test]
+fn a_scenario_by_hand_is_part_of_the_market() {
+    let dir = scratch();
+    let name = dir.to_str().unwrap();
+    let live = ["market", "--to", name, "--history", "1d", "--start", "2026-11-30"];
+    let run = |said: &str| {
+        let mut market = command(&live);
+        Running::start(market.args(["--speed", "600"]), dir.join(said))
+    };
+    refused(&["scenario", "start", "flash", "--dir", name], "no market is running in");
+    let mut market = run("first");
+    market.wait_until("it can be spoken to", || dir.join("market/control.sock").exists());
+
+    refused(&["scenario", "start", "flash", "--dir", name], "one of your own needs a --strength");
+    refused(&["scenario", "stop", "flash", "--dir", name], "no scenario `flash` is active");
+    let strong = ["scenario", "start", "flash", "--strength", "99", "--dir", name];
+    refused(&strong, "a strength is a factor from 0.05 to 10");
+    let cars = ["scenario", "start", "flash", "--categories", "cars", "--dir", name];
+    refused(&[&cars[..], &["--strength", "2"]].concat(), "no category `cars`");
+
+    let start = ["scenario", "start", "flash", "--strength", "3", "--categories", "toys,food"];
+    let said = marketday(&[&start[..], &["--for", "20m", "--dir", name]].concat());
+    assert!(said.starts_with("flash from 2026-11-30 ") && said.contains("for 20m"), "{said}");
+    let said = marketday(&["scenario", "start", "black-friday", "--dir", name]);
+    assert!(said.contains("until `marketday scenario stop black-friday`"), "{said}");
+    let start = |strength| ("start".to_owned(), strength);
+    let stop = |strength| ("stop".to_owned(), strength);
+    // Black Friday was on the 27th: its rule's tail is active, and is changed.
+    market.wait_until("both are in the log", || {
+        told(&dir, "flash").contains(&start(3.0))
+            && told(&dir, "black-friday").contains(&("change".to_owned(), 3.0))
+    });
+    market.wait_until("the flash is over", || told(&dir, "flash").len() == 2);
+    assert_eq!(told(&dir, "flash"), [start(3.0), stop(3.0)]);
+    marketday(&["scenario", "stop", "black-friday", "--dir", name]);
+    market.wait_until("it is stopped", || told(&dir, "black-friday").contains(&stop(3.0)));
+    assert_eq!(market.interrupt().code(), Some(0), "{}", market.said());
+
+    // Lived through again from the beginning, the commands included, it goes on where it was.
+    for file in fs::read_dir(dir.join("market")).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "snapshot") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    let log = embedded::open(&dir.join("log")).unwrap();
+    let (before, held) = (log_end(&dir), partitions(&dir));
+    let ends: BTreeMap<_, _> =
+        held.keys().map(|place| (*place, log.end(place.0, place.1).unwrap())).collect();
+    let mut market = run("second");
+    market.wait_until("it goes on", || log_end(&dir) >= before + 500);
+    assert_eq!(market.interrupt().code(), Some(0), "{}", market.said());
+    assert_eq!(first_records(&dir, |topic, partition| ends[&(topic, partition)]), held);
+    for topic in [Topic::Orders, Topic::Scenarios] {
+        let events = events(&dir, topic);
+        let mut ids: Vec<u64> = events.iter().filter_map(|it| it["event_id"].as_u64()).collect();
+        ids.sort_unstable();
+        assert!(ids.iter().copied().eq(0..ids.len() as u64), "{topic:?}: not every event once");
+    }
+}
+
+#[test]
+fn the_list_says_when_scenarios_are_active_next() {
+    let nowhere = scratch().join("none");
+    let list = ["scenario", "list", "--from", "2026-11-24", "--dir", nowhere.to_str().unwrap()];
+    let text = marketday(&list);
+    assert!(text.contains("2026-11-27 to 2026-12-08  black-friday"), "{text}");
+    assert!(text.contains("lunar 01-01"), "{text}");
+    let listed: Value =
+        serde_json::from_str(&marketday(&[&list[..], &["--json"]].concat())).unwrap();
+    let listed = listed.as_array().unwrap();
+    assert!(listed.len() >= 20, "{} scenarios", listed.len());
+    let seollal = listed.iter().find(|it| it["name"] == "seollal").unwrap();
+    assert_eq!((&seollal["from"], &seollal["until"]), (&"2027-01-17".into(), &"2027-02-10".into()));
+
+    let file = nowhere.with_extension("toml");
+    fs::write(
+        &file,
+        "[[scenario]]\nname = \"mine\"\ncategories = [\"toys\"]\nday = { date = \"12-24\" }\n\
+         phases = [{ from = 0, to = 1, demand = 1.5 }]",
+    )
+    .unwrap();
+    let mine = marketday(&[&list[..], &["--scenarios", file.to_str().unwrap()]].concat());
+    assert!(mine.starts_with("2026-12-24 to 2026-12-25  mine  12-24  x1.50"), "{mine}");
+    fs::write(&file, "[[scenario]]\nname = \"mine\"").unwrap();
+    let bad = [&list[..], &["--scenarios", file.to_str().unwrap()]].concat();
+    let output = command(&bad).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("missing field") && said.contains("line 1"), "{said}");
+}
+
+/// The truth is of this market, and of the orders that it has.
+#[test]
+fn the_truth_is_told_on_request() {
+    let (dir, database) = (scratch(), fresh_database());
+    let mut with_database = |args: &[&str]| {
+        let mut command = command(args);
+        command.arg("--dir").arg(&dir).env("DATABASE_URL", database_url(&database));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let history = ["--history", "3d", "--start", "2026-11-30", "--exit-when-caught-up"];
+    with_database(&[&["up"], &history[..]].concat());
+    // Twice is once.
+    with_database(&["truth"]);
+    with_database(&["truth"]);
+    let mut db = connect(&database);
+    let mut says = |sql: &str| -> bool { db.query_one(sql, &[]).unwrap().get(0) };
+    assert!(says(
+        "SELECT (SELECT array_agg(user_id ORDER BY user_id) FROM truth_customers)
+                       = (SELECT array_agg(user_id ORDER BY user_id) FROM users)"
+    ));
+    assert!(says(
+        "SELECT count(*) = 20 * (SELECT count(*) FROM users) AND avg(liking) BETWEEN 0.95 AND 1.05
+                  FROM truth_taste"
+    ));
+    assert!(says(
+        "SELECT sum(orders) = (SELECT count(*) FROM orders)
+                         AND abs(sum(expected_orders) / sum(orders) - 1) < 0.05 FROM truth_demand"
+    ));
+    assert!(says(
+        "SELECT count(*) > 100 AND bool_and(EXISTS (SELECT FROM orders
+                             WHERE orders.user_id = gone.user_id AND ordered_at = gone.at))
+                  FROM truth_drop_outs AS gone"
+    ));
+    // Who has no rhythm seldom comes back.
+    assert!(says("SELECT (SELECT avg(orders) FROM (SELECT count(*) AS orders FROM orders
+                             JOIN truth_customers USING (user_id) WHERE orders_a_month > 2 GROUP BY user_id))
+                       > (SELECT avg(orders) FROM (SELECT count(*) AS orders FROM orders
+                             JOIN truth_customers USING (user_id) WHERE orders_a_month < 1 GROUP BY user_id))"));
+}
