@@ -55,6 +55,8 @@ use working_set::{Face, WorkingSet};
 
 /// The working set holds for so long.
 pub const REFRESH: Millis = 50 * SECOND;
+/// In history no partition of orders is silent for longer: then it gets a heartbeat.
+pub const SILENCE: Millis = 10 * MINUTE;
 /// Demand time until a customer who is due buys, on average.
 const WAIT: f64 = 75.0 * MINUTE as f64;
 /// Demand time until a newcomer buys, on average.

@@ -7,9 +7,11 @@
 //! Invariant: what is in the log depends on the settings and the journal of commands alone
 //! (`tests/market.rs`).
 
+mod dirt;
 mod keep;
 mod target;
 
+pub use dirt::Dirt;
 pub use keep::{History, Wish, settle};
 
 use std::{
@@ -30,7 +32,7 @@ use anyhow::{Context, Result, bail, ensure};
 use dataflows::{
     market::{Command, Control, Event, Figures, Output, Part, Release, Settings, Snapshot, market},
     model::{
-        Millis, Topic,
+        Millis, OrderId, OrderKind, Topic,
         time::{DAY, HOUR},
     },
 };
@@ -43,6 +45,7 @@ use crate::{
     log::Log,
     wire,
 };
+use dirt::Dirty;
 use keep::{Keep, Kept};
 use target::{Lines, Records, Target};
 
@@ -151,12 +154,15 @@ pub fn run(
 ) -> Result<Ended> {
     let keep = Keep::open(dir, log.identity())?;
     let kept = keep.newest()?;
-    let target = Records::open(log, kept.as_ref())?;
+    let target: Box<dyn Target + '_> = match keep.dirt()? {
+        Some(dirt) => Box::new(Dirty::open(dirt, settings, workers, log, &keep, kept.as_ref())?),
+        None => Box::new(Records::open(log, kept.as_ref())?),
+    };
     if kept.is_some() {
         crash::point("resume");
     }
     let plan = Plan { settings, workers, speed, history_only, remote };
-    plan.run(Some(&keep), kept, Box::new(target))
+    plan.run(Some(&keep), kept, target)
 }
 
 /// Runs a market without a log: a JSON line for each event goes to `out`, in market-time order.
@@ -186,6 +192,8 @@ struct Encoded {
     partition: u32,
     at: Millis,
     event_id: Option<u64>,
+    /// What it does to which order.
+    order: Option<(OrderKind, OrderId)>,
     key_end: Option<usize>,
     value_end: usize,
 }
@@ -367,7 +375,12 @@ fn encode(release: Release, batch: &mut Events) {
             Event::Scenario(scenario) => wire::encode_scenario(scenario, &mut batch.bytes),
             Event::Heartbeat(at) => wire::encode_heartbeat(*at, &mut batch.bytes),
         }
+        let order = match &event {
+            Event::Order(event) => Some((event.order.kind, event.order.order_id)),
+            _ => None,
+        };
         batch.records.push(Encoded {
+            order,
             topic: event.topic(),
             partition,
             at: event.at(),
@@ -542,6 +555,9 @@ impl Driver<'_> {
             return Ok(());
         }
         let began = Stopwatch::start();
+        if border == self.plan.settings.start {
+            self.target.end_history(self.plan.history_only)?;
+        }
         self.flush()?;
         let (_, parts) = self.snapshot.take().expect("just seen");
         if let Some(keep) = self.keep {
@@ -550,7 +566,7 @@ impl Driver<'_> {
             let orders_at = orders_at.map(|last| last.map_or(origin, |(at, _)| at)).collect();
             let snapshot = Snapshot::new(parts, orders_at);
             let snapshot = snapshot.context("worker 0 gave no part")?;
-            keep.save(&Kept { last, snapshot })?;
+            keep.save(&Kept { last, dirty: self.target.dirty()?, snapshot })?;
         }
         self.snapshot_cost = began.elapsed();
         self.since_snapshot = Stopwatch::start();

@@ -20,11 +20,8 @@ use timely::{
     },
 };
 
-use super::{Cache, Command, Event, Figures, Market, Part, Proposal, Settings, Snapshot};
-use crate::model::{
-    Millis, OrderEvent, Topic, partition_of,
-    time::{MINUTE, SECOND},
-};
+use super::{Cache, Command, Event, Figures, Market, Part, Proposal, SILENCE, Settings, Snapshot};
+use crate::model::{Millis, OrderEvent, Topic, partition_of, time::SECOND};
 
 /// Stamps of a refresh: more than it has ticks.
 const STAMPS: u64 = 16;
@@ -258,8 +255,8 @@ fn release(
 }
 
 impl Settings {
-    /// Adds a heartbeat wherever a partition of orders was silent too long: 10 min of market time
-    /// in history, 10 s live.
+    /// Adds a heartbeat wherever a partition of orders was silent too long: [`SILENCE`] of market
+    /// time in history, 10 s live.
     fn with_heartbeats(
         &self,
         events: Vec<Routed>,
@@ -292,7 +289,7 @@ impl Settings {
         if last >= self.start {
             last + 10 * SECOND
         } else {
-            (last + 10 * MINUTE).min(self.start + 10 * SECOND)
+            (last + SILENCE).min(self.start + 10 * SECOND)
         }
     }
 }

@@ -19,6 +19,7 @@ use dataflows::{
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::dirt::{Dirt, HeldBack};
 use super::target::Stamp;
 use crate::clock;
 use crate::log::Log;
@@ -33,6 +34,8 @@ pub struct Wish {
     pub history: Option<History>,
     /// Market time at which the market goes live; default the start of today.
     pub start: Option<Millis>,
+    /// What is done to its records on their way to the log; default nothing.
+    pub dirt: Option<Dirt>,
 }
 
 /// The length of a history, counted back from the start.
@@ -84,6 +87,29 @@ struct About {
     /// The log that the market writes to.
     log: String,
     settings: Settings,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dirt: Option<Dirt>,
+    /// What dirt held back at the end of the history was appended there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    delivered: bool,
+}
+
+impl About {
+    /// Reads it, if there is one.
+    fn read(path: &Path) -> Result<Option<About>> {
+        match fs::read(path) {
+            Ok(text) => {
+                let about = serde_json::from_slice(&text);
+                about.with_context(|| path.display().to_string()).map(Some)
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| path.display().to_string()),
+        }
+    }
+
+    fn write(&self, path: &Path) -> Result<()> {
+        replace(path, &serde_json::to_vec_pretty(self)?)
+    }
 }
 
 /// The settings of the market in a directory: those that it has, or new ones, which it then keeps
@@ -92,27 +118,24 @@ struct About {
 pub fn settle(dir: &Path, wish: &Wish, log: &dyn Log) -> Result<Settings> {
     let path = dir.join("market.json");
     let partitions = Topic::ALL.map(|topic| log.partitions(topic));
-    let about: About = match fs::read(&path) {
-        Ok(text) => serde_json::from_slice(&text).with_context(|| path.display().to_string())?,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            for topic in Topic::ALL {
-                for partition in 0..log.partitions(topic) {
-                    ensure!(
-                        log.start(topic, partition)? == log.end(topic, partition)?,
-                        "the log holds records in {}-{partition}, but {} has no market that wrote \
-                         them: name the directory of that market, or an empty log",
-                        topic.name(),
-                        dir.display()
-                    );
-                }
+    let Some(about) = About::read(&path)? else {
+        for topic in Topic::ALL {
+            for partition in 0..log.partitions(topic) {
+                ensure!(
+                    log.start(topic, partition)? == log.end(topic, partition)?,
+                    "the log holds records in {}-{partition}, but {} has no market that wrote \
+                     them: name the directory of that market, or an empty log",
+                    topic.name(),
+                    dir.display()
+                );
             }
-            let settings = Settings { partitions, ..wish.settings() };
-            let about = About { log: log.identity().to_owned(), settings };
-            fs::create_dir_all(dir)?;
-            replace(&path, &serde_json::to_vec_pretty(&about)?)?;
-            return Ok(about.settings);
         }
-        Err(error) => return Err(error).with_context(|| path.display().to_string()),
+        let settings = Settings { partitions, ..wish.settings() };
+        let log = log.identity().to_owned();
+        let about = About { log, settings, dirt: wish.dirt, delivered: false };
+        fs::create_dir_all(dir)?;
+        about.write(&path)?;
+        return Ok(about.settings);
     };
     let settings = about.settings;
     ensure!(
@@ -142,6 +165,12 @@ pub fn settle(dir: &Path, wish: &Wish, log: &dyn Log) -> Result<Settings> {
     if let Some(wanted) = wanted.filter(|wanted| *wanted != history) {
         has("a history of", format!("{} d", history / DAY), format!("{} d", wanted / DAY))?;
     }
+    if let Some(dirt) = wish.dirt.filter(|dirt| about.dirt != Some(*dirt)) {
+        match about.dirt {
+            Some(has_dirt) => has("dirt", has_dirt.to_string(), dirt.to_string())?,
+            None => has("no", "dirt".into(), dirt.to_string())?,
+        }
+    }
     Ok(settings)
 }
 
@@ -150,16 +179,19 @@ pub fn settle(dir: &Path, wish: &Wish, log: &dyn Log) -> Result<Settings> {
 pub(super) struct Kept {
     /// The last record in each partition, by topic.
     pub(super) last: Vec<Vec<Option<Stamp>>>,
+    /// What dirt had done by then, in a market that has it.
+    pub(super) dirty: Option<HeldBack>,
     pub(super) snapshot: Snapshot,
 }
 
 /// The form of a snapshot. Raise it whenever what a snapshot holds changes: one of another form is
 /// passed over, and the market lives through its history again.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// The market's directory.
 pub(super) struct Keep {
     dir: PathBuf,
+    about: PathBuf,
     /// A snapshot belongs to one log and has one form.
     mark: Vec<u8>,
 }
@@ -167,9 +199,34 @@ pub(super) struct Keep {
 impl Keep {
     pub(super) fn open(dir: &Path, log: &str) -> Result<Self> {
         let mark = format!("marketday snapshot {FORMAT} log {log}\n");
+        let about = dir.join("market.json");
         let dir = dir.join("market");
         fs::create_dir_all(&dir)?;
-        Ok(Keep { dir, mark: mark.into_bytes() })
+        Ok(Keep { dir, about, mark: mark.into_bytes() })
+    }
+
+    fn about(&self) -> Result<About> {
+        About::read(&self.about)?.with_context(|| format!("{} is gone", self.about.display()))
+    }
+
+    /// What the market does to its records.
+    pub(super) fn dirt(&self) -> Result<Option<Dirt>> {
+        Ok(self.about()?.dirt)
+    }
+
+    /// Whether what was held back at the end of the history was appended there.
+    pub(super) fn delivered(&self) -> Result<bool> {
+        Ok(self.about()?.delivered)
+    }
+
+    /// Says for good that it is.
+    pub(super) fn deliver(&self) -> Result<()> {
+        About { delivered: true, ..self.about()? }.write(&self.about)
+    }
+
+    /// The side file with the labels of the dirt.
+    pub(super) fn labels(&self) -> PathBuf {
+        self.dir.join("dirt.ndjson")
     }
 
     /// The newest snapshot that is whole and belongs to the log.
