@@ -245,8 +245,8 @@ struct Section {
     records: u64,
     /// The newest of them by its own time.
     newest: Option<Stamp>,
-    /// The log's end behind them, as of the last snapshot.
-    end: u64,
+    /// An offset up to which the records are counted, and how many that were.
+    counted: (u64, u64),
 }
 
 /// What the dirt has done so far, and what it holds back.
@@ -304,11 +304,19 @@ impl<'a> Dirty<'a> {
         for topic in Topic::ALL {
             for partition in 0..log.partitions(topic) {
                 let section = &held.sections[topic as usize][partition as usize];
+                let (offset, before) = section.counted;
                 let (records, newest) =
-                    count(log, topic, partition, section.end).with_context(|| {
+                    count(log, topic, partition, offset).with_context(|| {
                         format!("counting the new records of {}-{partition}", topic.name())
                     })?;
-                found[topic as usize][partition as usize] = section.records + records;
+                let records = before + records;
+                ensure!(
+                    records >= section.records,
+                    "{}-{partition} does not go as far as the market's snapshot: the log has lost \
+                     records",
+                    topic.name()
+                );
+                found[topic as usize][partition as usize] = records;
                 if topic == Topic::Orders {
                     found_until = found_until.max(newest);
                 }
@@ -489,7 +497,10 @@ impl Target for Dirty<'_> {
         for topic in Topic::ALL {
             for partition in 0..self.log.partitions(topic) {
                 let section = &mut self.held.sections[topic as usize][partition as usize];
-                section.end = self.log.end(topic, partition)?;
+                // While it is behind, the log's end lies behind later ones.
+                if section.records >= self.found[topic as usize][partition as usize] {
+                    section.counted = (self.log.end(topic, partition)?, section.records);
+                }
             }
         }
         self.held.labelled = self.labels.sync()?;
