@@ -58,6 +58,8 @@ use draw::{Purpose, draw};
 use scenarios::{Scenarios, opens_hour};
 use working_set::{Face, WorkingSet};
 
+/// In history no partition of orders is silent for longer: then it gets a heartbeat.
+pub const SILENCE: Millis = 10 * MINUTE;
 /// A month of rates.
 const MONTH: f64 = 30.0 * DAY as f64;
 

@@ -18,7 +18,7 @@ use crate::engine;
 use crate::explain;
 use crate::import;
 use crate::log::{self, Log};
-use crate::market::{self, Request, ScenarioWish, Speed, control};
+use crate::market::{self, Dirt, Request, ScenarioWish, Speed, control};
 use crate::migrate;
 use crate::private_postgres::PrivatePostgres;
 use crate::scenario;
@@ -217,6 +217,10 @@ struct Which {
     /// How fast the live market's clock goes: 1 is real time, or 60, or max.
     #[arg(long, default_value = "1", value_parser = speed)]
     speed: Speed,
+    /// Dirt on the way to the log: late=2%:30d,duplicate=5%,shuffle=60s,corrupt=0.5% or some of
+    /// it. No answer changes by it; what it touches is listed in DIR/market/dirt.ndjson.
+    #[arg(long)]
+    dirt: Option<Dirt>,
 }
 
 impl Which {
@@ -225,6 +229,7 @@ impl Which {
             seed: self.seed,
             history: self.history,
             start: self.start.map(|date| start_of_day(day_of_date(date))),
+            dirt: self.dirt,
             ..self.rules.wish()?
         })
     }
@@ -499,6 +504,10 @@ fn run_up(command: &Up) -> Result<ExitCode> {
 }
 
 fn run_market(command: &Market) -> Result<ExitCode> {
+    ensure!(
+        command.to.as_deref() != Some("-") || command.which.dirt.is_none(),
+        "--dirt does not go with --to -, where nobody keeps its labels: name a directory or brokers"
+    );
     let redis = command.cached.link()?;
     let (wish, speed) = (command.which.wish()?, command.which.speed);
     let (workers, history_only) = (command.workers, command.exit_when_caught_up);

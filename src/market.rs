@@ -8,9 +8,11 @@
 //! (`tests/market.rs`).
 
 pub mod control;
+mod dirt;
 mod keep;
 mod target;
 
+pub use dirt::Dirt;
 pub use keep::{History, Wish, settings_in, settle};
 
 use std::{
@@ -34,7 +36,7 @@ use dataflows::{
         Truth, market,
     },
     model::{
-        Millis, Topic,
+        Millis, OrderId, OrderKind, Topic,
         time::{DAY, HOUR},
     },
 };
@@ -48,6 +50,7 @@ use crate::{
     log::Log,
     wire,
 };
+use dirt::Dirty;
 use keep::{Keep, Kept};
 use target::{Lines, Nowhere, Records, Target};
 
@@ -203,13 +206,16 @@ pub fn run(
 ) -> Result<Ended> {
     let keep = Keep::open(dir, log.identity())?;
     let kept = keep.newest()?;
-    let target = Records::open(log, kept.as_ref())?;
+    let target: Box<dyn Target + '_> = match keep.dirt()? {
+        Some(dirt) => Box::new(Dirty::open(dirt, settings, workers, log, &keep, kept.as_ref())?),
+        None => Box::new(Records::open(log, kept.as_ref())?),
+    };
     if kept.is_some() {
         crash::point("resume");
     }
     let until = history_only.then_some(settings.start);
     let plan = Plan { settings, workers, speed, until, remote, truth: None };
-    plan.run(Some(&keep), keep.commands()?, kept, Box::new(target))
+    plan.run(Some(&keep), keep.commands()?, kept, target)
 }
 
 /// Runs a market without a log: a JSON line for each event goes to `out`, in market-time order.
@@ -255,6 +261,8 @@ struct Encoded {
     partition: u32,
     at: Millis,
     event_id: Option<u64>,
+    /// What it does to which order.
+    order: Option<(OrderKind, OrderId)>,
     key_end: Option<usize>,
     value_end: usize,
 }
@@ -444,7 +452,12 @@ fn encode(release: Release, batch: &mut Events) {
             Event::Scenario(scenario) => wire::encode_scenario(scenario, &mut batch.bytes),
             Event::Heartbeat(at) => wire::encode_heartbeat(*at, &mut batch.bytes),
         }
+        let order = match &event {
+            Event::Order(event) => Some((event.order.kind, event.order.order_id)),
+            _ => None,
+        };
         batch.records.push(Encoded {
+            order,
             topic: event.topic(),
             partition,
             at: event.at(),
@@ -631,6 +644,9 @@ impl Driver<'_> {
             return Ok(());
         }
         let began = Stopwatch::start();
+        if border == self.plan.settings.start {
+            self.target.end_history(self.plan.until.is_some())?;
+        }
         self.flush()?;
         let (_, parts) = self.snapshot.take().expect("just seen");
         if let Some(keep) = self.keep {
@@ -639,7 +655,7 @@ impl Driver<'_> {
             let orders_at = orders_at.map(|last| last.map_or(origin, |(at, _)| at)).collect();
             let snapshot = Snapshot::new(parts, orders_at);
             let snapshot = snapshot.context("worker 0 gave no part")?;
-            keep.save(&Kept { last, snapshot })?;
+            keep.save(&Kept { last, dirty: self.target.dirty()?, snapshot })?;
         }
         self.snapshot_cost = began.elapsed();
         self.since_snapshot = Stopwatch::start();

@@ -8,6 +8,7 @@ mod borders;
 mod cache;
 mod cdnow;
 mod crash;
+mod dirt;
 mod explain;
 mod grafana;
 mod insights;

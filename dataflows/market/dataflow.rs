@@ -20,11 +20,10 @@ use timely::{
     },
 };
 
-use super::{Cache, Command, Event, Figures, Market, Part, Proposal, Settings, Snapshot, Truth};
-use crate::model::{
-    Millis, OrderEvent, Topic, partition_of,
-    time::{MINUTE, SECOND},
+use super::{
+    Cache, Command, Event, Figures, Market, Part, Proposal, SILENCE, Settings, Snapshot, Truth,
 };
+use crate::model::{Millis, OrderEvent, Topic, partition_of, time::SECOND};
 
 /// Stamps of a refresh: more than it has ticks, as no tick is shorter than a second and no refresh
 /// longer than an hour.
@@ -268,8 +267,8 @@ fn release(
 }
 
 impl Settings {
-    /// Adds a heartbeat wherever a partition of orders was silent too long: 10 min of market time
-    /// in history, 10 s live.
+    /// Adds a heartbeat wherever a partition of orders was silent too long: [`SILENCE`] of market
+    /// time in history, 10 s live.
     fn with_heartbeats(
         &self,
         events: Vec<Routed>,
@@ -302,7 +301,7 @@ impl Settings {
         if last >= self.start {
             last + 10 * SECOND
         } else {
-            (last + 10 * MINUTE).min(self.start + 10 * SECOND)
+            (last + SILENCE).min(self.start + 10 * SECOND)
         }
     }
 }

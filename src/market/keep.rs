@@ -19,6 +19,7 @@ use dataflows::{
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::dirt::{Dirt, HeldBack};
 use super::target::Stamp;
 use crate::clock;
 use crate::log::Log;
@@ -37,6 +38,8 @@ pub struct Wish {
     pub profile: Option<Profile>,
     /// The text of the scenarios' file; default the one that ships.
     pub scenarios: Option<String>,
+    /// What is done to its records on their way to the log; default nothing.
+    pub dirt: Option<Dirt>,
 }
 
 /// The length of a history, counted back from the start.
@@ -105,14 +108,40 @@ struct About {
     /// The log that the market writes to.
     log: String,
     settings: Settings,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dirt: Option<Dirt>,
+    /// What dirt held back at the end of the history was appended there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    delivered: bool,
+}
+
+impl About {
+    /// Reads it, if there is one.
+    fn read(path: &Path) -> Result<Option<About>> {
+        match fs::read(path) {
+            Ok(text) => {
+                let about = serde_json::from_slice(&text);
+                let what =
+                    || format!("reading {}: was it written by another version?", path.display());
+                about.with_context(what).map(Some)
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| path.display().to_string()),
+        }
+    }
+
+    fn write(&self, path: &Path) -> Result<()> {
+        replace(path, &serde_json::to_vec_pretty(self)?)
+    }
 }
 
 /// The settings of the market in a directory: those that it has, or new ones, which it then keeps
 /// for this log. A wish that contradicts what it has is an error, since the events so far come from
 /// that; so is another log, and for a new market one that holds records already.
 pub fn settle(dir: &Path, wish: &Wish, log: &dyn Log) -> Result<Settings> {
+    let path = dir.join("market.json");
     let partitions = Topic::ALL.map(|topic| log.partitions(topic));
-    let Some(about) = read_about(dir)? else {
+    let Some(about) = About::read(&path)? else {
         for topic in Topic::ALL {
             for partition in 0..log.partitions(topic) {
                 ensure!(
@@ -125,9 +154,10 @@ pub fn settle(dir: &Path, wish: &Wish, log: &dyn Log) -> Result<Settings> {
             }
         }
         let settings = Settings { partitions, ..wish.settings()? };
-        let about = About { log: log.identity().to_owned(), settings };
+        let log = log.identity().to_owned();
+        let about = About { log, settings, dirt: wish.dirt, delivered: false };
         fs::create_dir_all(dir)?;
-        replace(&dir.join("market.json"), &serde_json::to_vec_pretty(&about)?)?;
+        about.write(&path)?;
         return Ok(about.settings);
     };
     let settings = about.settings;
@@ -166,23 +196,18 @@ pub fn settle(dir: &Path, wish: &Wish, log: &dyn Log) -> Result<Settings> {
     {
         has("the scenarios", "it began with".into(), "these".into())?;
     }
+    if let Some(dirt) = wish.dirt.filter(|dirt| about.dirt != Some(*dirt)) {
+        match about.dirt {
+            Some(has_dirt) => has("dirt", has_dirt.to_string(), dirt.to_string())?,
+            None => has("no", "dirt".into(), dirt.to_string())?,
+        }
+    }
     Ok(settings)
 }
 
 /// The settings of the market in a directory, if there is one.
 pub fn settings_in(dir: &Path) -> Result<Option<Settings>> {
-    Ok(read_about(dir)?.map(|about| about.settings))
-}
-
-fn read_about(dir: &Path) -> Result<Option<About>> {
-    let path = dir.join("market.json");
-    match fs::read(&path) {
-        Ok(text) => Ok(Some(serde_json::from_slice(&text).with_context(|| {
-            format!("reading {}: another version of marketday wrote it, perhaps", path.display())
-        })?)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
-    }
+    Ok(About::read(&dir.join("market.json"))?.map(|about| about.settings))
 }
 
 /// A snapshot with what the log held then.
@@ -190,16 +215,19 @@ fn read_about(dir: &Path) -> Result<Option<About>> {
 pub(super) struct Kept {
     /// The last record in each partition, by topic.
     pub(super) last: Vec<Vec<Option<Stamp>>>,
+    /// What dirt had done by then, in a market that has it.
+    pub(super) dirty: Option<HeldBack>,
     pub(super) snapshot: Snapshot,
 }
 
 /// The form of a snapshot. Raise it whenever what a snapshot holds changes: one of another form is
 /// passed over, and the market lives through its history again.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
 /// The market's directory.
 pub(super) struct Keep {
     dir: PathBuf,
+    about: PathBuf,
     /// A snapshot belongs to one log and has one form.
     mark: Vec<u8>,
 }
@@ -207,9 +235,34 @@ pub(super) struct Keep {
 impl Keep {
     pub(super) fn open(dir: &Path, log: &str) -> Result<Self> {
         let mark = format!("marketday snapshot {FORMAT} log {log}\n");
+        let about = dir.join("market.json");
         let dir = dir.join("market");
         fs::create_dir_all(&dir)?;
-        Ok(Keep { dir, mark: mark.into_bytes() })
+        Ok(Keep { dir, about, mark: mark.into_bytes() })
+    }
+
+    fn about(&self) -> Result<About> {
+        About::read(&self.about)?.with_context(|| format!("{} is gone", self.about.display()))
+    }
+
+    /// What the market does to its records.
+    pub(super) fn dirt(&self) -> Result<Option<Dirt>> {
+        Ok(self.about()?.dirt)
+    }
+
+    /// Whether what was held back at the end of the history was appended there.
+    pub(super) fn delivered(&self) -> Result<bool> {
+        Ok(self.about()?.delivered)
+    }
+
+    /// Says for good that it is.
+    pub(super) fn deliver(&self) -> Result<()> {
+        About { delivered: true, ..self.about()? }.write(&self.about)
+    }
+
+    /// The side file with the labels of the dirt.
+    pub(super) fn labels(&self) -> PathBuf {
+        self.dir.join("dirt.ndjson")
     }
 
     /// The newest snapshot that is whole and belongs to the log.

@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::{Context, Result, ensure};
 use dataflows::model::{Millis, Topic};
 
-use super::{Events, keep::Kept};
+use super::{Events, dirt::HeldBack, keep::Kept};
 use crate::log::{Log, Writer, newest_record};
 use crate::wire::{self, Words};
 
@@ -20,6 +20,16 @@ pub(super) trait Target {
 
     /// Market time up to which an earlier run has come.
     fn held_until(&self) -> Millis;
+
+    /// All of the history is here; `for_good` when the run ends with it.
+    fn end_history(&mut self, _for_good: bool) -> Result<()> {
+        Ok(())
+    }
+
+    /// What a snapshot keeps of the dirt, after a flush.
+    fn dirty(&mut self) -> Result<Option<HeldBack>> {
+        Ok(None)
+    }
 }
 
 /// Time and `event_id` of a record: in each partition they ascend.
