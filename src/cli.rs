@@ -1,6 +1,6 @@
 //! The command line: what each command takes, and how it ends.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use crate::log::{self, Log};
 use crate::market::{self, Speed};
 use crate::migrate;
 use crate::private_postgres::PrivatePostgres;
+use crate::realism::{self, Form};
 use crate::status;
 use crate::supervise;
 use crate::up;
@@ -45,6 +46,8 @@ enum Command {
     Verify(Look),
     /// Shows partitions, lag, the commit point, rates and memory.
     Status(Look),
+    /// Tells how like a real shop the market is: 18 statistics beside those of real shops.
+    Realism(Realism),
     /// Shows what a query costs: the operators of its dataflow, the time of each and the records held.
     Explain(Explain),
 }
@@ -65,6 +68,15 @@ struct Look {
     /// Answer in JSON.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Args)]
+struct Realism {
+    #[command(flatten)]
+    look: Look,
+    /// Write the report as a page with plots, too, into this file.
+    #[arg(long)]
+    html: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -245,6 +257,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Import(command) => import(&command),
         Command::Verify(look) => verify(&look),
         Command::Status(look) => show_status(&look),
+        Command::Realism(command) => realism(&command),
         Command::Explain(command) => explain(&command),
     };
     result.unwrap_or_else(|error| {
@@ -519,6 +532,37 @@ fn verify(look: &Look) -> Result<ExitCode> {
 fn show_status(look: &Look) -> Result<ExitCode> {
     let database = look.place.look()?;
     status::status(&database.config, &mut std::io::stdout().lock(), look.json)?;
+    database.stop()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn realism(command: &Realism) -> Result<ExitCode> {
+    let Realism { look, html } = command;
+    let database = look.place.look()?;
+    let form = if look.json {
+        Form::Json
+    } else {
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty());
+        Form::Text { colour: std::io::stdout().is_terminal() && !plain }
+    };
+    // Before the work: a file that cannot be written should not cost a minute.
+    let mut page = match html {
+        None => None,
+        Some(file) => {
+            let creating = || format!("creating {} for the page", file.display());
+            Some(std::io::BufWriter::new(std::fs::File::create(file).with_context(creating)?))
+        }
+    };
+    let out = &mut std::io::stdout().lock();
+    realism::realism(
+        &database.config,
+        out,
+        form,
+        page.as_mut().map(|page| page as &mut dyn Write),
+    )?;
+    if let Some(mut page) = page {
+        page.flush().context("writing the page")?;
+    }
     database.stop()?;
     Ok(ExitCode::SUCCESS)
 }
