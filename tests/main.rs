@@ -16,6 +16,7 @@ mod log;
 mod market;
 mod private_postgres;
 mod processes;
+mod realism;
 mod recipe;
 mod verify;
 mod wrong_use;

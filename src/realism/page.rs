@@ -105,6 +105,7 @@ g rect, .legend rect { fill: currentColor; fill-opacity: .55; }
 a { color: var(--c1); }
 li { margin: .15rem 0; overflow-wrap: anywhere; }
 @media (max-width: 640px) {
+  svg text { font-size: 13px; }
   body { padding: .7rem; }
   thead { display: none; }
   tr { display: flex; flex-wrap: wrap; justify-content: space-between; border: 0; }

@@ -40,8 +40,8 @@ ANALYZE buying_day;
 
 INSERT INTO sold
 SELECT product_id, count(*), min(ordered_at)
-FROM order_events, unnest(product_ids) AS line (product_id)
-WHERE event = 'placed'
+FROM (SELECT unnest(product_ids) AS product_id, ordered_at
+      FROM order_events WHERE event = 'placed') AS line
 GROUP BY product_id;
 ANALYZE sold;
 

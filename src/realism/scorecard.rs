@@ -188,9 +188,9 @@ pub(super) static STATISTICS: [Statistic; 18] = [
         told("alpha, weeks", Number, &[(Cdnow, 4.79)]),
         told("a", Number, &[(Cdnow, 0.723)]),
         told("b", Number, &[(Cdnow, 2.16)]),
-        told("came back later, predicted", Share, &[]),
-        told("came back later, truly", Share, &[]),
-        part("predicted less true, in points", Lift, (-0.10, 0.10), &[]),
+        told("came back later, predicted", Share, &[(Cdnow, 0.266)]),
+        told("came back later, truly", Share, &[(Cdnow, 0.299)]),
+        part("predicted less true, in points", Lift, (-0.10, 0.10), &[(Cdnow, -0.034)]),
     ] },
 ];
 

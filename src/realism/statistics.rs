@@ -419,13 +419,12 @@ fn correlation(x: &[f64], y: &[f64]) -> f64 {
 /// The parabola by least squares: the line, and what is left of x^2 when its own line is taken off.
 fn parabola(x: &[f64], y: &[f64]) -> impl Fn(f64) -> f64 + use<> {
     let squares: Vec<f64> = x.iter().map(|x| x * x).collect();
-    let (slope_of_squares, slope_of_y) = (slope(x, &squares), slope(x, y));
-    let bend = |x: f64, square: f64| square - slope_of_squares * x;
-    let bends: Vec<f64> = x.iter().zip(&squares).map(|(x, square)| bend(*x, *square)).collect();
-    let bent = slope(&bends, y);
-    let line = slope_of_y;
-    let level = mean(y) - line * mean(x) - bent * mean(&bends);
-    move |x| level + line * x + bent * (x * x - slope_of_squares * x)
+    let (line_of_squares, line) = (slope(x, &squares), slope(x, y));
+    let left = move |x: f64| x * x - line_of_squares * x;
+    let curved: Vec<f64> = x.iter().map(|x| left(*x)).collect();
+    let curve = slope(&curved, y);
+    let level = mean(y) - line * mean(x) - curve * mean(&curved);
+    move |x| level + line * x + curve * left(x)
 }
 
 #[cfg(test)]
