@@ -1,7 +1,7 @@
 //! The command line: what each command takes, and how it ends.
 
 use std::fs;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use crate::log::{self, Log};
 use crate::market::{self, Dirt, Request, ScenarioWish, Speed, control};
 use crate::migrate;
 use crate::private_postgres::PrivatePostgres;
+use crate::realism::{self, Form};
 use crate::scenario;
 use crate::status;
 use crate::supervise;
@@ -54,6 +55,8 @@ enum Command {
     Scenario(Scenario),
     /// Puts what no shop knows (rhythms, tastes, drop-outs, true demand) into the tables `truth_*`.
     Truth(TruthPlace),
+    /// Tells how like a real shop the market is: 18 statistics beside those of real shops.
+    Realism(Realism),
     /// Shows what a query costs: the operators of its dataflow, the time of each and the records held.
     Explain(Explain),
 }
@@ -143,6 +146,15 @@ struct Rules {
     /// The scenarios by rule: a TOML file [default: those that ship].
     #[arg(long, value_name = "FILE")]
     scenarios: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Realism {
+    #[command(flatten)]
+    look: Look,
+    /// Write the report as a page with plots, too, into this file.
+    #[arg(long)]
+    html: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -351,6 +363,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Status(look) => show_status(&look),
         Command::Scenario(command) => scenario(&command),
         Command::Truth(TruthPlace { place }) => show_truth(&place),
+        Command::Realism(command) => realism(&command),
         Command::Explain(command) => explain(&command),
     };
     result.unwrap_or_else(|error| {
@@ -674,6 +687,37 @@ fn show_truth(place: &Place) -> Result<ExitCode> {
     })?;
     let database = place.look()?;
     truth::truth(dir, &settings, &database.config, &mut std::io::stdout().lock())?;
+    database.stop()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn realism(command: &Realism) -> Result<ExitCode> {
+    let Realism { look, html } = command;
+    let database = look.place.look()?;
+    let form = if look.json {
+        Form::Json
+    } else {
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty());
+        Form::Text { colour: std::io::stdout().is_terminal() && !plain }
+    };
+    // Before the work: a file that cannot be written should not cost a minute.
+    let mut page = match html {
+        None => None,
+        Some(file) => {
+            let creating = || format!("creating {} for the page", file.display());
+            Some(std::io::BufWriter::new(std::fs::File::create(file).with_context(creating)?))
+        }
+    };
+    let out = &mut std::io::stdout().lock();
+    realism::realism(
+        &database.config,
+        out,
+        form,
+        page.as_mut().map(|page| page as &mut dyn Write),
+    )?;
+    if let Some(mut page) = page {
+        page.flush().context("writing the page")?;
+    }
     database.stop()?;
     Ok(ExitCode::SUCCESS)
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!  market -> log -> engine -> store      up: all of it on this machine
 //!             |                 |
-//!             +---- verify -----+        status, import, explain
+//!             +---- verify -----+        status, realism, import, explain
 //! ```
 //!
 //! Declared in the order in which data flows:
@@ -50,6 +50,7 @@ pub mod explain;
 pub mod migrate;
 pub mod private_postgres;
 pub mod process;
+pub mod realism;
 pub mod scenario;
 pub mod status;
 pub mod supervise;

@@ -8,6 +8,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use chrono::{Datelike, NaiveDate};
 use marketday::private_postgres::PrivatePostgres;
@@ -113,17 +114,23 @@ fn numbers<const N: usize>(db: &mut Client, sql: &str) -> Vec<[i64; N]> {
     rows.iter().map(|row| std::array::from_fn(|column| row.get(column))).collect()
 }
 
+/// The directory of a market that holds these purchases, with its tables filled; made once.
+pub(crate) fn market() -> &'static str {
+    static MARKET: OnceLock<String> = OnceLock::new();
+    MARKET.get_or_init(|| {
+        let dir = scratch();
+        let events = dir.join("cdnow.ndjson");
+        fs::write(&events, ndjson(&purchases(&file()))).unwrap();
+        let market = dir.join("market").to_str().unwrap().to_owned();
+        marketday(&["import", events.to_str().unwrap(), "--dir", &market]);
+        marketday(&["analytics", "--dir", &market, "--exit-when-caught-up"]);
+        market
+    })
+}
+
 #[test]
 fn the_tables_say_what_the_file_of_real_purchases_says() {
-    let purchases = purchases(&file());
-    let dir = scratch();
-    let events = dir.join("cdnow.ndjson");
-    fs::write(&events, ndjson(&purchases)).unwrap();
-
-    let market = dir.join("market");
-    let market = market.to_str().unwrap();
-    marketday(&["import", events.to_str().unwrap(), "--dir", market]);
-    marketday(&["analytics", "--dir", market, "--exit-when-caught-up"]);
+    let (market, purchases) = (market(), purchases(&file()));
     marketday(&["verify", "--dir", market]);
     let server = PrivatePostgres::start(Path::new(market)).unwrap();
     let db = &mut connect(&server.config());

@@ -17,6 +17,7 @@ mod log;
 mod market;
 mod private_postgres;
 mod processes;
+mod realism;
 mod recipe;
 mod scenario;
 mod verify;
