@@ -215,3 +215,51 @@ fn a_page_that_cannot_be_written_is_an_error() {
     assert!(said.contains(nowhere.to_str().unwrap()), "{said}");
     assert!(output.stdout.is_empty());
 }
+
+/// A rule of the market that is not like a real shop's, and the statistics that it fails.
+const CONTROLS: [(&str, &str, &[&str]); 4] = [
+    (
+        "plain top N of all past buyers",
+        "[score]\ntemperature = 0.0\n[working_set]\nselection = \"all\"\n[demand]\nwait = \"20d\"",
+        &["M1", "M4"],
+    ),
+    (
+        "uniform products",
+        "[products]\npopularity = [0.0, 30.0]\n[working_set]\nbest_sellers = 0\n\
+         [basket]\nagain = 0.0",
+        &["M8"],
+    ),
+    ("flat hours", "[demand]\nhours = [[], [], [], [], [], []]", &["M10"]),
+    (
+        "customers who are all alike",
+        "[rhythm]\norders_a_month = 2.0\nspread = 1000.0\nregulars = [0.0, 1.0]\n\
+         drop_out = [0.001, 10.0]\nonly_one = 0.0\n[score]\nwomen = 1.0\nmen = 1.0\n\
+         ages = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]",
+        &["M2"],
+    ),
+];
+
+/// The scorecard can fail: a small market passes what each change to its rules makes fail.
+#[test]
+fn rules_that_are_not_a_shops_are_found_out() {
+    let judged = |name: &str, changes: &str| {
+        let (dir, database) = (scratch(), fresh_database());
+        let profile = dir.join("profile.toml");
+        // Tables may not be said twice.
+        let small = "[customers]\ninitial = 3000\nreach = 20000\n";
+        fs::write(&profile, format!("base = \"year\"\n{small}{changes}")).unwrap();
+        let mut up = command(&["up", "--history", "7mo", "--start", "2026-08-01"]);
+        up.arg("--exit-when-caught-up").arg("--dir").arg(&dir).arg("--profile").arg(&profile);
+        let output = up.env("DATABASE_URL", database_url(&database)).output().unwrap();
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        report(&database)
+    };
+    let year = judged("year", "");
+    for (name, changes, fails) in CONTROLS {
+        let report = judged(name, changes);
+        for id in fails {
+            assert_eq!(status(&year, id), "PASS", "year, {id}: {:?}", values(&year, id));
+            assert_eq!(status(&report, id), "OUT", "{name}, {id}: {:?}", values(&report, id));
+        }
+    }
+}

@@ -357,7 +357,10 @@ fn at_the_edges_the_tables_say_what_spec_says() {
     for (product_id, days) in (0..).zip(sales) {
         story.push(product_event(1 + product_id as u64, (product_id, 0, 40 * DAY - days * DAY)));
     }
+    // Every partition is at END before one goes on, and so `now` stays there.
     let orders = [
+        (1, END, vec![(5, 2, 1, 1)]),
+        (2, END, vec![(5, 2, 1, 1)]),
         (0, END + DAY, vec![(5, 0, 1, 1)]),
         (3, END - 5 * DAY, vec![(5, 1, 1, 1)]),
         (0, START + 40 * DAY, (0..5).map(|product_id| (product_id, 0, 1, 1)).collect()),
