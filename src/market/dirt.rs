@@ -494,6 +494,7 @@ impl Target for Dirty<'_> {
     }
 
     fn dirty(&mut self) -> Result<Option<HeldBack>> {
+        crash::point("keeping");
         for topic in Topic::ALL {
             for partition in 0..self.log.partitions(topic) {
                 let section = &mut self.held.sections[topic as usize][partition as usize];
