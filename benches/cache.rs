@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::hint::black_box;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command};
 use std::thread::sleep;
 use std::time::Duration;
@@ -37,18 +38,22 @@ impl Drop for Running {
     }
 }
 
-fn main() -> Result<()> {
-    let dir = tempfile::tempdir()?;
+/// Starts a Redis; gives its URL.
+fn redis(dir: &Path) -> Result<(Running, String)> {
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let mut redis = Command::new("redis-server");
     redis.args(["--bind", "127.0.0.1", "--save", "", "--loglevel", "warning"]);
-    redis.arg("--port").arg(port.to_string()).arg("--dir").arg(dir.path());
-    let _redis = Running(redis.spawn().context("starting redis-server (package redis-server)")?);
+    redis.arg("--port").arg(port.to_string()).arg("--dir").arg(dir);
+    let redis = Running(redis.spawn().context("starting redis-server (package redis-server)")?);
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         sleep(Duration::from_millis(20));
     }
-    let url = format!("redis://127.0.0.1:{port}");
+    Ok((redis, format!("redis://127.0.0.1:{port}")))
+}
 
+fn main() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (_redis, url) = redis(dir.path())?;
     let market = dir.path().join("market");
     let mut up = Command::new(env!("CARGO_BIN_EXE_marketday"));
     up.args(["up", "--history", "30d", "--exit-when-caught-up", "--dir"]).arg(&market);

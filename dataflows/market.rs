@@ -116,7 +116,7 @@ impl Settings {
         let [least, most] = self.profile.demand.tick.map(|span| span.0);
         let span = self.refresh();
         // As many as a gap between the least and the most, on average, leaves room for.
-        let (few, many) = (span / ((least + most) / 2), span / least);
+        let (few, many) = (span / least.midpoint(most), span / least);
         let count = random.random_range(few..=(few + 1).min(many));
         let mut at = self.border(refresh);
         // The least for each tick, and what remains is shared out, no more than the most for each.
@@ -728,7 +728,7 @@ impl Market {
         let customer = self.customers.get(id);
         let Common { catalog, scenarios, demand_time, .. } = &self.common;
         let offered = self.offer.as_ref().map_or(&catalog.roster, |offer| &offer.products);
-        let shelf = Shelf {
+        let goods = Shelf {
             rules: &self.settings.profile.basket,
             seed: self.settings.seed,
             offered,
@@ -736,7 +736,7 @@ impl Market {
             scenarios,
             words: &self.words,
         };
-        let lines = basket::fill(random, id, customer, &shelf);
+        let lines = basket::fill(random, id, customer, &goods);
         let order = Order {
             kind: OrderKind::Placed,
             order_id,

@@ -215,7 +215,7 @@ pub fn run(
     }
     let until = history_only.then_some(settings.start);
     let plan = Plan { settings, workers, speed, until, remote, truth: None };
-    plan.run(Some(&keep), keep.commands()?, kept, target)
+    plan.run(Some(&keep), &keep.commands()?, kept, target)
 }
 
 /// Runs a market without a log: a JSON line for each event goes to `out`, in market-time order.
@@ -229,7 +229,7 @@ pub fn write_lines(
 ) -> Result<Ended> {
     let until = history_only.then_some(settings.start);
     let plan = Plan { settings, workers, speed, until, remote, truth: None };
-    plan.run(None, Vec::new(), None, Box::new(Lines::new(workers, out)))
+    plan.run(None, &[], None, Box::new(Lines::new(workers, out)))
 }
 
 /// Lives through the market of a directory again, up to a market time, and tells what no shop knows;
@@ -244,7 +244,7 @@ pub fn truth(
     let remote = Remote::default();
     let (speed, truth, until) = (Speed::Max, Some(tell), Some(until));
     let plan = Plan { settings, workers: 1, speed, until, remote: &remote, truth };
-    plan.run(None, commands, None, Box::new(Nowhere))
+    plan.run(None, &commands, None, Box::new(Nowhere))
 }
 
 /// Events of a worker, encoded.
@@ -290,7 +290,7 @@ impl Plan<'_> {
     fn run(
         &self,
         keep: Option<&Keep>,
-        commands: Vec<Command>,
+        commands: &[Command],
         kept: Option<Kept>,
         target: Box<dyn Target + '_>,
     ) -> Result<Ended> {
@@ -300,7 +300,7 @@ impl Plan<'_> {
             self.settings,
             self.workers,
             kept.map(|kept| kept.snapshot),
-            &commands,
+            commands,
             self.remote.cache.clone(),
             self.truth.is_some(),
         );

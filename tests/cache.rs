@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use dataflows::market::CachedSet;
-use dataflows::model::time::DAY;
 use marketday::clock::Stopwatch;
 use marketday::log::embedded;
 use redis::cmd;

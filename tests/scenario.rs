@@ -23,8 +23,9 @@ fn events(dir: &Path, topic: Topic) -> Vec<Value> {
         let mut batch = Batch::default();
         while reader.position() < end {
             reader.wait(&mut batch, 10_000).unwrap();
-            events
-                .extend(batch.iter().map(|it| serde_json::from_slice::<Value>(it.value).unwrap()));
+            events.extend(
+                batch.iter().map(|it| serde_json::from_slice::<Value>(it.value.unwrap()).unwrap()),
+            );
             batch.clear();
         }
     }
@@ -145,7 +146,7 @@ fn the_list_says_when_scenarios_are_active_next() {
 #[test]
 fn the_truth_is_told_on_request() {
     let (dir, database) = (scratch(), fresh_database());
-    let mut with_database = |args: &[&str]| {
+    let with_database = |args: &[&str]| {
         let mut command = command(args);
         command.arg("--dir").arg(&dir).env("DATABASE_URL", database_url(&database));
         let output = command.output().unwrap();

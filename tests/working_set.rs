@@ -6,7 +6,7 @@ use chrono::DateTime;
 use dataflows::market::{CachedSet, Group};
 use redis::cmd;
 
-use crate::support::{Redis, command, connect, database_url, fresh_database, marketday, scratch};
+use crate::support::{Redis, command, connect, database_url, fresh_database, scratch};
 
 /// A member: kind and id.
 type Members = BTreeSet<(String, i64)>;

@@ -170,13 +170,17 @@ impl Profile {
 
     /// Refuses numbers that the rules could not live by.
     fn check(&self) -> Result<(), String> {
-        let Profile { customers, rhythm, working_set, score, demand, basket, products, .. } = self;
-        let share = |value: f64| (0.0..=1.0).contains(&value);
-        let positive = |value: f64| value > 0.0 && value.is_finite();
-        let factors = |values: &[f64]| values.iter().all(|value| *value >= 0.0 && *value <= 100.0);
-        let span = |[least, most]: [Span; 2]| least.0 > 0 && least.0 <= most.0;
+        let claims = self.claims_of_customers().into_iter().chain(self.claims_of_orders());
+        match claims.into_iter().find(|(holds, _)| !holds) {
+            Some((_, claim)) => Err(claim.to_owned()),
+            None => Ok(()),
+        }
+    }
+
+    fn claims_of_customers(&self) -> Vec<Claim> {
+        let Profile { customers, rhythm, working_set, score, demand, .. } = self;
         let refresh = working_set.refresh.0;
-        let rules = [
+        vec![
             (
                 refresh > 0 && HOUR % refresh == 0 && refresh >= demand.tick[1].0,
                 "[working_set] refresh divides an hour, and holds an order tick",
@@ -245,6 +249,12 @@ impl Profile {
                     && share(score.life[0].0 + score.life[1].0),
                 "[score] boost and life begin with shares, 0 to 1",
             ),
+        ]
+    }
+
+    fn claims_of_orders(&self) -> Vec<Claim> {
+        let Profile { demand, basket, products, .. } = self;
+        vec![
             (
                 demand.wait.0 > 0 && demand.conversion.0 > 0 && demand.newcomer.0 > 0,
                 "[demand] wait, conversion and newcomer are spans",
@@ -318,12 +328,28 @@ impl Profile {
                 "a category has a word of letters and hyphens, a share, a price range from 1,000 \
                  won on, and goods",
             ),
-        ];
-        match rules.iter().find(|(holds, _)| !holds) {
-            Some((_, rule)) => Err((*rule).to_owned()),
-            None => Ok(()),
-        }
+        ]
     }
+}
+
+/// Whether something holds, and what it is.
+type Claim = (bool, &'static str);
+
+fn share(value: f64) -> bool {
+    (0.0..=1.0).contains(&value)
+}
+
+fn positive(value: f64) -> bool {
+    value > 0.0 && value.is_finite()
+}
+
+fn factors(values: &[f64]) -> bool {
+    values.iter().all(|value| (0.0..=100.0).contains(value))
+}
+
+/// Whether it is the least and the most of a span.
+fn span([least, most]: [Span; 2]) -> bool {
+    least.0 > 0 && least.0 <= most.0
 }
 
 /// Whether a text is a word as scenarios and categories are named by.

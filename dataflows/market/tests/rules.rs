@@ -3,7 +3,11 @@
 //! rule that holds fails one of them in a million.
 
 use super::*;
-use crate::model::{Sex, time::day_of_date};
+use crate::model::{
+    ScenarioAction::{Change, Start, Stop},
+    Sex,
+    time::day_of_date,
+};
 
 /// The rules of a profile that changes some, without a history.
 fn settings_with(changes: &str) -> Settings {
@@ -214,15 +218,30 @@ fn moods_have_their_shares() {
     let count =
         |of: fn(&(f64, f64)) -> bool| (moods.iter().filter(|mood| of(mood)).count(), moods.len());
     for (of, share) in [
-        ((|mood| mood.0 == 1.3) as fn(&(f64, f64)) -> bool, 0.2),
-        (|mood| mood.1 == 1.0, 0.85),
-        (|mood| mood.1 == 1.5, 0.12),
-        (|mood| mood.1 == 3.0, 0.03),
+        ((|mood| is(mood.0, 1.3)) as fn(&(f64, f64)) -> bool, 0.2),
+        (|mood| is(mood.1, 1.0), 0.85),
+        (|mood| is(mood.1, 1.5), 0.12),
+        (|mood| is(mood.1, 3.0), 0.03),
     ] {
         let (hits, trials) = count(of);
         assert!(is_near(hits, trials, share), "{hits} of {trials}, not {share}");
     }
     assert!((0..1_000).all(|day| people::mood(&rules, 3, 17, false, day).0 <= 1.0), "no consent");
+}
+
+/// Whether a customer belongs to a group on a day.
+type Belongs = fn(&Market, u32, Day) -> bool;
+
+/// A group, and what doubles its factor.
+type Group = (&'static str, fn(&mut profile::Score), Belongs);
+
+fn mood_of(market: &Market, id: u32, day: Day) -> (f64, f64) {
+    let (rules, seed) = (&market.settings.profile.score, market.settings.seed);
+    people::mood(rules, seed, id, market.customers.get(id).person.consent, day)
+}
+
+fn is(factor: f64, expected: f64) -> bool {
+    (factor - expected).abs() < 1e-9
 }
 
 /// Each factor of the score, doubled for a group, doubles the group's odds to be drawn.
@@ -240,12 +259,7 @@ fn no_factor_is_decoration() {
     let day = day_of(at);
     let year = market.settings.profile.clone();
 
-    type Belongs = fn(&Market, u32, Day) -> bool;
-    fn mood_of(market: &Market, id: u32, day: Day) -> (f64, f64) {
-        let (rules, seed) = (&market.settings.profile.score, market.settings.seed);
-        people::mood(rules, seed, id, market.customers.get(id).person.consent, day)
-    }
-    let groups: [(&str, fn(&mut profile::Score), Belongs); 6] = [
+    let groups: [Group; 6] = [
         ("women", |it| it.women *= 2.0, |m, id, _| m.customers.get(id).person.sex == Sex::F),
         ("the 40s", |it| it.ages[3] *= 2.0, |m, id, day| m.customers.get(id).person.band(day) == 3),
         ("consent", |it| it.consent[1] *= 2.0, |m, id, _| m.customers.get(id).person.consent),
@@ -255,7 +269,7 @@ fn no_factor_is_decoration() {
             |m, id, _| m.customers.get(id).status == Status::Dormant,
         ),
         ("boosted", |it| it.boost.1 *= 2.0, |m, id, day| mood_of(m, id, day).0 > 1.0),
-        ("spending more", |it| it.life[0].1 *= 2.0, |m, id, day| mood_of(m, id, day).1 == 1.5),
+        ("spending more", |it| it.life[0].1 *= 2.0, |m, id, day| is(mood_of(m, id, day).1, 1.5)),
     ];
     let mut odds = |score: profile::Score, hours: Option<usize>, belongs: Belongs| {
         let profile = Profile { score, ..year.clone() };
@@ -305,9 +319,9 @@ fn no_factor_is_decoration() {
         let grade = crate::operators::Grade::Vip;
         person.score(rules, 7, 7, Status::Active, grade, day)
     };
-    let mut doubled = usual.clone();
-    doubled.grades[3] *= 2.0;
-    assert!((score(&doubled) / score(&usual) - 2.0).abs() < 1e-9);
+    let mut changed = usual.clone();
+    changed.grades[3] *= 2.0;
+    assert!((score(&changed) / score(&usual) - 2.0).abs() < 1e-9);
 }
 
 /// Temperature 0 takes the highest scores.
@@ -388,7 +402,6 @@ fn a_command_ends_when_it_said() {
             told.push((minute, &*event.name, event.action, event.strength.get()));
         }
     }
-    use crate::model::ScenarioAction::{Change, Start, Stop};
     assert_eq!(
         told,
         [
