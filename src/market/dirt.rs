@@ -7,7 +7,8 @@
 //! with the history it is appended there, which `market.json` says from then on.
 //!
 //! Invariant: each partition of the log holds its records in the order in which they are due, which
-//! follows from the seed, the flag and the records alone (`tests/dirt.rs`).
+//! follows from the seed, the flag, the records and whether a run ended with the history, and from
+//! nothing else (`tests/dirt.rs`).
 
 use std::{
     collections::{BTreeMap, HashSet},
