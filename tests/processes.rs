@@ -240,3 +240,23 @@ fn a_killed_supervisor_takes_its_processes_with_it() {
     supervisor.kill();
     wait_until("both are gone", || processes.iter().all(|pid| test_kill_process(*pid).is_err()));
 }
+
+/// `now` is a function of what was read, not of who read it: no worker runs so far ahead of the others
+/// that their partitions are left out of it.
+#[test]
+fn now_is_the_same_for_any_number_of_workers() {
+    let dir = scratch();
+    let dir = dir.to_str().unwrap();
+    let history = ["--history", "90d", "--start", "2026-11-30", "--exit-when-caught-up"];
+    marketday(&[&["market", "--to", dir], &history[..]].concat());
+    let now = |workers: &str| -> String {
+        let database = fresh_database();
+        let mut analytics = command(&["analytics", "--exit-when-caught-up", "--dir", dir]);
+        analytics.args(["-w", workers]).env("DATABASE_URL", database_url(&database));
+        assert!(analytics.status().unwrap().success());
+        let now = connect(&database).query_one("SELECT now::text FROM progress", &[]);
+        now.unwrap().get(0)
+    };
+    let one = now("1");
+    assert_eq!([now("2"), now("3")], [one.clone(), one]);
+}

@@ -127,9 +127,9 @@ struct Pace {
     index: usize,
 }
 
-/// How far ahead of the hindmost worker one may read: less than the day after which `now` leaves a
-/// partition behind, enough that nobody waits.
-const PACE: Millis = 12 * HOUR;
+/// How far ahead of the hindmost of the others a worker may read: less than the day after which `now`
+/// leaves a partition behind, enough that nobody waits long.
+const PACE: Millis = 20 * HOUR;
 
 impl Pace {
     fn new(worker: &mut Worker) -> Pace {
@@ -158,10 +158,12 @@ impl Pace {
         }
     }
 
-    /// Up to which instant this worker may read.
+    /// Up to which instant this worker may read; the hindmost not without end either, or the others
+    /// would be more than a day behind it.
     fn horizon(&self) -> Millis {
         let next = self.next.borrow();
-        let hindmost = next.values().copied().min().unwrap_or(Millis::MAX);
-        if next[&self.index] == hindmost { Millis::MAX } else { hindmost.saturating_add(PACE) }
+        let others = next.iter().filter(|(index, _)| **index != self.index);
+        let hindmost = others.map(|(_, at)| *at).min().unwrap_or(Millis::MAX);
+        hindmost.saturating_add(PACE)
     }
 }

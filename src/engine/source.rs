@@ -35,8 +35,8 @@ struct Partition {
     next_offset: u64,
     /// Fetched and not yet given to the graph.
     fetched: VecDeque<Fetched>,
-    /// The time of the record given last; a dead letter has none of its own.
-    last_at: Millis,
+    /// The newest time of a record given so far.
+    newest_at: Millis,
 }
 
 struct Fetched {
@@ -67,14 +67,14 @@ impl Source {
                 format!("going on from the committed offsets of {}", topic.name())
             })?;
             for ((partition, next_offset), reader) in from.into_iter().zip(readers) {
-                let (fetched, last_at) = (VecDeque::new(), Millis::MIN);
+                let (fetched, newest_at) = (VecDeque::new(), Millis::MIN);
                 partitions.push(Partition {
                     topic,
                     partition,
                     reader,
                     next_offset,
                     fetched,
-                    last_at,
+                    newest_at,
                 });
             }
         }
@@ -139,7 +139,7 @@ impl Source {
             }
             let partition = &mut self.partitions[place];
             let fetched = partition.fetched.pop_front().expect("it has a next time");
-            partition.last_at = at;
+            partition.newest_at = at;
             let tally = tallies.entry(place).or_default();
             partition.next_offset = fetched.origin.offset + 1;
             tally.next_offset = partition.next_offset;
@@ -195,9 +195,11 @@ impl Source {
 }
 
 impl Partition {
+    /// When the next record is to be read: a late one, or a dead letter, with those before it. By
+    /// its own time a late one would let its worker run far ahead of the others.
     fn next_at(&self) -> Option<Millis> {
         let next = self.fetched.front()?;
-        Some(next.content.as_ref().map_or(self.last_at, Decoded::at))
+        Some(next.content.as_ref().map_or(Millis::MIN, Decoded::at).max(self.newest_at))
     }
 }
 
