@@ -39,12 +39,13 @@ const TEN_DAYS: [&str; 7] = ["market", "--history", "10d", "--start", "2026-11-3
 fn the_market_writes_the_bytes_of_the_embedded_log_however_often_it_is_killed() {
     let scratch = scratch();
     let (embedded, dir) = (scratch.join("embedded"), scratch.join("kafka"));
-    let all = [&TEN_DAYS[..], &["--exit-when-caught-up"]].concat();
+    // Long enough for more than two transactions after each kill.
+    let all = ["market", "--history", "60d", "--start", "2026-11-30", "--exit-when-caught-up"];
     marketday(&[&all[..], &["--dir", embedded.to_str().unwrap()]].concat());
     let expected = marketday_log_hashes(&embedded);
 
     // Before and after a transaction is committed, then to the end, each time with other workers.
-    for (point, workers) in [("seeding:2", "1"), ("seeded:2", "3"), ("seeding:5", "2")] {
+    for (point, workers) in [("seeding:2", "1"), ("seeded:2", "3"), ("seeding:3", "2")] {
         let mut market = on_brokers("bytes", &dir, &all);
         market.args(["--workers", workers]).env("MARKETDAY_CRASH_AT", point);
         let output = market.output().unwrap();
