@@ -392,9 +392,11 @@ fn a_month_is_plausible() {
     }
     let mean = amount / orders as i64;
     assert!((50_000..100_000).contains(&mean), "mean order value {mean}");
-    let peak = |band: usize| (0..24).max_by_key(|hour| by_hour[band][*hour]).unwrap();
-    assert_eq!(peak(1), 21, "the 20s: {:?}", by_hour[1]);
-    assert_eq!(peak(4), 10, "the 50s: {:?}", by_hour[4]);
+    // The curves' peaks are exact in `rules`; a month's orders come near them.
+    for (band, peak) in [(1, 21), (4, 10)] {
+        let most = by_hour[band].iter().max().unwrap();
+        assert!(by_hour[band][peak] * 10 >= most * 9, "band {band}: {:?}", by_hour[band]);
+    }
     let usual = by_day[12] + by_day[19];
     assert!(
         by_day[26] * 20 >= usual * 22, // the opening is still in these Fridays
