@@ -45,7 +45,7 @@ for (const file of files) {
     const custom = ["stat", "gauge", "text"].includes(panel.type) ? "{}" : `${panel.type}.FieldConfig`;
     constant(`Of<"${panel.type}", ${panel.type}.Options, ${custom}>`, panel);
   }
-  // The types call them scopes or sources; a query or custom variable has more fields than they name.
+  // Grafana writes a variable's definition itself; its types do not know it.
   for (const { definition, ...variable } of templating.list) {
     constant(`Plain<VariableModel>`, variable);
   }
