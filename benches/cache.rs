@@ -6,12 +6,14 @@
 //! line needs of its product (category, price). An hour's look-ups are those of the market's busiest
 //! hour, and of its order ticks, each of which scores 1,000 customers.
 
+mod running;
+
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use marketday::clock::Stopwatch;
 use marketday::private_postgres::PrivatePostgres;
 use marketday::store;
 use redis::cmd;
+use running::Running;
 
 /// How often each way is measured.
 const TIMES: usize = 5_000;
@@ -28,21 +31,11 @@ const TIMES: usize = 5_000;
 const REFRESHES: f64 = 72.0;
 const TICKS: f64 = 900.0;
 
-/// A program that does not outlive the measurement.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
-}
-
 /// Starts a Redis; gives its URL.
 fn redis(dir: &Path) -> Result<(Running, String)> {
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let mut redis = Command::new("redis-server");
-    redis.args(["--bind", "127.0.0.1", "--save", "", "--loglevel", "warning"]);
+    redis.args(["--bind", "127.0.0.1", "--save", ""]).stdout(Stdio::null());
     redis.arg("--port").arg(port.to_string()).arg("--dir").arg(dir);
     let redis = Running(redis.spawn().context("starting redis-server (package redis-server)")?);
     while TcpStream::connect(("127.0.0.1", port)).is_err() {

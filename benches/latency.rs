@@ -4,10 +4,12 @@
 //! market and the analytics as two processes. It follows the log and the committed offsets side by
 //! side, a look every millisecond at each, so a figure is exact to about 2 ms.
 
+mod running;
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -18,6 +20,7 @@ use marketday::clock::Stopwatch;
 use marketday::log::{Batch, Log, Reader, embedded, kafka};
 use marketday::private_postgres::PrivatePostgres;
 use marketday::store;
+use running::Running;
 
 #[derive(Parser)]
 struct Args {
@@ -40,16 +43,6 @@ struct Args {
 
 /// How long to look away from the log, and from the store.
 const LOOK: Duration = Duration::from_millis(1);
-
-/// A program that does not outlive the measurement.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
-}
 
 /// A partition that is followed: records seen in the log and not yet in the store.
 struct Followed {

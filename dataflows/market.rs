@@ -40,8 +40,8 @@ use serde::{Deserialize, Serialize};
 
 pub use cache::{AgeBand, Cache, CachedCustomer, CachedProduct, CachedSet, Group, Reading};
 pub use dataflow::{Control, Output, Release, market};
-pub use profile::Profile;
-pub use scenarios::{Command, MonthDay, Occurrence, Rule, Scenario, occurrences};
+pub use profile::{Profile, word};
+pub use scenarios::{Command, MonthDay, Occurrence, Rule, Running, Scenario, occurrences};
 pub use truth::Truth;
 
 use crate::model::{
@@ -142,10 +142,9 @@ impl Settings {
         if temperature > 0.0 { 1.0 / temperature } else { 1.0 }
     }
 
-    /// When a customer signed up who is there from the beginning: in the 30 days before it.
-    fn signed_up_before(&self, id: u32) -> Millis {
-        let customers = Millis::from(self.profile.customers.initial);
-        self.origin - 30 * DAY + 30 * DAY * Millis::from(id) / customers
+    /// When one of so many came who are there from the beginning: in the 30 days before it.
+    fn before_opening(&self, id: u32, initial: u32) -> Millis {
+        self.origin - 30 * DAY + 30 * DAY * Millis::from(id) / Millis::from(initial)
     }
 
     /// New customers a millisecond: an S-curve, and a rush when the market goes live.
@@ -172,12 +171,6 @@ impl Settings {
         let a_day = rules.listed_a_day + rules.listed_more * (at - self.origin) as f64 / MONTH;
         let mean = (least + most) as f64 / 2.0;
         ((gap as f64 * DAY as f64 / mean / a_day) as Millis).min(self.start - at)
-    }
-
-    /// When a product was listed that is there from the beginning: in the 30 days before it.
-    fn listed_before(&self, id: u32) -> Millis {
-        let products = Millis::from(self.profile.products.initial);
-        self.origin - 30 * DAY + 30 * DAY * Millis::from(id) / products
     }
 }
 
@@ -254,8 +247,8 @@ pub struct Figures {
     pub orders: u64,
     /// Orders expected so far: the sum of the means that their numbers were drawn from.
     pub demand: f64,
-    /// Names of the scenarios that are active.
-    pub scenarios: Arc<[Word]>,
+    /// The scenarios that are active.
+    pub scenarios: Arc<[Running]>,
 }
 
 /// What a worker tells all workers before a refresh.
@@ -375,10 +368,10 @@ impl Market {
                 (profile.customers.initial, profile.products.initial);
             let mut catalog = Catalog::new(rules);
             for id in 1..=all_products {
-                catalog.list(&profile, seed, settings.listed_before(id));
+                catalog.list(&profile, seed, settings.before_opening(id, all_products));
             }
             for id in (1..=all_customers).filter(|id| id % peers as u32 == index as u32) {
-                let signed_up_at = settings.signed_up_before(id);
+                let signed_up_at = settings.before_opening(id, all_customers);
                 let (person, _) = people::person(&profile, seed, id, signed_up_at);
                 customers.sign_up(id, person, signed_up_at);
             }
@@ -402,7 +395,7 @@ impl Market {
             commands.iter().filter(|command| command.at >= begun).cloned().collect();
         Market {
             hours: calendar::hours(&profile.demand),
-            words: catalog::words(&profile),
+            words: profile.words().into_iter().map(Word::from).collect(),
             common,
             customers,
             ticks: Vec::new(),
@@ -759,7 +752,7 @@ impl Market {
             products: self.common.catalog.len() as u64,
             orders: self.common.orders,
             demand: self.common.demand,
-            scenarios: Arc::clone(&self.common.scenarios.names),
+            scenarios: Arc::clone(&self.common.scenarios.running),
         }
     }
 

@@ -1,5 +1,7 @@
-//! Compiles the migrations in again when one is added.
+//! Compiles the migrations, the dashboards and the web page in again when one of them changes.
 
 fn main() {
-    println!("cargo:rerun-if-changed=migrations");
+    for embedded in ["migrations", "grafana/dashboards", "src/page/web"] {
+        println!("cargo:rerun-if-changed={embedded}");
+    }
 }

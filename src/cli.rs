@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use chrono::NaiveDate;
@@ -14,12 +16,15 @@ use dataflows::market::Profile;
 use dataflows::model::time::{Span, day_of_date, start_of_day, wall_clock};
 
 use crate::cache::{Cache, Link, market_name};
+use crate::changes::{self, Begin};
 use crate::engine;
 use crate::explain;
 use crate::import;
 use crate::log::{self, Log};
-use crate::market::{self, Dirt, Request, ScenarioWish, Speed, control};
+use crate::market::control::{self, Ask};
+use crate::market::{self, Dirt, Request, ScenarioWish, Speed};
 use crate::migrate;
+use crate::page;
 use crate::private_postgres::PrivatePostgres;
 use crate::realism::{self, Form};
 use crate::scenario;
@@ -54,9 +59,13 @@ enum Command {
     #[command(subcommand)]
     Scenario(Scenario),
     /// Puts what no shop knows (rhythms, tastes, drop-outs, true demand) into the tables `truth_*`.
-    Truth(TruthPlace),
+    Truth(Place),
     /// Tells how like a real shop the market is: 18 statistics beside those of real shops.
     Realism(Realism),
+    /// Follows a result table: a line of JSON for each row that comes, changes or goes.
+    Tail(Tail),
+    /// Serves the web page alone, over the store of a running market; `up` has it too.
+    Page(Page),
     /// Shows what a query costs: the operators of its dataflow, the time of each and the records held.
     Explain(Explain),
 }
@@ -80,9 +89,32 @@ struct Look {
 }
 
 #[derive(Args)]
-struct TruthPlace {
+struct Tail {
+    /// The table: one of the queries' results, as `orders_by_minute`.
+    table: String,
+    /// Only what came after that commit point, as an earlier run printed it last.
+    #[arg(long, value_name = "COMMIT_POINT", conflicts_with = "whole")]
+    from: Option<i64>,
+    /// First the whole table, each row as an insert.
+    #[arg(long)]
+    whole: bool,
     #[command(flatten)]
     place: Place,
+}
+
+#[derive(Args)]
+struct Page {
+    #[command(flatten)]
+    listen: Listen,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Args)]
+struct Listen {
+    /// Where the web page is served; whoever reaches the address can start scenarios.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8020")]
+    page: SocketAddr,
 }
 
 #[derive(Subcommand)]
@@ -227,7 +259,7 @@ struct Which {
     #[command(flatten)]
     rules: Rules,
     /// How fast the live market's clock goes: 1 is real time, or 60, or max.
-    #[arg(long, default_value = "1", value_parser = speed)]
+    #[arg(long, default_value = "1")]
     speed: Speed,
     /// Dirt on the way to the log: late=2%:30d,duplicate=5%,shuffle=60s,corrupt=0.5% or some of
     /// it. No answer changes by it; what it touches is listed in DIR/market/dirt.ndjson.
@@ -265,14 +297,6 @@ impl Rules {
     }
 }
 
-fn speed(text: &str) -> Result<Speed, String> {
-    match (text, text.parse()) {
-        ("max", _) => Ok(Speed::Max),
-        (_, Ok(times)) if times > 0.0 && times <= 100_000.0 => Ok(Speed::Times(times)),
-        _ => Err("a speed is a number above 0, or max".into()),
-    }
-}
-
 /// How many workers or processes: a thousand is far more than any machine can use.
 fn count() -> clap::builder::RangedU64ValueParser<usize> {
     clap::builder::RangedU64ValueParser::new().range(1..=1000)
@@ -286,6 +310,8 @@ struct Up {
     which: Which,
     #[command(flatten)]
     cached: Cached,
+    #[command(flatten)]
+    listen: Listen,
     /// Worker threads of the market, and as many of the analytics.
     #[arg(short = 'w', long, default_value_t = 1, value_parser = count())]
     workers: usize,
@@ -362,7 +388,9 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Verify(look) => verify(&look),
         Command::Status(look) => show_status(&look),
         Command::Scenario(command) => scenario(&command),
-        Command::Truth(TruthPlace { place }) => show_truth(&place),
+        Command::Truth(place) => show_truth(&place),
+        Command::Tail(command) => tail(&command),
+        Command::Page(command) => serve_page(&command),
         Command::Realism(command) => realism(&command),
         Command::Explain(command) => explain(&command),
     };
@@ -489,6 +517,7 @@ fn run_up(command: &Up) -> Result<ExitCode> {
         speed: command.which.speed,
         workers: command.workers,
         redis: command.cached.link()?,
+        page: command.listen.page,
         exit_when_caught_up: command.exit_when_caught_up,
     };
     let stop = stop_on_signal()?;
@@ -522,10 +551,11 @@ fn run_market(command: &Market) -> Result<ExitCode> {
         "--dirt does not go with --to -, where nobody keeps its labels: name a directory or brokers"
     );
     let redis = command.cached.link()?;
-    let (wish, speed) = (command.which.wish()?, command.which.speed);
+    let wish = command.which.wish()?;
     let (workers, history_only) = (command.workers, command.exit_when_caught_up);
     let remote = |settings: &_| -> Result<Arc<market::Remote>> {
-        let remote = Arc::new(market::Remote::new(Cache::new(redis, &market_name(settings))));
+        let cache = Cache::new(redis, &market_name(settings));
+        let remote = Arc::new(market::Remote::new(cache, command.which.speed));
         let stop = Arc::clone(&remote);
         on_signal(move || stop.stop.swap(true, Ordering::SeqCst))?;
         Ok(remote)
@@ -534,7 +564,7 @@ fn run_market(command: &Market) -> Result<ExitCode> {
         let settings = wish.settings()?;
         let (remote, out) =
             (remote(&settings)?, &mut std::io::BufWriter::new(std::io::stdout().lock()));
-        market::write_lines(&settings, workers, speed, history_only, &remote, out)?;
+        market::write_lines(&settings, workers, history_only, &remote, out)?;
         out.flush()?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -548,7 +578,7 @@ fn run_market(command: &Market) -> Result<ExitCode> {
     let settings = market::settle(&place.dir, &wish, &*log)?;
     let remote = remote(&settings)?;
     let _listening = control::listen(&place.dir, &settings, &remote)?;
-    market::run(&place.dir, &*log, &settings, workers, speed, history_only, &remote)?;
+    market::run(&place.dir, &*log, &settings, workers, history_only, &remote)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -631,6 +661,36 @@ fn on_signal(set: impl Fn() -> bool + Send + 'static) -> Result<()> {
     .context("listening for Ctrl-C")
 }
 
+fn tail(command: &Tail) -> Result<ExitCode> {
+    let Tail { table, from, whole, place } = command;
+    let stop = stop_on_signal()?;
+    let database = place.look()?;
+    let begin = match from {
+        Some(commit_point) => Begin::After(*commit_point),
+        None if *whole => Begin::Whole,
+        None => Begin::Now,
+    };
+    let stopped = || stop.load(Ordering::Relaxed);
+    let out = &mut std::io::stdout().lock();
+    changes::tail(&database.config, table, begin, &stopped, out)?;
+    database.stop()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn serve_page(command: &Page) -> Result<ExitCode> {
+    let stop = stop_on_signal()?;
+    let Page { listen, place } = command;
+    let database = place.look()?;
+    let page = page::serve(listen.page, &database.config, &place.log.dir)?;
+    writeln!(std::io::stdout(), "look at http://{}", page.address)?;
+    while !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    drop(page);
+    database.stop()?;
+    Ok(ExitCode::SUCCESS)
+}
+
 fn verify(look: &Look) -> Result<ExitCode> {
     let log = look.place.log.look()?;
     let database = look.place.look()?;
@@ -664,7 +724,8 @@ fn scenario(command: &Scenario) -> Result<ExitCode> {
                 categories: categories.clone(),
                 lasts: lasts.map(|span| span.0),
             };
-            let at = control::ask(dir, &Request { name: name.clone(), wish })?;
+            let request = Request { name: name.clone(), wish };
+            let at = control::ask(dir, &Ask::Scenario(request))?.from;
             write!(out, "{name} from {} on", wall_clock(at).format("%Y-%m-%d %H:%M:%S"))?;
             match lasts {
                 Some(lasts) => writeln!(out, ", for {lasts} of market time")?,
@@ -673,7 +734,7 @@ fn scenario(command: &Scenario) -> Result<ExitCode> {
         }
         Scenario::Stop(ScenarioStop { name, dir }) => {
             let request = Request { name: name.clone(), wish: ScenarioWish::Stop };
-            let at = control::ask(dir, &request)?;
+            let at = control::ask(dir, &Ask::Scenario(request))?.from;
             writeln!(out, "{name} until {}", wall_clock(at).format("%Y-%m-%d %H:%M:%S"))?;
         }
     }

@@ -43,11 +43,14 @@ pub mod store;
 
 pub mod verify;
 
+pub mod changes;
 pub mod cli;
 pub mod clock;
 pub mod crash;
 pub mod explain;
+pub mod metrics;
 pub mod migrate;
+pub mod page;
 pub mod private_postgres;
 pub mod process;
 pub mod realism;

@@ -46,6 +46,22 @@ pub trait Log: Send + Sync {
     fn committed(&self, _topic: Topic, _offsets: &[(u32, u64)]) -> Result<()> {
         Ok(())
     }
+
+    /// The brokers that keep it; none where it lies in files.
+    fn brokers(&self) -> Result<Vec<Broker>> {
+        Ok(Vec::new())
+    }
+}
+
+/// A broker that keeps copies of a log's partitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broker {
+    /// Its number in the cluster.
+    pub id: i32,
+    /// Partitions of which it keeps a copy.
+    pub partitions: u32,
+    /// Copies in sync among them; 0 where the broker is gone.
+    pub in_sync: u32,
 }
 
 /// Partitions of a log that we make, in [`Topic::ALL`]'s order.

@@ -20,6 +20,7 @@ use std::{
     io::Write,
     path::Path,
     rc::Rc,
+    str::FromStr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicI64, Ordering},
@@ -33,7 +34,7 @@ use anyhow::{Context, Result, bail, ensure};
 use dataflows::{
     market::{
         Command, Control, Event, Figures, Output, Part, Release, Scenario, Settings, Snapshot,
-        Truth, market,
+        Truth, market, word,
     },
     model::{
         Millis, OrderId, OrderKind, Topic,
@@ -52,7 +53,7 @@ use crate::{
 };
 use dirt::Dirty;
 use keep::{Keep, Kept};
-use target::{Lines, Nowhere, Records, Target};
+use target::{Lines, Nowhere, Records, Stamp, Target};
 
 /// Encoded batches on their way to the log; each is about [`BATCH_BYTES`].
 const QUEUE: usize = 64;
@@ -72,12 +73,25 @@ const SNAPSHOT_SHARE: u32 = 20;
 const LOOK: Duration = Duration::from_millis(20);
 
 /// How fast market time goes by once the market is live.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Speed {
     /// As fast as the machine allows.
     Max,
     /// So many times as fast as the wall clock. At 1 the market catches up with an absence.
     Times(f64),
+}
+
+impl FromStr for Speed {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match (text, text.parse()) {
+            ("max", _) => Ok(Speed::Max),
+            (_, Ok(times)) if times > 0.0 && times <= 100_000.0 => Ok(Speed::Times(times)),
+            _ => Err("a speed is a number above 0 and at most 100000, or max"),
+        }
+    }
 }
 
 /// How a run ended.
@@ -90,12 +104,13 @@ pub enum Ended {
 }
 
 /// What others see of a running market, and say to it.
-#[derive(Default)]
 pub struct Remote {
     /// Set to end the run.
     pub stop: AtomicBool,
     /// Set to hold the clock; no event changes by it.
     pub paused: AtomicBool,
+    /// How fast the clock goes when it is live; no event changes by it.
+    speed: Mutex<Speed>,
     /// The cache of its working set, and what is counted there.
     pub cache: Arc<Cache>,
     figures: Mutex<Figures>,
@@ -134,9 +149,27 @@ pub enum ScenarioWish {
 type Asked = (Command, SyncSender<Millis>);
 
 impl Remote {
-    /// The remote of a market with that cache.
-    pub fn new(cache: Cache) -> Self {
-        Remote { cache: Arc::new(cache), ..Remote::default() }
+    /// The remote of a market with that cache and that speed.
+    pub fn new(cache: Cache, speed: Speed) -> Self {
+        Remote {
+            stop: AtomicBool::default(),
+            paused: AtomicBool::default(),
+            speed: speed.into(),
+            cache: Arc::new(cache),
+            figures: Mutex::default(),
+            logged: AtomicI64::default(),
+            requests: Mutex::default(),
+        }
+    }
+
+    /// How fast the clock goes when the market is live.
+    pub fn speed(&self) -> Speed {
+        *self.speed.lock().expect("no panic while held")
+    }
+
+    /// Has the clock go at another speed from now on.
+    pub fn set_speed(&self, speed: Speed) {
+        *self.speed.lock().expect("no panic while held") = speed;
     }
 
     /// The figures of the market; they run ahead of the log by the length of the queue.
@@ -165,9 +198,10 @@ impl Remote {
                 (Some(strength), categories, lasts)
             }
             ScenarioWish::Stop => {
-                let active = self.figures().scenarios;
+                let figures = self.figures();
+                let active: Vec<&str> = figures.scenarios.iter().map(|it| &*it.name).collect();
                 ensure!(
-                    active.iter().any(|known| **known == *name),
+                    active.contains(&name.as_str()),
                     "no scenario `{name}` is active: there is {}",
                     if active.is_empty() { "none".into() } else { active.join(", ") }
                 );
@@ -176,10 +210,6 @@ impl Remote {
         };
         let allowed = |strength: f64| (0.05..=10.0).contains(&strength);
         ensure!(strength.is_none_or(allowed), "a strength is a factor from 0.05 to 10");
-        let word = |text: &String| {
-            !text.is_empty()
-                && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-        };
         ensure!(word(&name), "a scenario's name has letters, digits and hyphens");
         let words = settings.profile.words();
         if let Some(category) = categories.iter().find(|it| !words.contains(&it.as_str())) {
@@ -200,7 +230,6 @@ pub fn run(
     log: &dyn Log,
     settings: &Settings,
     workers: usize,
-    speed: Speed,
     history_only: bool,
     remote: &Remote,
 ) -> Result<Ended> {
@@ -214,7 +243,7 @@ pub fn run(
         crash::point("resume");
     }
     let until = history_only.then_some(settings.start);
-    let plan = Plan { settings, workers, speed, until, remote, truth: None };
+    let plan = Plan { settings, workers, until, remote, truth: None };
     plan.run(Some(&keep), &keep.commands()?, kept, target)
 }
 
@@ -222,13 +251,12 @@ pub fn run(
 pub fn write_lines(
     settings: &Settings,
     workers: usize,
-    speed: Speed,
     history_only: bool,
     remote: &Remote,
     out: &mut dyn Write,
 ) -> Result<Ended> {
     let until = history_only.then_some(settings.start);
-    let plan = Plan { settings, workers, speed, until, remote, truth: None };
+    let plan = Plan { settings, workers, until, remote, truth: None };
     plan.run(None, &[], None, Box::new(Lines::new(workers, out)))
 }
 
@@ -241,9 +269,9 @@ pub fn truth(
     tell: &dyn Fn(Vec<Truth>) -> Result<()>,
 ) -> Result<Ended> {
     let commands = Keep::open(dir, "")?.commands()?;
-    let remote = Remote::default();
-    let (speed, truth, until) = (Speed::Max, Some(tell), Some(until));
-    let plan = Plan { settings, workers: 1, speed, until, remote: &remote, truth };
+    let remote = Remote::new(Cache::default(), Speed::Max);
+    let (truth, until) = (Some(tell), Some(until));
+    let plan = Plan { settings, workers: 1, until, remote: &remote, truth };
     plan.run(None, &commands, None, Box::new(Nowhere))
 }
 
@@ -253,6 +281,29 @@ struct Events {
     until: Millis,
     bytes: Vec<u8>,
     records: Vec<Encoded>,
+}
+
+impl Events {
+    /// The records, each with its key and value.
+    fn records(&self) -> impl Iterator<Item = (&Encoded, Option<&[u8]>, &[u8])> {
+        let mut start = 0;
+        self.records.iter().map(move |record| {
+            let key = record.key_end.map(|end| &self.bytes[start..end]);
+            let value = &self.bytes[record.key_end.unwrap_or(start)..record.value_end];
+            start = record.value_end;
+            (record, key, value)
+        })
+    }
+}
+
+/// Moves a partition's newest stamp on; they ascend, or a record would be taken for one that is
+/// there already.
+fn ascend(last: &mut [Vec<Option<Stamp>>], record: &Encoded) -> Result<Option<Stamp>> {
+    let last = &mut last[record.topic as usize][record.partition as usize];
+    let stamp = Some((record.at, record.event_id));
+    ensure!(stamp > *last, "the market made {stamp:?} after {last:?} in one partition");
+    *last = stamp;
+    Ok(stamp)
 }
 
 /// A record and where its key and value end in the batch's bytes.
@@ -278,7 +329,6 @@ enum Message {
 struct Plan<'a> {
     settings: &'a Settings,
     workers: usize,
-    speed: Speed,
     /// Market time at which the run ends.
     until: Option<Millis>,
     remote: &'a Remote,
@@ -317,6 +367,7 @@ impl Plan<'_> {
             unflushed: 0,
             // Where market time and wall time meet.
             anchor: None,
+            paced: self.remote.speed(),
             paused_at: None,
             // A command that is not in effect yet keeps its time.
             commands_until: commands.last().map_or(begun, |command| command.at),
@@ -484,6 +535,8 @@ struct Driver<'a> {
     since_flush: Stopwatch,
     unflushed: usize,
     anchor: Option<(Millis, Millis)>,
+    /// The speed of the anchor.
+    paced: Speed,
     paused_at: Option<Millis>,
     commands_until: Millis,
 }
@@ -590,7 +643,7 @@ impl Driver<'_> {
 
     /// Market time up to which the clock and the log allow to live.
     fn may_live(&mut self) -> Millis {
-        let Plan { settings, speed, until, remote, .. } = *self.plan;
+        let Plan { settings, until, remote, .. } = *self.plan;
         let wall = clock::wall();
         if remote.paused.load(Ordering::Relaxed) {
             self.paused_at.get_or_insert(wall);
@@ -612,6 +665,10 @@ impl Driver<'_> {
         if self.leave < self.target.held_until() {
             return ahead.min(self.target.held_until());
         }
+        let speed = remote.speed();
+        if std::mem::replace(&mut self.paced, speed) != speed {
+            self.anchor = Some((self.leave, wall));
+        }
         let Speed::Times(times) = speed else { return ahead };
         let (market, meets) = *self.anchor.get_or_insert_with(|| {
             // At 1 the market lives by the wall clock, if it began in step with it.
@@ -626,7 +683,7 @@ impl Driver<'_> {
     }
 
     fn snapshot_due(&self) -> bool {
-        let least = match self.plan.speed {
+        let least = match self.plan.remote.speed() {
             Speed::Times(times) if self.leave >= self.plan.settings.start => {
                 SNAPSHOT_LIVE.div_f64(times.max(1.0))
             }

@@ -1,8 +1,10 @@
-//! `marketday up`: the market and the analytics side by side, joined by nothing but the log.
+//! `marketday up`: the market and the analytics side by side, joined by nothing but the log, and the
+//! web page over both.
 
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -20,6 +22,7 @@ use crate::clock::Stopwatch;
 use crate::engine;
 use crate::log::Log;
 use crate::market::{self, Ended, Remote, Speed, Wish, control};
+use crate::page;
 use crate::process;
 
 /// How everything is run.
@@ -32,6 +35,8 @@ pub struct Settings {
     pub workers: usize,
     /// The Redis that has the working set; none keeps it in memory.
     pub redis: Option<Arc<Link>>,
+    /// Where the web page is served.
+    pub page: SocketAddr,
     /// Live through the history only.
     pub exit_when_caught_up: bool,
 }
@@ -110,8 +115,9 @@ pub fn run(
     let stopwatch = Stopwatch::start();
     let market_settings = market::settle(dir, &settings.wish, &**log)?;
     let cache = Cache::new(settings.redis.clone(), &market_name(&market_settings));
-    let remote = Arc::new(Remote::new(cache));
+    let remote = Arc::new(Remote::new(cache, settings.speed));
     let _listening = control::listen(dir, &market_settings, &remote)?;
+    let page = page::serve(settings.page, database, dir)?;
     let producer_done = Arc::new(AtomicBool::new(false));
     let now = Arc::new(AtomicI64::new(Millis::MIN));
     let engine_settings = engine::Settings {
@@ -128,6 +134,7 @@ pub fn run(
     let engine_stop = Arc::clone(&engine_settings.stop);
 
     let mut view = View::new(market_settings.origin, market_settings.start, look);
+    view.say(&format!("look at http://{}", page.address));
     let market_seconds = thread::scope(|scope| -> Result<_> {
         let market = scope.spawn(|| {
             let ended = market::run(
@@ -135,7 +142,6 @@ pub fn run(
                 &**log,
                 &market_settings,
                 settings.workers,
-                settings.speed,
                 settings.exit_when_caught_up,
                 &remote,
             );

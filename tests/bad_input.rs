@@ -6,11 +6,13 @@ use std::fs;
 use std::path::Path;
 
 use dataflows::model::Topic;
-use marketday::log::{Batch, Log, embedded};
+use marketday::log::{Log, embedded};
 use postgres::Config;
 use serde_json::{Value, json};
 
-use crate::support::{command, connect, database_url, fresh_database, marketday, scratch, tables};
+use crate::support::{
+    command, connect, database_url, fresh_database, marketday, records, scratch, tables,
+};
 
 const DAY: i64 = 86_400_000;
 const AT: i64 = 1_790_000_000_000;
@@ -256,10 +258,7 @@ fn where_bad(log: &dyn Log, bad: &[Bad]) -> BTreeMap<(String, i64, i64), &'stati
     let mut places = BTreeMap::new();
     for topic in Topic::ALL {
         for partition in 0..log.partitions(topic) {
-            let mut batch = Batch::default();
-            let mut reader = log.reader(topic, partition, 0).unwrap();
-            while reader.read(&mut batch, 1000).unwrap() > 0 {}
-            for record in batch.iter() {
+            for record in records(log, topic, partition).iter() {
                 if let Some(reason) = reasons.get(&(topic, record.value.unwrap())) {
                     let place =
                         (topic.name().to_owned(), i64::from(partition), record.offset as i64);

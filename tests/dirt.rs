@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::support::{
     Running, brokers, command, connect, database_url, first_records, fresh_database, hashes,
-    kafka_log, log_end, marketday, partitions, scratch, tables,
+    kafka_log, log_end, marketday, partitions, records, scratch, tables,
 };
 
 const SECOND: i64 = 1_000;
@@ -100,10 +100,7 @@ impl Seen {
         let mut seen = Seen::default();
         for topic in Topic::ALL {
             for partition in 0..log.partitions(topic) {
-                let mut batch = Batch::default();
-                let mut reader = log.reader(topic, partition, 0).unwrap();
-                while reader.read(&mut batch, 10_000).unwrap() > 0 {}
-                seen.partition(log, topic, partition, &batch);
+                seen.partition(log, topic, partition, &records(log, topic, partition));
             }
         }
         seen

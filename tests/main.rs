@@ -5,8 +5,10 @@ mod support;
 
 mod bad_input;
 mod borders;
+mod browser;
 mod cache;
 mod cdnow;
+mod changes;
 mod crash;
 mod dirt;
 mod explain;
@@ -15,6 +17,7 @@ mod insights;
 mod kafka;
 mod log;
 mod market;
+mod page;
 mod private_postgres;
 mod processes;
 mod realism;

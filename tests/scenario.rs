@@ -5,12 +5,12 @@ use std::fs;
 use std::path::Path;
 
 use dataflows::model::Topic;
-use marketday::log::{Batch, embedded};
+use marketday::log::embedded;
 use serde_json::Value;
 
 use crate::support::{
     Running, command, connect, database_url, first_records, fresh_database, log_end, marketday,
-    partitions, scratch,
+    partitions, records, refused, scratch,
 };
 
 /// The events of a topic in a log.
@@ -18,16 +18,9 @@ fn events(dir: &Path, topic: Topic) -> Vec<Value> {
     let log = embedded::open(&dir.join("log")).unwrap();
     let mut events = Vec::new();
     for partition in 0..log.partitions(topic) {
-        let end = log.end(topic, partition).unwrap();
-        let mut reader = log.reader(topic, partition, 0).unwrap();
-        let mut batch = Batch::default();
-        while reader.position() < end {
-            reader.wait(&mut batch, 10_000).unwrap();
-            events.extend(
-                batch.iter().map(|it| serde_json::from_slice::<Value>(it.value.unwrap()).unwrap()),
-            );
-            batch.clear();
-        }
+        let batch = records(&*log, topic, partition);
+        let event = |value: &[u8]| serde_json::from_slice::<Value>(value).unwrap();
+        events.extend(batch.iter().map(|record| event(record.value.unwrap())));
     }
     events
 }
@@ -42,13 +35,6 @@ fn told(dir: &Path, name: &str) -> Vec<(String, f64)> {
         .collect()
 }
 
-fn refused(args: &[&str], expected: &str) {
-    let output = command(args).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && said.contains(expected), "{args:?}: {said}");
-    assert_eq!(said.lines().count(), 1, "{said}");
-}
-
 /// Started and stopped by other programs; in the log like everything else; and a market that lives
 /// through its life again, without its snapshots, does the same again.
 #[test]
@@ -60,16 +46,25 @@ fn a_scenario_by_hand_is_part_of_the_market() {
         let mut market = command(&live);
         Running::start(market.args(["--speed", "600"]), dir.join(said))
     };
-    refused(&["scenario", "start", "flash", "--dir", name], "no market is running in");
+    refused(
+        &mut command(&["scenario", "start", "flash", "--dir", name]),
+        "no market is running in",
+    );
     let mut market = run("first");
     market.wait_until("it can be spoken to", || dir.join("market/control.sock").exists());
 
-    refused(&["scenario", "start", "flash", "--dir", name], "one of your own needs a --strength");
-    refused(&["scenario", "stop", "flash", "--dir", name], "no scenario `flash` is active");
+    refused(
+        &mut command(&["scenario", "start", "flash", "--dir", name]),
+        "one of your own needs a --strength",
+    );
+    refused(
+        &mut command(&["scenario", "stop", "flash", "--dir", name]),
+        "no scenario `flash` is active",
+    );
     let strong = ["scenario", "start", "flash", "--strength", "99", "--dir", name];
-    refused(&strong, "a strength is a factor from 0.05 to 10");
+    refused(&mut command(&strong), "a strength is a factor from 0.05 to 10");
     let cars = ["scenario", "start", "flash", "--categories", "cars", "--dir", name];
-    refused(&[&cars[..], &["--strength", "2"]].concat(), "no category `cars`");
+    refused(&mut command(&[&cars[..], &["--strength", "2"]].concat()), "no category `cars`");
 
     let start = ["scenario", "start", "flash", "--strength", "3", "--categories", "toys,food"];
     let said = marketday(&[&start[..], &["--for", "20m", "--dir", name]].concat());

@@ -401,3 +401,28 @@ fn run_directory() -> &'static Path {
     });
     dir
 }
+
+/// The one sentence with which a command ends; it must speak of `expected`.
+pub(crate) fn refused(command: &mut Command, expected: &str) {
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{command:?}: {}\n{said}", output.status);
+    one_sentence(&said, expected);
+}
+
+/// What was said is one sentence that speaks of `expected`, and of no password.
+pub(crate) fn one_sentence(said: &str, expected: &str) {
+    assert_eq!(said.trim_end().lines().count(), 1, "{said}");
+    assert!(said.starts_with("marketday: ") && said.contains(expected), "{expected}: {said}");
+    assert!(!said.contains("panicked") && !said.contains("sekret"), "{said}");
+}
+
+/// All records of a partition of a log that nobody writes to.
+pub(crate) fn records(log: &dyn Log, topic: Topic, partition: u32) -> Batch {
+    let (mut batch, end) = (Batch::default(), log.end(topic, partition).unwrap());
+    let mut reader = log.reader(topic, partition, 0).unwrap();
+    while reader.position() < end {
+        reader.wait(&mut batch, 10_000).unwrap();
+    }
+    batch
+}

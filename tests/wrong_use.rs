@@ -8,22 +8,9 @@ use std::process::Command;
 use postgres::Config;
 
 use crate::support::{
-    Running, command, connect, database_url, fresh_database, marketday, scratch, wait_until,
+    Running, command, connect, database_url, fresh_database, marketday, one_sentence, refused,
+    scratch, wait_until,
 };
-
-/// The one sentence with which a command ends; it must speak of `expected`.
-fn refused(command: &mut Command, expected: &str) {
-    let output = command.output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{command:?}: {}\n{said}", output.status);
-    one_sentence(&said, expected);
-}
-
-fn one_sentence(said: &str, expected: &str) {
-    assert_eq!(said.trim_end().lines().count(), 1, "{said}");
-    assert!(said.starts_with("marketday: ") && said.contains(expected), "{expected}: {said}");
-    assert!(!said.contains("panicked") && !said.contains("sekret"), "{said}");
-}
 
 fn with_database(args: &[&str], database: &Config) -> Command {
     let mut command = command(args);

@@ -53,7 +53,7 @@ pub(super) fn fill(
     }
     let line = |product: u32| {
         let goods = catalog.get(product);
-        let quantity = *weighted(random, &[1, 2, 3], |many| rules.quantity[many - 1]) as i64;
+        let quantity = weighted(random, &rules.quantity, |weight| *weight) as i64 + 1;
         Line {
             product_id: i64::from(product),
             category: words[usize::from(goods.category)].clone(),

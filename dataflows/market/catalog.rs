@@ -272,8 +272,7 @@ impl Catalog {
 fn goods(profile: &Profile, seed: u64, id: u32, listed_at: Millis) -> (Goods, String) {
     let rules = &profile.products;
     let random = &mut draw(seed, Purpose::Goods, u64::from(id), 0);
-    let places: Vec<usize> = (0..profile.categories.len()).collect();
-    let place = *weighted(random, &places, |place| profile.categories[*place].share);
+    let place = weighted(random, &profile.categories, |category| category.share);
     let category = &profile.categories[place];
     let (low, high) = category.price;
     let level = Beta::new(rules.price.0, rules.price.1).expect("checked").sample(random);
@@ -282,7 +281,7 @@ fn goods(profile: &Profile, seed: u64, id: u32, listed_at: Millis) -> (Goods, St
     let (exponent, offset) = rules.popularity;
     let appeal = 1e6 * (offset / (random.random::<f64>() * 20_000.0 + offset)).powf(exponent);
     let noun = &category.goods[random.random_range(0..category.goods.len())];
-    let style = weighted(random, STYLES, |(_, weight)| *weight).0;
+    let style = STYLES[weighted(random, STYLES, |(_, weight)| *weight)].0;
     let name = format!("{style} {noun} {}", random.random_range(100..1000));
     let full = random.random_range(rules.stock.0..=rules.stock.1);
     let goods = Goods {
@@ -308,11 +307,6 @@ fn charm(price: Krw, style: f64) -> Krw {
         style if style < 0.85 => thousands + 500,
         _ => thousands,
     }
-}
-
-/// The categories' words, shared by all records.
-pub(super) fn words(profile: &Profile) -> Vec<Word> {
-    profile.categories.iter().map(|category| Arc::from(category.name.as_str())).collect()
 }
 
 const STYLES: &[(&str, f64)] = &[

@@ -247,16 +247,24 @@ impl Customers {
             customer.status = Status::Dormant;
             if random.random::<f64>() < rules.withdrawn {
                 customer.status = Status::Withdrawn;
-                match std::mem::replace(&mut customer.stage, Stage::Gone) {
-                    Stage::Fresh => {
-                        self.fresh.remove(Reverse(id));
-                        self.newcomers -= u32::from(place >= self.aged);
-                    }
-                    Stage::Due => self.due.remove((customer.last_order_at, id)),
-                    Stage::Resting(..) | Stage::Gone => {}
-                }
+                self.leave_group(id);
+                self.all[place].stage = Stage::Gone;
             }
-            self.changed.push((id, customer.status));
+            self.changed.push((id, self.all[place].status));
+        }
+    }
+
+    /// Takes a customer out of the group of candidates they stand in, if any.
+    fn leave_group(&mut self, id: u32) {
+        let place = self.place(id);
+        let customer = &self.all[place];
+        match customer.stage {
+            Stage::Fresh => {
+                self.fresh.remove(Reverse(id));
+                self.newcomers -= u32::from(place >= self.aged);
+            }
+            Stage::Due => self.due.remove((customer.last_order_at, id)),
+            Stage::Resting(..) | Stage::Gone => {}
         }
     }
 
@@ -308,16 +316,10 @@ impl Customers {
     ) -> bool {
         let rules = Arc::clone(&self.rules);
         let id = order.user_id as u32;
+        self.leave_group(id);
         let place = self.place(id);
         let customer = &mut self.all[place];
-        match customer.stage {
-            Stage::Due => self.due.remove((customer.last_order_at, id)),
-            Stage::Fresh => {
-                self.fresh.remove(Reverse(id));
-                self.newcomers -= u32::from(place >= self.aged);
-            }
-            Stage::Resting(..) | Stage::Gone => unreachable!("only members of the set order"),
-        }
+        debug_assert!(matches!(customer.stage, Stage::Fresh | Stage::Due), "only members order");
         let first = customer.last_order_at == 0;
         customer.last_order_at = order.at;
         customer.timeline.add(order.at, order.at, 1, order.amount());

@@ -38,10 +38,14 @@ impl Person {
         band_of(age_on(day, self.birth_date))
     }
 
+    /// Orders in 30 days of usual demand.
+    pub(super) fn orders_a_month(&self, profile: &Profile, day: Day) -> f64 {
+        profile.rhythm.orders_a_month * self.readiness(&profile.score, day)
+    }
+
     /// Mean time between orders, in milliseconds of demand time.
     pub(super) fn rhythm(&self, profile: &Profile, day: Day) -> f64 {
-        let a_month = profile.rhythm.orders_a_month * self.readiness(&profile.score, day);
-        30.0 * DAY as f64 / a_month
+        30.0 * DAY as f64 / self.orders_a_month(profile, day)
     }
 
     /// The score less the time of day: base x marketing boost x life event, where the base is made
@@ -105,7 +109,7 @@ pub(super) fn person(
     let rules = &profile.customers;
     let random = &mut draw(seed, Purpose::Person, u64::from(id), 0);
     let sex = if random.random::<f64>() < rules.women { Sex::F } else { Sex::M };
-    let (from, to, _) = *weighted(random, &rules.ages, |(_, _, weight)| *weight);
+    let (from, to, _) = rules.ages[weighted(random, &rules.ages, |(_, _, weight)| *weight)];
     let days = random.random_range(f64::from(from) * 365.25..f64::from(to + 1) * 365.25);
     let birth_date = day_of(signed_up_at) - days as Day;
     let (regulars, times) = profile.rhythm.regulars;
@@ -132,7 +136,7 @@ pub(super) fn person(
         name: Arc::from(name(random, sex, birth_date)),
         birth_date,
         sex,
-        region: Arc::from(weighted(random, REGIONS, |(_, weight)| *weight).0),
+        region: Arc::from(REGIONS[weighted(random, REGIONS, |(_, weight)| *weight)].0),
         status: Status::Active,
         marketing_consent: person.consent,
         signed_up_at,
@@ -162,21 +166,22 @@ fn name(random: &mut ChaCha8Rng, sex: Sex, birth_date: Day) -> String {
     let given = GIVEN[usize::from(sex == Sex::M)][generation];
     // Common names are far more common: the square leans to the front of the list.
     let place = (random.random::<f64>().powi(2) * given.len() as f64) as usize;
-    format!("{}{}", weighted(random, SURNAMES, |(_, weight)| *weight).0, given[place])
+    let surname = SURNAMES[weighted(random, SURNAMES, |(_, weight)| *weight)].0;
+    format!("{surname}{}", given[place])
 }
 
-/// A draw from a list with weights.
-pub(super) fn weighted<'a, T>(
+/// A draw from a list with weights: its place.
+pub(super) fn weighted<T>(
     random: &mut ChaCha8Rng,
-    list: &'a [T],
+    list: &[T],
     weight: impl Fn(&T) -> f64,
-) -> &'a T {
+) -> usize {
     let mut point = random.random::<f64>() * list.iter().map(&weight).sum::<f64>();
-    let found = list.iter().find(|one| {
+    let found = list.iter().position(|one| {
         point -= weight(one);
         point < 0.0
     });
-    found.unwrap_or(&list[0])
+    found.unwrap_or(0)
 }
 
 /// Where orders go to, as a Korean mall had it from 2008 to 2017.

@@ -353,7 +353,7 @@ fn span([least, most]: [Span; 2]) -> bool {
 }
 
 /// Whether a text is a word as scenarios and categories are named by.
-pub(super) fn word(text: &str) -> bool {
+pub fn word(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 

@@ -41,14 +41,21 @@ struct Active {
     strength: f64,
     focus: f64,
     categories: Vec<String>,
-    by_hand: Option<ByHand>,
+    /// A command has its way, not the calendar.
+    by_hand: bool,
+    /// When it ends by itself; none: when a command stops it.
+    until: Option<Millis>,
 }
 
-/// What a command does to a scenario.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct ByHand {
-    /// Only a command stops it where there is no end.
-    until: Option<Millis>,
+/// What the figures tell of a scenario that is active.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Running {
+    /// Its name.
+    pub name: Word,
+    /// The factor on all orders now.
+    pub strength: f64,
+    /// Market time at which it ends by itself; none: when a command stops it.
+    pub until: Option<Millis>,
 }
 
 /// What is active now, and its effect; the same at every worker.
@@ -65,8 +72,8 @@ pub(super) struct Scenarios {
     /// The factor on each category, and the greatest of them.
     pub(super) focus: Vec<f64>,
     pub(super) focus_max: f64,
-    /// The names of what is active.
-    pub(super) names: Arc<[Word]>,
+    /// What is active, by name.
+    pub(super) running: Arc<[Running]>,
     /// The occurrences of a year and its neighbours.
     #[serde(skip)]
     known: Option<(i32, Arc<[Occurrence]>)>,
@@ -82,7 +89,7 @@ impl Scenarios {
             demand: 1.0,
             focus: vec![1.0; categories],
             focus_max: 1.0,
-            names: Arc::default(),
+            running: Arc::default(),
             known: None,
         }
     }
@@ -102,7 +109,7 @@ impl Scenarios {
         for (scenario, now) in settings.scenarios.iter().zip(now) {
             let name = &scenario.name;
             let known = self.active.get(name);
-            if known.is_some_and(|active| active.by_hand.is_some()) {
+            if known.is_some_and(|active| active.by_hand) {
                 continue;
             }
             let stopped = self.stopped.get(name);
@@ -112,7 +119,8 @@ impl Scenarios {
             let now = now.filter(|_| !self.stopped.contains_key(name)).map(|now| {
                 let (strength, focus) = scenario.effect(now, at);
                 let categories = scenario.categories.clone();
-                Active { occurrence: now.name.clone(), strength, focus, categories, by_hand: None }
+                let (occurrence, until) = (now.name.clone(), Some(now.until));
+                Active { occurrence, strength, focus, categories, by_hand: false, until }
             });
             let known = known.cloned();
             let same = |a: &Active, b: &Active| a.occurrence == b.occurrence;
@@ -143,10 +151,9 @@ impl Scenarios {
         emit: &mut impl FnMut(ScenarioEvent),
     ) {
         loop {
-            let ends = self.active.iter().filter_map(|(name, active)| {
-                Some((active.by_hand?.until.filter(|end| *end < until)?, name.clone()))
-            });
-            let ends = ends.min();
+            let ends = self.active.iter().filter(|(_, active)| active.by_hand);
+            let ends = ends.filter_map(|(name, active)| Some((active.until?, name.clone())));
+            let ends = ends.filter(|(end, _)| *end < until).min();
             let command = self.commands.first().filter(|command| command.at < until);
             match (ends, command) {
                 (Some((at, name)), command) if command.is_none_or(|it| at <= it.at) => {
@@ -163,7 +170,7 @@ impl Scenarios {
 
     /// Whether a command waits, or will end by itself.
     pub(super) fn has_commands(&self) -> bool {
-        let ends = |active: &Active| active.by_hand.is_some_and(|hand| hand.until.is_some());
+        let ends = |active: &Active| active.by_hand && active.until.is_some();
         !self.commands.is_empty() || self.active.values().any(ends)
     }
 
@@ -176,7 +183,7 @@ impl Scenarios {
         emit: &mut impl FnMut(ScenarioEvent),
     ) {
         if let Some(active) = self.active.get_mut(name) {
-            active.by_hand = None;
+            active.by_hand = false;
         }
         if settings.scenarios.iter().all(|scenario| scenario.name != name)
             && let Some(active) = self.active.remove(name)
@@ -215,7 +222,8 @@ impl Scenarios {
                 Some(rule) if categories.is_empty() => rule.categories.clone(),
                 _ => categories,
             },
-            by_hand: Some(ByHand { until }),
+            by_hand: true,
+            until,
         };
         emit(self.event(at, &name, action, &active));
         self.active.insert(name, active);
@@ -254,7 +262,12 @@ impl Scenarios {
             }
         }
         self.focus_max = self.focus.iter().copied().fold(0.0, f64::max);
-        self.names = self.active.keys().map(|name| Word::from(name.as_str())).collect();
+        let running = self.active.iter().map(|(name, active)| Running {
+            name: Word::from(name.as_str()),
+            strength: active.strength,
+            until: active.until,
+        });
+        self.running = running.collect();
     }
 
     fn occurrences(&mut self, settings: &Settings, at: Millis) -> Arc<[Occurrence]> {

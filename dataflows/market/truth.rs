@@ -53,7 +53,7 @@ impl Truth {
         Truth::Customer {
             user_id: id,
             factor: person.factor.into(),
-            orders_a_month: 30.0 * crate::model::time::DAY as f64 / person.rhythm(rules, day),
+            orders_a_month: person.orders_a_month(rules, day),
             drop_out: person.drop_out.into(),
             taste: (0..rules.categories.len()).map(|place| taste(seed, id, place)).collect(),
         }

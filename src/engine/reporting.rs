@@ -32,7 +32,7 @@ impl Reading {
         self.ended.store(true, Ordering::Relaxed);
     }
 
-    /// Starts the thread that writes `pipeline_status`. Where that fails the commits fail too, and
+    /// Starts the thread that writes `pipeline_status` and `broker_status`. Where that fails the commits fail too, and
     /// theirs is the error that counts; this thread tries again.
     pub(super) fn report(
         self: &Arc<Self>,
@@ -72,7 +72,17 @@ impl Reading {
                 .collect();
             log.committed(topic, &offsets)?;
         }
+        let brokers = log.brokers()?;
         let mut tx = client.transaction()?;
+        for broker in brokers {
+            tx.execute(
+                "INSERT INTO broker_status (broker, partitions, in_sync, written_at)
+                 VALUES ($1, $2, $3, clock_timestamp())
+                 ON CONFLICT (broker) DO UPDATE SET partitions = excluded.partitions,
+                     in_sync = excluded.in_sync, written_at = excluded.written_at",
+                &[&i64::from(broker.id), &i64::from(broker.partitions), &i64::from(broker.in_sync)],
+            )?;
+        }
         for ((topic, partition), read) in offsets {
             let end = log.end(topic, partition)?;
             let committed = committed.get(&(topic, partition)).map_or(0, |tally| tally.next_offset);

@@ -25,13 +25,13 @@ use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, DefaultConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::BorrowedMessage;
-use rdkafka::metadata::Metadata;
+use rdkafka::metadata::{Metadata, MetadataTopic};
 use rdkafka::producer::{
     BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer,
 };
 use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
 
-use super::{Batch, Log, OffsetNotHeld, PARTITIONS, Reader, Record, Writer, new_identity};
+use super::{Batch, Broker, Log, OffsetNotHeld, PARTITIONS, Reader, Record, Writer, new_identity};
 use crate::clock::Stopwatch;
 
 /// How long a question to the brokers may take, with a broker that dies meanwhile.
@@ -381,6 +381,23 @@ impl Log for Kafka {
             commit.add_partition_offset(&self.topic(topic), partition as i32, offset)?;
         }
         Ok(consumer.commit(&commit, CommitMode::Async)?)
+    }
+
+    fn brokers(&self) -> Result<Vec<Broker>> {
+        let metadata = metadata(&self.questions, &self.place)?;
+        let mut brokers: BTreeMap<i32, Broker> = BTreeMap::new();
+        let ours = Topic::ALL.map(|topic| self.topic(topic));
+        let topics =
+            metadata.topics().iter().filter(|it| ours.iter().any(|name| name == it.name()));
+        for partition in topics.flat_map(MetadataTopic::partitions) {
+            for id in partition.replicas() {
+                let none = Broker { id: *id, partitions: 0, in_sync: 0 };
+                let broker = brokers.entry(*id).or_insert(none);
+                broker.partitions += 1;
+                broker.in_sync += u32::from(partition.isr().contains(id));
+            }
+        }
+        Ok(brokers.into_values().collect())
     }
 }
 

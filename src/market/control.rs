@@ -1,29 +1,66 @@
-//! How other programs speak to a running market: a socket in its directory, a line of JSON each way.
+//! How others speak to a running market, the web page too: a socket in its directory, a line of JSON
+//! each way.
 
 use std::{
     fs,
     io::{BufRead, BufReader, ErrorKind, Write},
     os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     thread,
     time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use dataflows::{market::Settings, model::Millis};
+use dataflows::{
+    market::{Figures, Settings},
+    model::Millis,
+};
 use serde::{Deserialize, Serialize};
 
-use super::{Remote, Request};
+use super::{Remote, Request, Speed};
 
 /// How long one waits for the other; a market carries a request out in some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a market answers: market time from which a request is in effect, or why it is not.
+/// What one asks of a market.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ask {
+    /// Only how it stands.
+    Look,
+    /// A scenario to start or stop.
+    Scenario(Request),
+    /// To hold its clock, or to let it go on.
+    Pause(bool),
+    /// Another speed.
+    Speed(Speed),
+}
+
+/// How a market stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Standing {
+    /// Market time up to which everything is in the log; 0 before anything is.
+    pub clock: Millis,
+    /// Market time from which a scenario that was asked for is in effect; else the clock.
+    pub from: Millis,
+    /// Market time of its beginning, and from which it lives by the clock.
+    pub origin: Millis,
+    /// See `origin`.
+    pub start: Millis,
+    /// How fast the clock goes when it is live.
+    pub speed: Speed,
+    /// The clock is held.
+    pub paused: bool,
+    /// Its figures; they run a little ahead of the clock.
+    pub figures: Figures,
+}
+
+/// What a market answers: how it stands then, or why it does not do what was asked.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Answer {
-    From(Millis),
+    Done(Standing),
     Refused(String),
 }
 
@@ -70,16 +107,35 @@ fn serve(stream: &UnixStream, settings: &Settings, remote: &Remote) -> Result<()
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
-    let carry_out = || -> Result<Millis> {
-        let request: Request = serde_json::from_str(&line)?;
-        let from = remote.ask(settings, request)?;
-        from.recv_timeout(PATIENCE).context("the market did not carry it out in time")
-    };
-    let answer = match carry_out() {
-        Ok(from) => Answer::From(from),
+    let answer = match carry_out(&line, settings, remote) {
+        Ok(standing) => Answer::Done(standing),
         Err(error) => Answer::Refused(format!("{error:#}")),
     };
     send(stream, &answer)
+}
+
+fn carry_out(line: &str, settings: &Settings, remote: &Remote) -> Result<Standing> {
+    let mut from = None;
+    match serde_json::from_str(line)? {
+        Ask::Look => {}
+        Ask::Scenario(request) => {
+            let asked = remote.ask(settings, request)?;
+            let at = asked.recv_timeout(PATIENCE);
+            from = Some(at.context("the market did not carry it out in time")?);
+        }
+        Ask::Pause(paused) => remote.paused.store(paused, Ordering::Relaxed),
+        Ask::Speed(speed) => remote.set_speed(speed),
+    }
+    let clock = remote.logged();
+    Ok(Standing {
+        clock,
+        from: from.unwrap_or(clock),
+        origin: settings.origin,
+        start: settings.start,
+        speed: remote.speed(),
+        paused: remote.paused.load(Ordering::Relaxed),
+        figures: remote.figures(),
+    })
 }
 
 fn send(mut stream: &UnixStream, what: &impl Serialize) -> Result<()> {
@@ -88,9 +144,8 @@ fn send(mut stream: &UnixStream, what: &impl Serialize) -> Result<()> {
     Ok(stream.write_all(&line)?)
 }
 
-/// Asks the market that runs in a directory for a scenario. Returns the market time from which it is
-/// in effect.
-pub fn ask(dir: &Path, request: &Request) -> Result<Millis> {
+/// Asks something of the market that runs in a directory. Returns how it stands then.
+pub fn ask(dir: &Path, what: &Ask) -> Result<Standing> {
     let stream = UnixStream::connect(socket(dir)).map_err(|error| {
         anyhow!(
             "no market is running in {} ({error}): start one with `marketday up --dir {}`, or name \
@@ -100,11 +155,11 @@ pub fn ask(dir: &Path, request: &Request) -> Result<Millis> {
         )
     })?;
     stream.set_read_timeout(Some(2 * PATIENCE))?;
-    send(&stream, request)?;
+    send(&stream, what)?;
     let mut line = String::new();
     BufReader::new(&stream).read_line(&mut line).context("waiting for the market's answer")?;
     match serde_json::from_str(&line).context("the market ended before it answered")? {
-        Answer::From(at) => Ok(at),
+        Answer::Done(standing) => Ok(standing),
         Answer::Refused(why) => bail!("{why}"),
     }
 }

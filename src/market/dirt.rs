@@ -32,7 +32,7 @@ use serde_json::{Map, Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    Encoded, Events,
+    Encoded, Events, ascend,
     keep::{Keep, Kept},
     target::{Stamp, Target},
 };
@@ -440,16 +440,9 @@ impl<'a> Dirty<'a> {
 
 impl Target for Dirty<'_> {
     fn take(&mut self, batch: Events) -> Result<()> {
-        let mut start = 0;
-        for record in &batch.records {
-            let key = record.key_end.map(|end| &batch.bytes[start..end]);
-            let value = &batch.bytes[record.key_end.unwrap_or(start)..record.value_end];
-            let stamp = Some((record.at, record.event_id));
-            let last = &mut self.last[record.topic as usize][record.partition as usize];
-            ensure!(stamp > *last, "the market made {stamp:?} after {last:?} in one partition");
-            *last = stamp;
+        for (record, key, value) in batch.records() {
+            ascend(&mut self.last, record)?;
             self.hold(record, key, value);
-            start = record.value_end;
         }
         self.done[batch.worker] = batch.until;
         let done = self.done.iter().copied().min().unwrap_or(Millis::MIN);

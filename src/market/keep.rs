@@ -90,7 +90,10 @@ impl Wish {
         settings.scenarios = match &self.scenarios {
             Some(text) => read_scenarios(text, &settings.profile)?,
             None => Scenario::shipped(&settings.profile.words()).map_err(|what| {
-                anyhow!("the profile has other categories than the scenarios that ship ({what}): name a file of your own with --scenarios")
+                anyhow!(
+                    "the profile has other categories than the scenarios that ship ({what}): name a \
+                     file of your own with --scenarios"
+                )
             })?,
         };
         Ok(settings)
@@ -222,7 +225,7 @@ pub(super) struct Kept {
 
 /// The form of a snapshot. Raise it whenever what a snapshot holds changes: one of another form is
 /// passed over, and the market lives through its history again.
-const FORMAT: u32 = 5;
+const FORMAT: u32 = 6;
 
 /// The market's directory.
 pub(super) struct Keep {

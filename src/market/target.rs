@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::{Context, Result, ensure};
 use dataflows::model::{Millis, Topic};
 
-use super::{Events, dirt::HeldBack, keep::Kept};
+use super::{Events, ascend, dirt::HeldBack, keep::Kept};
 use crate::log::{Log, Writer, newest_record};
 use crate::wire::{self, Words};
 
@@ -82,20 +82,11 @@ impl Records {
 
 impl Target for Records {
     fn take(&mut self, batch: Events) -> Result<()> {
-        let mut start = 0;
-        for record in &batch.records {
-            let (topic, partition) = (record.topic as usize, record.partition as usize);
-            let stamp = Some((record.at, record.event_id));
-            if stamp > self.held[topic][partition] {
-                let key = record.key_end.map(|end| &batch.bytes[start..end]);
-                let value = &batch.bytes[record.key_end.unwrap_or(start)..record.value_end];
+        for (record, key, value) in batch.records() {
+            let stamp = ascend(&mut self.last, record)?;
+            if stamp > self.held[record.topic as usize][record.partition as usize] {
                 self.writer.append(record.topic, record.partition, record.at, key, value)?;
             }
-            let last = &mut self.last[topic][partition];
-            // Or a record would be taken for one that is there already.
-            ensure!(stamp > *last, "the market made {stamp:?} after {last:?} in one partition");
-            *last = stamp;
-            start = record.value_end;
         }
         Ok(())
     }
@@ -143,12 +134,9 @@ impl<'a> Lines<'a> {
 
 impl Target for Lines<'_> {
     fn take(&mut self, batch: Events) -> Result<()> {
-        let mut start = 0;
-        for record in &batch.records {
-            if let Some(key_end) = record.key_end {
+        for (record, key, value) in batch.records() {
+            if let Some(key) = key {
                 let mut line = Vec::new();
-                let (key, value) =
-                    (&batch.bytes[start..key_end], &batch.bytes[key_end..record.value_end]);
                 line.extend_from_slice(b"{\"topic\":\"");
                 line.extend_from_slice(record.topic.name().as_bytes());
                 line.extend_from_slice(b"\",\"key\":\"");
@@ -159,7 +147,6 @@ impl Target for Lines<'_> {
                 line.extend_from_slice(b"}\n");
                 self.waiting.push(((record.at, record.topic, record.event_id), line));
             }
-            start = record.value_end;
         }
         self.until[batch.worker] = batch.until;
         self.write(self.until.iter().copied().min().unwrap_or(Millis::MIN))

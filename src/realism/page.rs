@@ -481,8 +481,7 @@ fn percent(value: f64) -> String {
 
 /// Without digits that say nothing.
 fn decimal(value: f64) -> String {
-    let text = format!("{value:.6}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    super::text::short(value, 6)
 }
 
 /// A power of ten, as 100 k.

@@ -82,7 +82,7 @@ impl Unit {
 }
 
 /// With so many digits after the point at the most.
-fn short(value: f64, digits: usize) -> String {
+pub(super) fn short(value: f64, digits: usize) -> String {
     let text = format!("{value:.digits$}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }

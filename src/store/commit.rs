@@ -24,12 +24,15 @@ pub struct Committer {
     commits: u64,
 }
 
-/// The statements that change one result table.
+/// The statements that change one result table. Those that tell put what they change into
+/// `table_changes` too.
 struct Statements {
     stage: String,
     upsert: String,
+    upsert_and_tell: String,
     stage_gone: String,
     delete: String,
+    delete_and_tell: String,
 }
 
 /// What a key's row becomes.
@@ -43,6 +46,8 @@ impl Committer {
     /// that go. They live as long as the session, since new ones for each commit would bloat the
     /// catalog.
     pub fn new(mut client: Client, claim: &Claim) -> Result<Committer> {
+        // The changes that are told of have instants in them.
+        client.batch_execute("SET TIME ZONE 'Asia/Seoul'")?;
         let mut tables = BTreeMap::new();
         for (table, name) in result_tables() {
             let columns = Columns::of(&mut client, name)?;
@@ -57,18 +62,28 @@ impl Committer {
                 [] => "NOTHING".to_owned(),
                 set => format!("UPDATE SET {}", set.join(", ")),
             };
+            let upsert = format!(
+                "INSERT INTO {name} AS t SELECT * FROM stage_{name} ON CONFLICT ({key}) DO {update}"
+            );
+            let delete =
+                format!("DELETE FROM {name} AS t WHERE ({key}) IN (SELECT {key} FROM gone_{name})");
+            let and_tell = |statement: &str, change: &str| {
+                format!(
+                    "WITH told AS ({statement} RETURNING {change} AS change, row_to_json(t) AS row)
+                     INSERT INTO table_changes SELECT $1, '{name}', change, row FROM told"
+                )
+            };
+            // A row that was there before is locked before it is updated, which xmax still shows.
+            let came = "CASE WHEN t.xmax = 0 THEN 'insert' ELSE 'update' END";
             tables.insert(
                 table,
                 Statements {
                     stage: copy_in(&format!("stage_{name}")),
-                    upsert: format!(
-                        "INSERT INTO {name} SELECT * FROM stage_{name}
-                         ON CONFLICT ({key}) DO {update}"
-                    ),
+                    upsert_and_tell: and_tell(&upsert, came),
+                    upsert,
                     stage_gone: copy_in(&format!("gone_{name}")),
-                    delete: format!(
-                        "DELETE FROM {name} WHERE ({key}) IN (SELECT {key} FROM gone_{name})"
-                    ),
+                    delete_and_tell: and_tell(&delete, "'delete'"),
+                    delete,
                 },
             );
         }
@@ -104,6 +119,10 @@ impl Committer {
                 self.generation
             );
         }
+        // After the row of `progress` is locked: see `changes::register`.
+        let followed = tx
+            .query("SELECT table_name FROM followed_tables WHERE until > clock_timestamp()", &[])?;
+        let followed: Vec<&str> = followed.iter().map(|row| row.get(0)).collect();
         for (table, rows) in &appended {
             copy(&mut tx, &copy_in(table_name(*table)), rows.iter().map(|row| (row, true)))
                 .with_context(|| format!("appending to {}", table_name(*table)))?;
@@ -111,7 +130,8 @@ impl Committer {
         crash::point("copy");
         for (table, changes) in &changed {
             let statements = &self.tables[table];
-            write_changes(&mut tx, statements, changes)
+            let told = followed.contains(&table_name(*table)).then_some(epoch);
+            write_changes(&mut tx, statements, changes, told)
                 .with_context(|| format!("changing {}", table_name(*table)))?;
         }
         for ((topic, partition), tally) in &tallies {
@@ -123,6 +143,7 @@ impl Committer {
         self.commits += 1;
         if self.commits.is_multiple_of(COMMITS_PER_THINNING) {
             tx.execute(THIN_COMMIT_POINTS, &[])?;
+            tx.batch_execute(THIN_CHANGES)?;
         }
         crash::point("before-commit");
         tx.commit().context("committing")?;
@@ -145,6 +166,16 @@ const THIN_COMMIT_POINTS: &str = "
                   WHERE later.epoch > old.epoch
                     AND date_trunc('minute', later.committed_at)
                         = date_trunc('minute', old.committed_at))";
+
+/// Keeps the changes of an hour, of what is followed.
+const THIN_CHANGES: &str = "
+    DELETE FROM followed_tables WHERE until < clock_timestamp();
+    UPDATE followed_tables SET since = greatest(since, (
+        SELECT max(epoch) FROM commit_points
+        WHERE committed_at < clock_timestamp() - interval '1 hour'));
+    DELETE FROM table_changes AS old
+    WHERE NOT EXISTS (SELECT FROM followed_tables AS followed
+                      WHERE followed.table_name = old.table_name AND followed.since < old.epoch)";
 
 fn copy_in(table: &str) -> String {
     format!("COPY {table} FROM STDIN (FORMAT binary)")
@@ -218,6 +249,7 @@ fn write_changes(
     tx: &mut Transaction<'_>,
     statements: &Statements,
     changes: &[Change],
+    told: Option<Epoch>,
 ) -> Result<()> {
     let come = || {
         changes.iter().filter_map(|change| match change {
@@ -233,11 +265,17 @@ fn write_changes(
     };
     if go().next().is_some() {
         copy(tx, &statements.stage_gone, go())?;
-        tx.execute(&statements.delete, &[])?;
+        match told {
+            Some(epoch) => tx.execute(&statements.delete_and_tell, &[&(epoch as i64)])?,
+            None => tx.execute(&statements.delete, &[])?,
+        };
     }
     if come().next().is_some() {
         copy(tx, &statements.stage, come())?;
-        tx.execute(&statements.upsert, &[])?;
+        match told {
+            Some(epoch) => tx.execute(&statements.upsert_and_tell, &[&(epoch as i64)])?,
+            None => tx.execute(&statements.upsert, &[])?,
+        };
     }
     Ok(())
 }
@@ -321,9 +359,9 @@ fn write_commit_point(
     let counted: u64 = tallies.values().map(|tally| tally.counted).sum();
     let checksum = tallies.values().fold(0u64, |sum, tally| sum.wrapping_add(tally.hash));
     tx.execute(
-        "INSERT INTO commit_points (epoch, now, offsets, counted, checksum, committed_at)
+        "INSERT INTO commit_points (epoch, now, offsets, counted, checksum, began_at, committed_at)
          VALUES ($1, 'epoch'::timestamptz + $2 * interval '1 ms', $3::text::jsonb, $4, $5,
-                 clock_timestamp())",
+                 transaction_timestamp(), clock_timestamp())",
         &[
             &(epoch as i64),
             &now.map(|now| now as f64),
@@ -332,5 +370,7 @@ fn write_commit_point(
             &(checksum as i64),
         ],
     )?;
+    // Who waits for commit points hears of it when it is one.
+    tx.batch_execute("NOTIFY commit_point")?;
     Ok(())
 }

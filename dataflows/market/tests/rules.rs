@@ -82,6 +82,7 @@ fn the_offer_is_the_700_best_and_the_300_newest_others() {
     )
     .unwrap();
     let random = &mut draw(2, Purpose::Demand, 0, 0);
+    let words: Vec<Word> = profile.words().into_iter().map(Word::from).collect();
     let mut catalog = Catalog::new(&profile.working_set);
     let mut sales: Vec<(u32, u32)> = Vec::new();
     let mut stocks: HashMap<u32, i64> = HashMap::new();
@@ -89,7 +90,7 @@ fn the_offer_is_the_700_best_and_the_300_newest_others() {
     for refresh in 0..90 {
         for _ in 0..if refresh == 0 { 2_000 } else { random.random_range(0..9) } {
             let id = catalog.list(&profile, 5, 0);
-            stocks.insert(id, catalog.record(&profile, 5, id, &catalog::words(&profile)).stock);
+            stocks.insert(id, catalog.record(&profile, 5, id, &words).stock);
         }
         if refresh % 7 == 3 {
             let kept = bincode::serialize(&catalog).unwrap();
@@ -109,7 +110,7 @@ fn the_offer_is_the_700_best_and_the_300_newest_others() {
         let was_out: Vec<bool> =
             (1..=catalog.len() as u32).map(|id| catalog.get(id).sold_out).collect();
         for id in catalog.refresh(&profile, 5, refresh, sold.into_iter()) {
-            let stock = catalog.record(&profile, 5, id, &catalog::words(&profile)).stock;
+            let stock = catalog.record(&profile, 5, id, &words).stock;
             if was_out[id as usize - 1] {
                 refilled += 1;
                 assert!(stock > 0, "a delivery of nothing");

@@ -1,0 +1,111 @@
+//! `/metrics`: how the pipeline does, for Prometheus, from the store.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use postgres::Client;
+
+/// What is told: name, kind, help, and the query that has a label text and a number in each row.
+const METRICS: [(&str, &str, &str, &str); 12] = [
+    (
+        "marketday_market_time_seconds",
+        "gauge",
+        "Market time of the results, as seconds since 1970.",
+        "SELECT '', extract(epoch FROM now)::float8 FROM commit_points
+         WHERE now IS NOT NULL ORDER BY epoch DESC LIMIT 1",
+    ),
+    (
+        "marketday_commit_point",
+        "gauge",
+        "The newest commit point.",
+        "SELECT '', max(epoch)::float8 FROM commit_points HAVING count(*) > 0",
+    ),
+    (
+        "marketday_committed_timestamp_seconds",
+        "gauge",
+        "When it was committed, by the wall clock, as seconds since 1970.",
+        "SELECT '', extract(epoch FROM max(committed_at))::float8 FROM commit_points
+         HAVING count(*) > 0",
+    ),
+    (
+        "marketday_commit_seconds",
+        "gauge",
+        "How long its transaction took.",
+        "SELECT '', extract(epoch FROM committed_at - began_at)::float8 FROM commit_points
+         WHERE began_at IS NOT NULL ORDER BY epoch DESC LIMIT 1",
+    ),
+    (
+        "marketday_events_total",
+        "counter",
+        "Records of the log by what became of them.",
+        "SELECT format('topic=\"%s\",partition=\"%s\",became=\"%s\"', topic, partition, became), n::float8
+         FROM commit_offsets,
+              LATERAL (VALUES ('counted', counted), ('duplicate', duplicate), ('dead', dead),
+                              ('heartbeat', heartbeat)) AS fate (became, n)
+         ORDER BY 1",
+    ),
+    (
+        "marketday_log_end_offset",
+        "gauge",
+        "The offset after the newest record of a partition.",
+        "SELECT format('topic=\"%s\",partition=\"%s\"', topic, partition), log_end::float8
+         FROM pipeline_status ORDER BY 1",
+    ),
+    (
+        "marketday_committed_offset",
+        "gauge",
+        "The offset up to which a partition is committed.",
+        "SELECT format('topic=\"%s\",partition=\"%s\"', topic, partition), committed::float8
+         FROM pipeline_status ORDER BY 1",
+    ),
+    (
+        "marketday_lag_records",
+        "gauge",
+        "Records of a partition that are not committed yet.",
+        "SELECT format('topic=\"%s\",partition=\"%s\"', topic, partition), lag::float8
+         FROM pipeline_status ORDER BY 1",
+    ),
+    (
+        "marketday_resident_memory_bytes",
+        "gauge",
+        "Memory of the process that reads most.",
+        "SELECT '', max(memory_bytes)::float8 FROM pipeline_status HAVING count(*) > 0",
+    ),
+    (
+        "marketday_reported_timestamp_seconds",
+        "gauge",
+        "When the analytics told of themselves last, as seconds since 1970.",
+        "SELECT '', extract(epoch FROM max(written_at))::float8 FROM pipeline_status
+         HAVING count(*) > 0",
+    ),
+    (
+        "marketday_broker_partitions",
+        "gauge",
+        "Partitions of which a broker keeps a copy.",
+        "SELECT format('broker=\"%s\"', broker), partitions::float8 FROM broker_status ORDER BY 1",
+    ),
+    (
+        "marketday_broker_in_sync_partitions",
+        "gauge",
+        "Copies in sync among them; 0 where the broker is gone.",
+        "SELECT format('broker=\"%s\"', broker), in_sync::float8 FROM broker_status ORDER BY 1",
+    ),
+];
+
+/// The metrics in Prometheus' text format.
+pub(crate) fn metrics(client: &mut Client) -> Result<String> {
+    let mut text = String::new();
+    let mut tx = client.build_transaction().read_only(true).start()?;
+    for (name, kind, help, sql) in METRICS {
+        write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n")?;
+        for row in tx.query(sql, &[])? {
+            let (labels, value): (&str, f64) = (row.get(0), row.get(1));
+            match labels {
+                "" => writeln!(text, "{name} {value}")?,
+                labels => writeln!(text, "{name}{{{labels}}} {value}")?,
+            }
+        }
+    }
+    tx.commit()?;
+    Ok(text)
+}

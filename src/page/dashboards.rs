@@ -1,0 +1,389 @@
+//! The dashboards of `grafana/` and the numbers in their panels, all of a page from one snapshot.
+//!
+//! Grafana runs the same SQL, a query at a time; here one transaction runs all of a dashboard, so
+//! that its panels agree. What of Grafana's language is known here, `tests/grafana.rs` holds the
+//! dashboards to.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use anyhow::{Context, Result, bail, ensure};
+use chrono::{Datelike, Months, NaiveDate};
+use dataflows::model::Millis;
+use dataflows::model::time::{
+    DAY, HOUR, MINUTE, date_of, day_of, day_of_date, start_of_day, wall_clock,
+};
+use include_dir::{Dir, include_dir};
+use postgres::types::Type;
+use postgres::{Client, IsolationLevel, Row, Transaction};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::clock::Stopwatch;
+
+static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/grafana/dashboards");
+
+/// The dashboards in the order in which they are offered, each in English and Korean.
+pub static DASHBOARDS: LazyLock<Vec<Value>> = LazyLock::new(|| {
+    let order = ["now", "trends", "customers", "pipeline"];
+    let files = order.iter().flat_map(|name| [format!("{name}.json"), format!("ko/{name}.json")]);
+    files
+        .map(|path| {
+            let file = FILES.get_file(&path).expect("each dashboard has its files");
+            serde_json::from_slice(file.contents()).expect("dashboards are JSON")
+        })
+        .collect()
+});
+
+/// The longest that one query may take.
+const PATIENCE: &str = "10s";
+
+/// The dashboard of that uid.
+pub fn dashboard(uid: &str) -> Option<&'static Value> {
+    DASHBOARDS.iter().find(|dashboard| dashboard["uid"] == uid)
+}
+
+/// What a page asks for.
+#[derive(Clone, Deserialize)]
+pub struct Ask {
+    /// Which dashboard.
+    pub uid: String,
+    /// The range, as Grafana writes it, where `now` is the market's: now-24h, now/d, or milliseconds.
+    pub from: Value,
+    /// See `from`.
+    pub to: Value,
+    /// At most so many points in a line.
+    #[serde(default = "points")]
+    pub points: i64,
+    /// What is chosen of each variable.
+    #[serde(default)]
+    pub variables: BTreeMap<String, Vec<String>>,
+    /// Only these panels.
+    pub only: Option<Vec<i64>>,
+}
+
+fn points() -> i64 {
+    1_000
+}
+
+/// The numbers of a page.
+#[derive(Serialize)]
+pub struct Drawn {
+    /// The commit point that all of it is as of; none while nothing is committed.
+    pub epoch: Option<i64>,
+    /// Market time of that commit point.
+    pub now: Option<Millis>,
+    /// When it was committed, by the wall clock.
+    pub committed_at: Option<Millis>,
+    /// The range in market time.
+    pub from: Option<Millis>,
+    /// See `from`.
+    pub to: Option<Millis>,
+    /// How long the queries took.
+    pub took_ms: u64,
+    /// What each variable can be.
+    pub variables: BTreeMap<String, Vec<String>>,
+    /// By the panel's number: its fields and rows, or the sentence of an error.
+    pub panels: BTreeMap<i64, Value>,
+}
+
+/// Runs the queries of a dashboard as the role that only reads, in one transaction.
+pub fn draw(client: &mut Client, ask: &Ask) -> Result<Drawn> {
+    let dashboard =
+        dashboard(&ask.uid).with_context(|| format!("there is no dashboard `{}`", ask.uid))?;
+    let stopwatch = Stopwatch::start();
+    let mut tx = client
+        .build_transaction()
+        .isolation_level(IsolationLevel::RepeatableRead)
+        .read_only(true)
+        .start()
+        .context("beginning to read")?;
+    tx.batch_execute(&format!(
+        "SET LOCAL ROLE marketday_reader; SET LOCAL statement_timeout = '{PATIENCE}';
+         SET LOCAL TIME ZONE 'UTC'; SET LOCAL jit = off"
+    ))
+    .context("acting as marketday_reader, as the web page does")?;
+    let point = tx.query_opt(
+        "SELECT epoch, (extract(epoch FROM now) * 1000)::bigint,
+                (extract(epoch FROM committed_at) * 1000)::bigint
+         FROM commit_points WHERE now IS NOT NULL ORDER BY epoch DESC LIMIT 1",
+        &[],
+    )?;
+    let mut drawn = Drawn {
+        epoch: point.as_ref().map(|point| point.get(0)),
+        now: point.as_ref().map(|point| point.get(1)),
+        committed_at: point.as_ref().map(|point| point.get(2)),
+        from: None,
+        to: None,
+        took_ms: 0,
+        variables: BTreeMap::new(),
+        panels: BTreeMap::new(),
+    };
+    let Some(now) = drawn.now else { return Ok(drawn) };
+    let (from, to) = (instant(&ask.from, now, false)?, instant(&ask.to, now, true)?);
+    ensure!(from < to, "the range ends before it begins");
+    (drawn.from, drawn.to) = (Some(from), Some(to));
+
+    let mut words = vec![
+        ("$__timeFrom()".to_owned(), quoted_instant(from)),
+        ("$__timeTo()".to_owned(), quoted_instant(to)),
+        ("$__interval_ms".to_owned(), interval(to - from, ask.points).to_string()),
+    ];
+    for variable in dashboard["templating"]["list"].as_array().into_iter().flatten() {
+        let name = variable["name"].as_str().context("a variable without a name")?;
+        let options = options(&mut tx, variable, &words)?;
+        let chosen = chosen(variable, &options, ask.variables.get(name));
+        let list: Vec<String> = chosen.iter().map(|text| quoted(text)).collect();
+        // Nothing to choose from is nothing chosen: `IN (NULL)` holds for no row.
+        let list = if list.is_empty() { "NULL".into() } else { list.join(",") };
+        words.push((format!("${{{name}:sqlstring}}"), list));
+        drawn.variables.insert(name.to_owned(), options);
+    }
+    for panel in dashboard["panels"].as_array().into_iter().flatten() {
+        let (Some(id), Some(sql)) = (panel["id"].as_i64(), panel["targets"][0]["rawSql"].as_str())
+        else {
+            continue;
+        };
+        if ask.only.as_ref().is_some_and(|only| !only.contains(&id)) {
+            continue;
+        }
+        let mut savepoint = tx.transaction()?;
+        let rows = table(&mut savepoint, &expand(sql, &words)?);
+        let rows = match rows {
+            Ok(rows) => {
+                savepoint.commit()?;
+                rows
+            }
+            Err(error) => json!({ "error": format!("{error:#}") }),
+        };
+        drawn.panels.insert(id, rows);
+    }
+    tx.commit()?;
+    drawn.took_ms = stopwatch.elapsed().as_millis() as u64;
+    Ok(drawn)
+}
+
+/// Puts what macros and variables stand for into a query.
+fn expand(sql: &str, words: &[(String, String)]) -> Result<String> {
+    let mut sql = sql.to_owned();
+    for (word, meaning) in words {
+        sql = sql.replace(word, meaning);
+    }
+    if let Some(place) = sql.find("$__").or_else(|| sql.find("${")) {
+        bail!("a macro that is not known here: {}", &sql[place..sql.len().min(place + 40)]);
+    }
+    Ok(sql)
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn quoted_instant(at: Millis) -> String {
+    let at = chrono::DateTime::from_timestamp_millis(at).unwrap_or_default();
+    format!("'{}'", at.format("%Y-%m-%dT%H:%M:%S%.3fZ"))
+}
+
+/// What a variable can be: what its query gives, or its list of `value` or `text : value`.
+fn options(
+    tx: &mut Transaction<'_>,
+    variable: &Value,
+    words: &[(String, String)],
+) -> Result<Vec<String>> {
+    let text = |key: &str| variable[key].as_str().or(variable[key]["rawSql"].as_str());
+    let query = text("query").or(text("definition")).context("a variable without a query")?;
+    if variable["type"] == "custom" {
+        let value =
+            |one: &str| one.rsplit_once(" : ").map_or(one, |(_, value)| value).trim().into();
+        return Ok(query.split(',').map(value).collect());
+    }
+    let rows = tx.query(&expand(query, words)?, &[])?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// What is chosen of a variable: what was asked for, else what the dashboard says, else the first.
+fn chosen(variable: &Value, options: &[String], asked: Option<&Vec<String>>) -> Vec<String> {
+    let current = &variable["current"]["value"];
+    let given = match current {
+        Value::Array(all) => all.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect(),
+        one => one.as_str().map(str::to_owned).into_iter().collect::<Vec<_>>(),
+    };
+    let wanted = asked.unwrap_or(&given);
+    if wanted.iter().any(|one| one == "$__all") {
+        return options.to_vec();
+    }
+    let known: Vec<String> = options.iter().filter(|one| wanted.contains(one)).cloned().collect();
+    match (known.is_empty(), variable["includeAll"] == true) {
+        (false, _) => known,
+        (true, true) => options.to_vec(),
+        (true, false) => options.first().cloned().into_iter().collect(),
+    }
+}
+
+/// The steps between two points of a line.
+const STEPS: [Millis; 12] = [
+    MINUTE,
+    2 * MINUTE,
+    5 * MINUTE,
+    10 * MINUTE,
+    20 * MINUTE,
+    30 * MINUTE,
+    HOUR,
+    2 * HOUR,
+    3 * HOUR,
+    6 * HOUR,
+    12 * HOUR,
+    DAY,
+];
+
+fn interval(range: Millis, points: i64) -> Millis {
+    let least = range / points.clamp(10, 10_000);
+    STEPS.into_iter().find(|step| *step >= least).unwrap_or(7 * DAY)
+}
+
+/// An instant as Grafana writes it: milliseconds, or `now`, less a span, rounded to a unit; the end
+/// of a range is rounded up.
+fn instant(text: &Value, now: Millis, end: bool) -> Result<Millis> {
+    if let Some(at) = text.as_i64() {
+        return Ok(at);
+    }
+    let text = text.as_str().unwrap_or_default();
+    let what =
+        || format!("`{text}` is no time: it is now, now-6h, now/d, now-1d/d or milliseconds");
+    let rest = text.strip_prefix("now").with_context(what)?;
+    let (less, unit) = rest.split_once('/').map_or((rest, None), |(less, unit)| (less, Some(unit)));
+    let mut at = now;
+    if let Some(less) = less.strip_prefix('-') {
+        let digits = less.len().checked_sub(1).filter(|at| less.is_char_boundary(*at));
+        let (count, of) = less.split_at(digits.with_context(what)?);
+        let count: u32 = count.parse().ok().filter(|count| *count <= 100_000).with_context(what)?;
+        let span = match of {
+            "s" => 1_000,
+            "m" => MINUTE,
+            "h" => HOUR,
+            "d" => DAY,
+            "w" => 7 * DAY,
+            "M" | "y" => 0,
+            _ => bail!(what()),
+        };
+        at -= Millis::from(count) * span;
+        if span == 0 {
+            let months = if of == "y" { count * 12 } else { count };
+            let clock = wall_clock(at);
+            let date = clock.date().checked_sub_months(Months::new(months)).with_context(what)?;
+            at = start_of_day(day_of_date(date)) + (at - start_of_day(day_of(at)));
+        }
+    } else if !less.is_empty() {
+        bail!(what());
+    }
+    let Some(unit) = unit else { return Ok(at) };
+    let date = date_of(day_of(at));
+    let first = |date: Option<NaiveDate>| date.with_context(what);
+    let (begins, ends) = match unit {
+        "d" => (date, first(date.succ_opt())?),
+        "M" => {
+            let month = first(date.with_day(1))?;
+            (month, first(month.checked_add_months(Months::new(1)))?)
+        }
+        "y" => {
+            let year = first(NaiveDate::from_ymd_opt(date.year(), 1, 1))?;
+            (year, first(year.checked_add_months(Months::new(12)))?)
+        }
+        _ => bail!(what()),
+    };
+    Ok(start_of_day(day_of_date(if end { ends } else { begins })))
+}
+
+/// The rows of a query, and what its columns are.
+fn table(tx: &mut Transaction<'_>, sql: &str) -> Result<Value> {
+    let statement = tx.prepare(sql)?;
+    let kinds: Vec<Kind> =
+        statement.columns().iter().map(|column| kind(column.type_())).collect::<Result<_>>()?;
+    let fields: Vec<Value> = statement
+        .columns()
+        .iter()
+        .zip(&kinds)
+        .map(|(column, kind)| json!({ "name": column.name(), "type": kind.0 }))
+        .collect();
+    let rows = tx.query(&statement, &[])?;
+    let rows: Vec<Vec<Value>> = rows
+        .iter()
+        .map(|row| kinds.iter().enumerate().map(|(place, kind)| kind.1(row, place)).collect())
+        .collect();
+    let mut told = Map::new();
+    told.insert("fields".into(), fields.into());
+    told.insert("rows".into(), json!(rows));
+    Ok(told.into())
+}
+
+/// What a column is called, and how a value of it becomes JSON.
+type Kind = (&'static str, fn(&Row, usize) -> Value);
+
+fn kind(of: &Type) -> Result<Kind> {
+    Ok(match *of {
+        Type::TIMESTAMPTZ => ("time", |row, place| {
+            let at: Option<std::time::SystemTime> = row.get(place);
+            at.map(|at| chrono::DateTime::<chrono::Utc>::from(at).timestamp_millis()).into()
+        }),
+        Type::INT4 => ("number", |row, place| row.get::<_, Option<i32>>(place).into()),
+        Type::INT8 => ("number", |row, place| row.get::<_, Option<i64>>(place).into()),
+        Type::FLOAT8 => ("number", |row, place| row.get::<_, Option<f64>>(place).into()),
+        Type::BOOL => ("boolean", |row, place| row.get::<_, Option<bool>>(place).into()),
+        Type::TEXT => ("string", |row, place| row.get::<_, Option<String>>(place).into()),
+        _ => bail!("a column of type {of}: cast it to text, bigint, float8 or timestamptz"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2026-11-23 15:30:20 in Seoul.
+    const NOW: Millis = 1_795_415_420_000;
+
+    fn told(text: &str, end: bool) -> String {
+        wall_clock(instant(&json!(text), NOW, end).unwrap()).to_string()
+    }
+
+    #[test]
+    fn ranges_are_those_of_grafana_by_the_clock_of_seoul() {
+        assert_eq!(told("now", true), "2026-11-23 15:30:20");
+        assert_eq!(told("now-6h", false), "2026-11-23 09:30:20");
+        assert_eq!(told("now-90d", false), "2026-08-25 15:30:20");
+        assert_eq!(told("now-1y", false), "2025-11-23 15:30:20");
+        assert_eq!(told("now/d", false), "2026-11-23 00:00:00");
+        assert_eq!(told("now/d", true), "2026-11-24 00:00:00");
+        assert_eq!(told("now-1M/M", false), "2026-10-01 00:00:00");
+        assert_eq!(told("now-1M/M", true), "2026-11-01 00:00:00");
+        assert_eq!(instant(&json!(5), NOW, false).unwrap(), 5);
+        for bad in ["", "then", "now-", "now-h", "now-5x", "now/q", "now-5", "now+1h", "now-5é"] {
+            assert!(instant(&json!(bad), NOW, false).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_line_has_no_more_points_than_asked_for() {
+        assert_eq!(interval(DAY, 1_440), MINUTE);
+        assert_eq!(interval(DAY, 1_000), 2 * MINUTE);
+        for days in [1, 7, 30, 90, 365] {
+            assert!(days * DAY / interval(days * DAY, 1_000) <= 1_000);
+        }
+    }
+
+    #[test]
+    fn what_is_chosen_is_quoted_and_known() {
+        let variable = json!({ "includeAll": false, "current": { "value": "b" } });
+        let options = ["a", "b", "it's"].map(str::to_owned);
+        let of = |asked: &[&str]| {
+            let asked: Vec<String> = asked.iter().map(|it| (*it).to_owned()).collect();
+            chosen(&variable, &options, Some(&asked))
+        };
+        assert_eq!(of(&["it's"]), ["it's"]);
+        assert_eq!(of(&["a", "b"]), ["a", "b"]);
+        assert_eq!(of(&["'; DROP TABLE users"]), ["a"]);
+        assert_eq!(of(&["$__all"]), options);
+        assert_eq!(chosen(&variable, &options, None), ["b"]);
+        assert_eq!(quoted("it's"), "'it''s'");
+        assert!(expand("SELECT $__interval", &[]).is_err());
+    }
+}

@@ -1,0 +1,130 @@
+//! The change feed: played back it is the table, also after a pause, and in the middle of commits.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use marketday::private_postgres::PrivatePostgres;
+use marketday::store::Columns;
+use postgres::Client;
+use serde_json::Value;
+
+use crate::support::{
+    Running, command, connect, database_url, fresh_database, refused, scratch, wait_until,
+};
+
+/// Plays changes back, from what was there before. Returns the last commit point.
+fn play(rows: &mut BTreeMap<String, Value>, said: &str, key: &[String]) -> Option<i64> {
+    let mut last = None;
+    for line in said.lines() {
+        let change: Value = serde_json::from_str(line).unwrap();
+        let row = &change["row"];
+        let place = key.iter().map(|column| row[column].to_string()).collect::<Vec<_>>().join(",");
+        let commit_point = change["commit_point"].as_i64().unwrap();
+        assert!(last.is_none_or(|last| last <= commit_point), "{line}");
+        last = Some(commit_point);
+        let before = match change["change"].as_str().unwrap() {
+            "insert" => {
+                assert!(!rows.contains_key(&place), "there already: {line}");
+                rows.insert(place, row.clone())
+            }
+            "update" => Some(rows.insert(place, row.clone()).expect(line)),
+            "delete" => Some(rows.remove(&place).expect(line)),
+            other => panic!("{other}: {line}"),
+        };
+        // A row goes as it was.
+        assert!(change["change"] != "delete" || before.as_ref() == Some(row), "{before:?} {line}");
+    }
+    last
+}
+
+/// The whole lines of a file that somebody may be writing to.
+fn lines(file: &Path) -> String {
+    let said = fs::read_to_string(file).unwrap();
+    said[..said.rfind('\n').map_or(0, |end| end + 1)].to_owned()
+}
+
+fn table(db: &mut Client, table: &str, key: &[String]) -> BTreeMap<String, Value> {
+    db.batch_execute("SET TIME ZONE 'Asia/Seoul'").unwrap();
+    let sql = format!("SELECT row_to_json(t)::text FROM {table} AS t");
+    let rows = db.query(&sql, &[]).unwrap();
+    let row = |row: &postgres::Row| -> Value { serde_json::from_str(row.get(0)).unwrap() };
+    let place =
+        |row: &Value| key.iter().map(|it| row[it].to_string()).collect::<Vec<_>>().join(",");
+    rows.iter().map(row).map(|row| (place(&row), row)).collect()
+}
+
+#[test]
+fn played_back_the_feed_is_the_table() {
+    let dir = scratch();
+    let mut up = command(&["up", "--history", "20d", "--start", "2026-11-23", "--speed", "3000"]);
+    let mut up = Running::start(up.arg("--dir").arg(&dir), dir.join("said"));
+    up.wait_until("something is committed", || dir.join("postgres/port").exists());
+    let server = PrivatePostgres::start(&dir).unwrap();
+    let db = &mut connect(&server.config());
+    let epoch = |db: &mut Client| -> i64 {
+        db.query_one("SELECT epoch FROM progress", &[]).unwrap().get(0)
+    };
+    wait_until("there are commits", || epoch(db) > 5);
+    // Rows that come and change; ranks that change and go; customers whose grades go up and down.
+    let followed = ["orders_by_minute", "best_sellers", "customer_grade", "active_customers"];
+    let tail = |table: &str, more: &[&str], file: &Path| {
+        let mut tail = command(&["tail", table, "--dir", dir.to_str().unwrap()]);
+        Running::start(tail.args(more), file.to_owned())
+    };
+    let file = |table: &str, turn: u32| dir.join(format!("{table}.{turn}"));
+    let mut tails: Vec<_> =
+        followed.iter().map(|table| tail(table, &["--whole"], &file(table, 1))).collect();
+    let came = |turn: u32, table: &str| lines(&file(table, turn)).contains("\"update\"");
+    wait_until("each has told of a change", || followed.iter().all(|table| came(1, table)));
+    // Killed, not asked: what they said last is where the next ones go on.
+    tails.iter_mut().for_each(Running::kill);
+    let begun = epoch(db);
+    wait_until("commits come while nobody listens", || epoch(db) > begun + 5);
+
+    let mut played = Vec::new();
+    for (table, tailing) in followed.iter().zip(&mut tails) {
+        let key = Columns::of(db, table).unwrap().key;
+        let mut rows = BTreeMap::new();
+        // What was cut in two is not a line, and the rest of its commit point may be missing.
+        let said = lines(&file(table, 1));
+        let last = said.lines().last().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let last = last.unwrap()["commit_point"].as_i64().unwrap();
+        let whole = said
+            .lines()
+            .filter(|line| serde_json::from_str::<Value>(line).unwrap()["commit_point"] != last);
+        let whole: Vec<_> = whole.map(|line| format!("{line}\n")).collect();
+        let from = play(&mut rows, &whole.concat(), &key).unwrap();
+        *tailing = tail(table, &["--from", &from.to_string()], &file(table, 2));
+        played.push((table, key, rows));
+    }
+    wait_until("each goes on", || followed.iter().all(|table| came(2, table)));
+    assert!(up.interrupt().success());
+    drop(server);
+    let server = PrivatePostgres::start(&dir).unwrap();
+    let db = &mut connect(&server.config());
+    for (table, key, mut rows) in played {
+        let now = self::table(db, table, &key);
+        play(&mut rows, &lines(&file(table, 2)), &key);
+        assert!(!now.is_empty() && rows == now, "{table}: {} and {} rows", rows.len(), now.len());
+    }
+    server.stop().unwrap();
+}
+
+#[test]
+fn who_was_away_too_long_is_told_so() {
+    let config = fresh_database();
+    let db = &mut connect(&config);
+    let tail = |table: &str, more: &[&str]| {
+        let mut tail = command(&["tail", table]);
+        tail.args(more).env("DATABASE_URL", database_url(&config));
+        tail
+    };
+    refused(&mut tail("orders", &[]), "there is no result table `orders`; there are ");
+    refused(
+        &mut tail("users", &["--from", "7"]),
+        "commit point 7 has not come yet: the newest is 0",
+    );
+    db.batch_execute("UPDATE progress SET epoch = 9; DELETE FROM followed_tables").unwrap();
+    refused(&mut tail("users", &["--from", "7"]), "begin anew with --whole");
+}

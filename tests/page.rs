@@ -1,0 +1,337 @@
+//! The web page as a visitor has it: in a real browser, over a living market.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+
+use marketday::page::dashboards::{self, DASHBOARDS};
+use marketday::private_postgres::PrivatePostgres;
+use serde_json::{Value, json};
+
+use crate::browser::Browser;
+use crate::support::{Running, command, connect, scratch};
+
+/// Orders enough to count by the minute: a dozen, on average.
+const BUSY: &str =
+    "base = \"year\"\n[customers]\ninitial = 20_000\n[rhythm]\norders_a_month = 30.0\n";
+
+/// A market of a month and its page.
+struct Market {
+    up: Running,
+    dir: std::path::PathBuf,
+    url: String,
+}
+
+impl Market {
+    /// Waits until the history is in the tables.
+    fn start(speed: &str) -> Market {
+        let dir = scratch();
+        let profile = dir.join("busy.toml");
+        fs::write(&profile, BUSY).unwrap();
+        let mut up = command(&["up", "--history", "30d", "--start", "2026-11-23", "--seed", "3"]);
+        up.arg("--dir").arg(&dir).arg("--profile").arg(&profile).args(["--speed", speed]);
+        let mut up = Running::start(up.args(["--page", "127.0.0.1:0"]), dir.join("said"));
+        let mut url = String::new();
+        up.wait_until("the page is served", |said| {
+            let found = said.lines().find_map(|line| line.split_once("http://"));
+            url = found.map(|(_, rest)| format!("http://{}", rest.trim())).unwrap_or_default();
+            !url.is_empty()
+        });
+        Market { up, dir, url }
+    }
+
+    fn database(&self) -> PrivatePostgres {
+        PrivatePostgres::start(&self.dir).unwrap()
+    }
+}
+
+/// Asks something of the market as the page does.
+fn steer(browser: &mut Browser, what: &Value) -> Value {
+    browser.eval(&format!(
+        "fetch('/api/market', {{method: 'POST', headers: {{'content-type': 'application/json'}},
+         body: JSON.stringify({what})}}).then(answer => answer.json())"
+    ))
+}
+
+/// The numbers of a panel's fields by the SQL, each column added up.
+fn sums(panel: &Value) -> BTreeMap<String, f64> {
+    let fields = panel["fields"].as_array().unwrap();
+    let rows = panel["rows"].as_array().unwrap();
+    let numbers = fields.iter().enumerate().filter(|(_, field)| field["type"] == "number");
+    numbers
+        .map(|(place, field)| {
+            let sum = rows.iter().filter_map(|row| row[place].as_f64()).sum();
+            (field["name"].as_str().unwrap().to_owned(), sum)
+        })
+        .collect()
+}
+
+fn between(value: f64, one: f64, other: f64) -> bool {
+    let room = 1e-9 * one.abs().max(1.0);
+    (one.min(other) - room..=one.max(other) + room).contains(&value)
+}
+
+/// What the page has drawn of each panel.
+const DRAWN: &str = "[...document.querySelectorAll('[data-panel]')].map(panel => ({
+    id: Number(panel.dataset.panel), type: panel.dataset.type, state: panel.dataset.state,
+    sum: panel.dataset.sum && JSON.parse(panel.dataset.sum),
+    marks: panel.querySelectorAll('canvas, svg path').length,
+    values: [...panel.querySelectorAll('[data-value]')]
+        .map(value => ({ field: value.dataset.field, value: Number(value.dataset.value) }))
+        .filter(value => !Number.isNaN(value.value)),
+}))";
+
+/// The page has drawn all panels of a dashboard.
+const ALL_DRAWN: &str = "!!document.body.dataset.epoch
+    && [...document.querySelectorAll('[data-panel]')].length > 3
+    && [...document.querySelectorAll('[data-panel]')].every(panel => panel.dataset.state)";
+
+#[test]
+fn every_panel_draws_what_its_sql_says() {
+    let market = Market::start("max");
+    let (server, browser) = (market.database(), &mut Browser::start());
+    let db = &mut connect(&server.config());
+    browser.size(1440, 900);
+    browser.open(&market.url);
+    // Also before the first commit there is a page, and nothing in it is an error.
+    browser.until("the page is there", "!!document.querySelector('[data-panel]')");
+    browser.until("the market is live", "!!window.document.querySelector('#progress')?.hidden");
+    steer(browser, &json!({ "speed": 1 }));
+    browser.until("a day has been lived", "document.body.dataset.epoch > 0");
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert!(steer(browser, &json!({ "pause": true }))["error"].is_null());
+    let epoch = |db: &mut postgres::Client| -> i64 {
+        db.query_one("SELECT epoch FROM progress", &[]).unwrap().get(0)
+    };
+    crate::support::wait_until("nothing is committed any more", || {
+        let before = epoch(db);
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        before == epoch(db)
+    });
+
+    for dashboard in DASHBOARDS.iter() {
+        let uid = dashboard["uid"].as_str().unwrap();
+        let ask = |points: i64| -> dashboards::Ask {
+            let ask = json!({ "uid": uid, "from": dashboard["time"]["from"],
+                              "to": dashboard["time"]["to"], "points": points });
+            serde_json::from_value(ask).unwrap()
+        };
+        let before = dashboards::draw(db, &ask(600)).unwrap();
+        browser.open(&format!("{}/d/{uid}", market.url));
+        browser.until(&format!("all panels of {uid} are drawn"), ALL_DRAWN);
+        let drawn = browser.eval(DRAWN);
+        let after = dashboards::draw(db, &ask(600)).unwrap();
+        assert_eq!(before.epoch, after.epoch, "the market is held");
+        let mut seen = 0;
+        for panel in drawn.as_array().unwrap() {
+            let what = format!("{uid}: {panel}");
+            assert!(panel["state"] == "drawn" || panel["state"] == "empty", "{what}");
+            let id = panel["id"].as_i64().unwrap();
+            let (Some(one), Some(other)) = (before.panels.get(&id), after.panels.get(&id)) else {
+                assert_eq!(panel["type"], "text", "{what}");
+                continue;
+            };
+            assert!(one["error"].is_null(), "{what}: {one}");
+            let rows = one["rows"].as_array().unwrap();
+            if rows.is_empty() {
+                assert_eq!(panel["state"], "empty", "{what}");
+                continue;
+            }
+            assert_eq!(panel["state"], "drawn", "{what}");
+            seen += 1;
+            let (one, other) = (sums(one), sums(other));
+            if let Some(sum) = panel["sum"].as_object() {
+                assert!(panel["marks"].as_u64().unwrap() > 0, "nothing is drawn: {what}");
+                assert!(!sum.is_empty(), "{what}");
+                for (field, sum) in sum {
+                    let sum = sum.as_f64().unwrap();
+                    assert!(between(sum, one[field], other[field]), "{field} {one:?}: {what}");
+                }
+            } else {
+                let values = panel["values"].as_array().unwrap();
+                assert!(!values.is_empty() || panel["type"] == "table", "{what}");
+                for shown in values {
+                    let value = shown["value"].as_f64().unwrap();
+                    let known = |at: &Value| at.as_f64().is_some_and(|at| between(value, at, at));
+                    match shown["field"].as_str() {
+                        Some(field) => {
+                            assert!(between(value, one[field], other[field]), "{field}: {what}");
+                        }
+                        None => {
+                            let ages = uid.starts_with("pipeline");
+                            let cells = rows.iter().flat_map(|row| row.as_array().unwrap());
+                            assert!(ages || cells.clone().any(known), "{value}: {what}");
+                        }
+                    }
+                }
+            }
+        }
+        assert!(seen >= 5, "{uid} shows little: {seen}");
+        for (scheme, width, height) in
+            [("light", 1440, 900), ("dark", 1440, 900), ("dark", 390, 844)]
+        {
+            browser.scheme(scheme);
+            browser.size(width, height);
+            let wide = browser.eval("document.documentElement.scrollWidth - innerWidth");
+            assert!(wide.as_i64().unwrap() <= 0, "{uid} is wider than {width} pixels by {wide}");
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            browser.picture(&format!("{uid}-{width}-{scheme}"));
+        }
+        browser.scheme("light");
+        browser.size(1440, 900);
+    }
+    assert!(browser.complaints.is_empty(), "{:#?}", browser.complaints);
+    let foreign: Vec<_> =
+        browser.requests.iter().filter(|url| !url.starts_with(&market.url)).collect();
+    let foreign: Vec<_> = foreign.iter().filter(|url| !url.starts_with("data:")).collect();
+    assert!(foreign.is_empty(), "requests that leave the machine: {foreign:?}");
+
+    // A first visit, with nothing kept from before.
+    let first = &mut Browser::start();
+    first.open(&market.url);
+    first.until("the first page is drawn", ALL_DRAWN);
+    let took = first.eval("performance.getEntriesByType('navigation')[0].domComplete");
+    eprintln!("a first load: {} KiB, {took} ms until it is complete", first.bytes >> 10);
+    assert!(first.bytes < 1_000_000, "{} bytes", first.bytes);
+    server.stop().unwrap();
+}
+
+#[test]
+fn black_friday_comes_by_its_button() {
+    let market = Market::start("60");
+    let (server, browser) = (market.database(), &mut Browser::start());
+    let db = &mut connect(&server.config());
+    browser.open(&format!("{}/d/now", market.url));
+    browser.until("the market is live", "!!document.querySelector('#progress')?.hidden");
+    let now = |db: &mut postgres::Client| -> i64 {
+        let sql = "SELECT coalesce((extract(epoch FROM now) / 60)::bigint, 0) FROM progress";
+        db.query_one(sql, &[]).unwrap().get(0)
+    };
+    // Orders of whole minutes of market time.
+    let orders = |db: &mut postgres::Client, from: i64, until: i64| -> i64 {
+        let sql = "SELECT coalesce(sum(orders), 0)::bigint FROM orders_by_minute
+                   WHERE minute >= to_timestamp($1) AND minute < to_timestamp($2)";
+        let [from, until] = [from, until].map(|minute| (minute * 60) as f64);
+        db.query_one(sql, &[&from, &until]).unwrap().get(0)
+    };
+    let mut start = 0;
+    crate::support::wait_until("it has lived 25 minutes since it is live", || {
+        start = now(db);
+        orders(db, start - 25, start) > 0 && start % 1440 >= 15 * 60 + 25
+    });
+    browser.eval("document.querySelector('#black-friday').click()");
+    browser.until(
+        "the strip shows it",
+        "!!document.querySelector('#running [data-stop=\"black-friday\"]')",
+    );
+    let since = now(db);
+    crate::support::wait_until("25 minutes of the sale are over", || now(db) >= since + 26);
+    let (before, after) = (orders(db, start - 25, start), orders(db, since + 1, since + 26));
+    assert!(before >= 25, "too few orders to compare: {before}");
+    assert!(after >= 2 * before, "{before} orders in 25 minutes before, {after} in the sale");
+    browser.picture("black-friday");
+
+    browser.eval("document.querySelector('#running [data-stop=\"black-friday\"]').click()");
+    browser.until("it is stopped", "!document.querySelector('#running [data-stop]')");
+    assert!(browser.complaints.is_empty(), "{:#?}", browser.complaints);
+    server.stop().unwrap();
+}
+
+#[test]
+fn all_panels_of_a_page_agree_whenever_it_is_loaded() {
+    let market = Market::start("600");
+    let browser = &mut Browser::start();
+    browser.open(&format!("{}/d/customers", market.url));
+    browser.until("the market is live", "!!document.querySelector('#progress')?.hidden");
+    browser.until("all panels are drawn", ALL_DRAWN);
+    let loads = browser.eval(
+        "(async () => {
+             const ask = JSON.stringify({ uid: 'customers', from: 'now-30d', to: 'now', only: [1, 2, 4] });
+             const loads = [];
+             for (let load = 0; load < 1000; load++) {
+                 const answer = await fetch('/api/panels', { method: 'POST', body: ask,
+                     headers: { 'content-type': 'application/json' } });
+                 const { epoch, panels } = await answer.json();
+                 const [customers, percent] = panels[1].rows[0];
+                 loads.push({
+                     epoch, customers, buyers: customers * percent / 100,
+                     graded: panels[2].rows[0].reduce((sum, n) => sum + (n ?? 0), 0),
+                     bought: panels[4].rows.reduce((sum, row) => sum + row[1], 0),
+                 });
+             }
+             return loads;
+         })()",
+    );
+    let loads = loads.as_array().unwrap();
+    let number = |load: &Value, key: &str| load[key].as_f64().unwrap();
+    for load in loads {
+        assert!(number(load, "customers") > 0.0, "{load}");
+        assert_eq!(number(load, "customers").to_bits(), number(load, "graded").to_bits(), "{load}");
+        assert!((number(load, "buyers") - number(load, "bought")).abs() < 1e-3, "{load}");
+    }
+    let epochs: std::collections::BTreeSet<_> =
+        loads.iter().map(|load| load["epoch"].as_i64()).collect();
+    let (first, last) = (&loads[0], &loads[loads.len() - 1]);
+    assert!(epochs.len() > 20, "it stood still: {} commit points", epochs.len());
+    assert!(number(last, "customers") > number(first, "customers"), "{first} {last}");
+    eprintln!("1000 loads over {} commit points agree", epochs.len());
+}
+
+/// A request as anybody can send one; the head of what comes back.
+fn raw(url: &str, request: &str) -> String {
+    let host = url.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(host).unwrap();
+    let request = request.replace("HERE", host).replace('\n', "\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn the_page_is_for_its_own_visitors() {
+    let dir = scratch();
+    let server = PrivatePostgres::start(&dir).unwrap();
+    marketday::migrate::run(&server.config()).unwrap();
+    let page = marketday::page::serve(([127, 0, 0, 1], 0).into(), &server.config(), &dir).unwrap();
+    let url = format!("http://{}", page.address);
+    let get = |path: &str, head: &str| {
+        raw(&url, &format!("GET {path} HTTP/1.1\n{head}\nConnection: close\n\n"))
+    };
+    let post = |path: &str, head: &str, body: &str| {
+        let length = body.len();
+        let head = format!("{head}\nContent-Length: {length}\nConnection: close");
+        raw(&url, &format!("POST {path} HTTP/1.1\n{head}\n\n{body}"))
+    };
+    let status = |answer: &str| answer.split(' ').nth(1).unwrap_or_default().to_owned();
+
+    assert_eq!(status(&get("/", "Host: HERE")), "200");
+    assert_eq!(status(&get("/api/dashboards", "Host: HERE")), "200");
+    assert_eq!(status(&get("/api/dashboards", "Host: shop.example:8020")), "403");
+    let json = "Content-Type: application/json";
+    let pause = r#"{"pause":true}"#;
+    let foreign = format!("Host: HERE\nOrigin: http://shop.example\n{json}");
+    assert_eq!(status(&post("/api/market", &foreign, pause)), "403");
+    // A form of another site can send this without being asked.
+    assert_eq!(status(&post("/api/market", "Host: HERE\nContent-Type: text/plain", pause)), "415");
+
+    let own = format!("Host: HERE\nOrigin: http://HERE\n{json}");
+    let nobody = post("/api/market", &own, pause);
+    assert!(status(&nobody) == "400" && nobody.contains("no market is running in"), "{nobody}");
+    for (path, body, said) in [
+        ("/api/market", r#"{"speed":-1}"#, "a speed is a number above 0"),
+        ("/api/panels", r#"{"uid":"x","from":"now-1h","to":"now"}"#, "there is no dashboard `x`"),
+    ] {
+        let answer = post(path, &own, body);
+        assert!(status(&answer) == "400" && answer.contains(said), "{path} {body}: {answer}");
+    }
+    assert_eq!(status(&post("/api/market", &own, "{")), "400");
+    assert_eq!(status(&get("/assets/../Cargo.toml", "Host: HERE")), "404");
+    // Nothing is committed yet: a page without numbers, and no error.
+    let empty = post("/api/panels", &own, r#"{"uid":"now","from":"now-1h","to":"now"}"#);
+    assert!(status(&empty) == "200" && empty.contains(r#""epoch":null"#), "{empty}");
+    drop(page);
+    server.stop().unwrap();
+}
