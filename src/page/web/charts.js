@@ -42,7 +42,7 @@ function valueAxis(id, columns, context, more) {
         id, type: 'value', min: bound('min', Math.min), max: bound('max', Math.max) ?? (softMax && (v => (v.max < softMax ? softMax : null))),
         scale: !bars && first?.custom.axisSoftMin === undefined, splitNumber: context.height < 150 ? 2 : 4, minInterval: first?.decimals === 0 && !/percent/.test(first.unit) ? 1 : 0,
         axisLabel: { ...label(), formatter: value => format(value, { ...first, decimals: undefined }, context.lang, 'axis') },
-        splitLine: { lineStyle: { color: theme.grid } }, name: first?.custom.axisLabel, nameGap: 8, nameTextStyle: { ...label() }, ...more,
+        splitLine: { lineStyle: { color: theme.grid } }, axisLine: { show: false }, axisTick: { show: false }, name: first?.custom.axisLabel, nameGap: 8, nameTextStyle: { ...label() }, ...more,
     };
 }
 
@@ -154,7 +154,7 @@ function bars(panel, result, context) {
     const stacked = options.stacking === 'normal' || options.stacking === 'percent';
     const thickness = (lying ? context.height - 40 : context.width - 70) / Math.max(1, names.length * (stacked ? 1 : visible.length));
     const values = options.showValue === 'always' || (options.showValue !== 'never' && !stacked && thickness > (lying ? 15 : 40));
-    const room = context.width * 0.32;
+    const room = context.width * 0.32, slot = (context.width - 70) / names.length;
     const option = {
         grid: { left: lying ? 4 : 50, right: lying && values ? 52 : 14, top: values && !lying ? 20 : 10, bottom: lying ? 2 : 4, outerBoundsMode: 'same', outerBoundsContain: 'axisLabel' },
         tooltip: { ...tooltip('axis', params => ({
@@ -163,7 +163,8 @@ function bars(panel, result, context) {
         })), axisPointer: { type: 'shadow', shadowStyle: { color: theme.grid, opacity: 0.5 } } },
         [lying ? 'yAxis' : 'xAxis']: category({ id: 'names', data: names, inverse: lying, axisLabel: lying
             ? { color: theme.text, interval: context.height / names.length > 15 ? 0 : 'auto', width: room, overflow: 'truncate' }
-            : { width: Math.max(40, (context.width - 70) / names.length - 4), overflow: 'truncate', interval: names.length * 34 < context.width ? 0 : 'auto' } }),
+            // Where the words have no room side by side, some are left out; only very long ones are cut.
+            : { width: Math.max(90, slot - 4), overflow: 'truncate', interval: Math.max(...names.map(name => name.length)) * 6.5 < slot ? 0 : 'auto' } }),
         [lying ? 'xAxis' : 'yAxis']: valueAxis('values', shown, context, { scale: false, splitNumber: lying ? Math.max(2, Math.round(context.width / 120)) : 4 }),
         series: visible.map(({ column, values: data, color, colors }) => ({
             id: column.name, name: column.title, type: 'bar', animation: false, emphasis: { disabled: true }, stack: stacked ? 'all' : undefined, barMaxWidth: 38, barCategoryGap: '28%', barGap: '8%',
@@ -239,7 +240,7 @@ function heat(panel, result, context) {
     };
     const peak = cells.reduce((best, cell) => (!best || cell[2] > best[2] ? cell : best), null);
     const summary = peak ? `${context.word('most')}: ${lines[peak[1]].title} ${names[peak[0]]}, ${text(peak[2])}` : '';
-    const scale = { stops: [0, 0.2, 0.4, 0.6, 0.8, 1].map(share => ramp(options.color?.scheme, share)), min: text(min, 'axis'), max: text(max, 'axis'), name: options.rowsFrame?.value ?? '' };
+    const scale = { stops: [0, 0.2, 0.4, 0.6, 0.8, 1].map(share => ramp(options.color?.scheme, share)), min: format(min, { unit: unit.unit }, context.lang, 'axis'), max: format(max, { unit: unit.unit }, context.lang, 'axis'), name: options.rowsFrame?.value ?? '' };
     return { option, legend: [], scale: options.legend?.show === false ? null : scale, summary, sums: Object.fromEntries(rows.map(c => [c.name, sumOf(result.rows.map(row => row[c.index]))])) };
 }
 

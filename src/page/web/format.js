@@ -100,12 +100,14 @@ export function tick(shifted, span, lang) {
  * A value in its unit. `style` is `full` (tables and tooltips: every digit), `stat` (a big number: short where it is
  * long) or `axis` (as short as can be).
  */
-export function format(value, { unit = 'none', decimals } = {}, lang = 'en', style = 'full') {
+export function format(value, { unit = 'short', decimals } = {}, lang = 'en', style = 'full') {
     if (value === null || value === undefined) return '';
     if (typeof value !== 'number') return String(value);
     const digits = (v, d) => {
-        const short = style === 'axis' ? Math.abs(v) >= (lang === 'ko' ? 1e4 : 1e3) : style === 'stat' && Math.abs(v) >= 1e6;
-        return short ? compact(v, lang, d) : number(v, d);
+        const short = style === 'axis' ? Math.abs(v) >= (lang === 'ko' ? 1e4 : 1e3) : style === 'stat' && unit !== 'locale' && Math.abs(v) >= 1e6;
+        if (short) return compact(v, lang, d);
+        // Grafana's `none` is for what is counted but not a quantity, such as an order's number.
+        return unit === 'none' ? number(v, d).replaceAll(',', '') : number(v, d);
     };
     if (unit === 'currencyKRW' || unit === 'prefix:₩') {
         // Won have no fractions.

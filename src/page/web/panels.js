@@ -2,8 +2,9 @@
 
 import { canvas, chartOf, isChart, swatch } from './charts.js';
 import { h, markdown, svg } from './dom.js';
-import { colorOf, columnsOf, inkOf, reduced, severity, written } from './fields.js';
-import { palette, shade, theme } from './colors.js';
+import { SEOUL } from './format.js';
+import { colorOf, columnsOf, inkOf, nameOf, reduced, severity, written } from './fields.js';
+import { ground, inkOn, palette, shade, theme } from './colors.js';
 
 const marks = { 1: ['▲', 'warning'], 2: ['◆', 'alarm'] };
 
@@ -82,6 +83,12 @@ function drawGauge(view, result, context) {
     return 'drawn';
 }
 
+/** Times of whole days or minutes are written without what is always zero. */
+function timesOf(times) {
+    const whole = unit => times.every(time => (time + SEOUL) % unit === 0);
+    return `time:YYYY-MM-DD${whole(86_400_000) ? '' : whole(60_000) ? ' HH:mm' : ' HH:mm:ss'}`;
+}
+
 const compare = (a, b) => (a === null) - (b === null) || (typeof a === 'number' ? a - b : String(a).localeCompare(String(b)));
 
 function drawTable(view, result, context) {
@@ -92,6 +99,7 @@ function drawTable(view, result, context) {
     const sort = view.sort ?? (wanted && { by: shown.find(c => c.title === wanted.displayName || c.name === wanted.displayName)?.name, desc: wanted.desc });
     const by = columns.find(c => c.name === sort?.by);
     const rows = by ? result.rows.toSorted((a, b) => compare(a[by.index], b[by.index]) * (sort.desc ? -1 : 1)) : result.rows;
+    for (const column of shown.filter(c => c.type === 'time' && (c.unit ?? 'dateTimeAsIso') === 'dateTimeAsIso')) column.unit = timesOf(rows.map(row => row[column.index]));
     const right = c => (c.custom.align && c.custom.align !== 'auto' ? c.custom.align : c.type === 'number' ? 'right' : 'left');
     const cell = (row, column) => {
         const value = row[column.index];
@@ -107,14 +115,16 @@ function drawTable(view, result, context) {
             bar.style.background = color ?? palette(0);
             td.classList.add('gauged');
             td.prepend(bar);
-        } else if (kind === 'color-background' && color) {
-            td.classList.add('ground');
-            td.style.setProperty('--ground', color);
+        } else if (kind === 'color-background' && /^#.{6}$/.test(color)) {
+            const back = ground(color, nameOf(value, column));
+            td.style.background = back;
+            td.style.color = inkOn(back);
         } else if (color) {
             td.style.color = inkOf(value, column);
             td.classList.add('strong');
         }
-        const sign = color && mark(value, column, context.word);
+        // Only a mapped word: a number says by itself how bad it is.
+        const sign = color && typeof value !== 'number' && mark(value, column, context.word);
         if (sign) td.prepend(sign, ' ');
         return td;
     };
@@ -129,7 +139,7 @@ function drawTable(view, result, context) {
         view.scroller = h('div', { class: 'scroller', tabindex: 0, role: 'region', 'aria-label': view.panel.title });
         view.show(view.scroller);
     }
-    view.scroller.replaceChildren(h('table', {}, h('caption', { class: 'hidden' }, view.panel.title), h('thead', {}, head),
+    view.scroller.replaceChildren(h('table', { class: shown.length > 9 ? 'tight' : null }, h('caption', { class: 'hidden' }, view.panel.title), h('thead', {}, head),
         h('tbody', {}, ...rows.map(row => h('tr', {}, ...shown.map(column => cell(row, column)))))));
     return 'drawn';
 }
@@ -209,7 +219,7 @@ function about(panel, word) {
 export function makePanel(panel, word) {
     const { x, y, w, h: high } = panel.gridPos;
     const body = h('div', { class: 'body' });
-    const root = h(panel.type === 'row' ? 'div' : 'section', { class: `panel ${panel.type}`, 'data-panel': panel.id, 'data-type': panel.type, 'aria-label': panel.type === 'row' ? null : panel.title });
+    const root = h(panel.type === 'row' ? 'div' : 'section', { class: `panel type-${panel.type}`, 'data-panel': panel.id, 'data-type': panel.type, 'aria-label': panel.type === 'row' ? null : panel.title });
     for (const [name, value] of Object.entries({ '--x': x + 1, '--y': y + 1, '--w': w, '--h': high })) root.style.setProperty(name, value);
     const view = { panel, root, hidden: new Set(), show: (...nodes) => body.replaceChildren(...nodes) };
     if (panel.type === 'row') {
