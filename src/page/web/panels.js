@@ -40,17 +40,19 @@ function drawStat(view, result, context) {
     const stats = reduced(view.panel, result);
     if (!stats.some(stat => stat.value !== null && stat.value !== undefined)) return 'empty';
     const named = options.textMode !== 'value' && options.textMode !== 'none' && (stats.length > 1 || !['auto', undefined].includes(options.textMode));
-    view.show(h('dl', { class: `stats ${options.orientation === 'horizontal' ? 'rows' : options.orientation === 'vertical' ? 'columns' : ''}` }, ...stats.map(({ title, value, field, series, row }) => {
+    const list = h('dl', { class: `stats ${options.orientation === 'horizontal' ? 'rows' : options.orientation === 'vertical' ? 'columns' : ''}` }, ...stats.map(({ title, value, field, series, row }) => {
         const text = written(value, field, context.lang, 'stat');
         const ink = options.colorMode === 'none' ? null : inkOf(value, field);
         const big = h('dd', { class: 'stat-value', 'data-value': value, 'data-field': field.name, title: written(value, field, context.lang) },
             linked(field, row, columns, text), options.colorMode !== 'none' && mark(value, field, context.word));
         const cell = h('div', { class: 'stat' }, h('dt', { class: named ? '' : 'hidden' }, title), big,
             options.graphMode === 'area' && sparkline(series, colorOf(value, field) ?? palette(0)));
-        big.style.setProperty('--letters', Math.max(4, text.length));
         if (ink && options.colorMode === 'background') { cell.classList.add('ground'); cell.style.setProperty('--ground', ink); } else if (ink) big.style.color = ink;
         return cell;
-    })));
+    }));
+    // All of a panel in one size: the longest has to fit.
+    list.style.setProperty('--letters', Math.max(5, ...stats.map(({ value, field }) => written(value, field, context.lang, 'stat').length)));
+    view.show(list);
     return 'drawn';
 }
 
@@ -106,7 +108,8 @@ function drawTable(view, result, context) {
         const kind = column.custom.cellOptions?.type ?? 'auto';
         const text = written(value, column, context.lang);
         const td = h('td', { class: right(column), 'data-value': typeof value === 'string' ? null : value }, linked(column, row, columns, text));
-        const color = /^color|gauge/.test(kind) || mapped(column) ? colorOf(value, column) : null;
+        const found = /^color|gauge/.test(kind) || mapped(column) ? colorOf(value, column) : null;
+        const color = /^#.{6}$/.test(found) ? found : null;
         if (kind === 'gauge' && typeof value === 'number') {
             const values = rows.map(r => r[column.index]);
             const [min, max] = [column.min ?? 0, column.max ?? Math.max(...values)];
@@ -115,7 +118,7 @@ function drawTable(view, result, context) {
             bar.style.background = color ?? palette(0);
             td.classList.add('gauged');
             td.prepend(bar);
-        } else if (kind === 'color-background' && /^#.{6}$/.test(color)) {
+        } else if (kind === 'color-background' && color) {
             const back = ground(color, nameOf(value, column));
             td.style.background = back;
             td.style.color = inkOn(back);
