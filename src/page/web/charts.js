@@ -2,7 +2,7 @@
 
 import { init } from './vendor/echarts.js';
 import { colorOf, columnsOf, drawn, reduce, reduced, written } from './fields.js';
-import { SEOUL, format, isTime, moment, number, tick } from './format.js';
+import { SEOUL, format, isTime, moment, number, tick, ticks } from './format.js';
 import { inkOn, palette, ramp, shade, theme } from './colors.js';
 import { h } from './dom.js';
 
@@ -42,7 +42,7 @@ function valueAxis(id, columns, context, more) {
         id, type: 'value', min: bound('min', Math.min), max: bound('max', Math.max) ?? (softMax && (v => (v.max < softMax ? softMax : null))),
         scale: !bars && first?.custom.axisSoftMin === undefined, splitNumber: context.height < 150 ? 2 : 4, minInterval: first?.decimals === 0 && !/percent/.test(first.unit) ? 1 : 0,
         axisLabel: { ...label(), formatter: value => format(value, { ...first, decimals: undefined }, context.lang, 'axis') },
-        splitLine: { lineStyle: { color: theme.grid } }, name: first?.custom.axisLabel, nameGap: 8, nameTextStyle: { ...label() }, ...more,
+        splitLine: { lineStyle: { color: theme.grid } }, axisLine: { show: false }, axisTick: { show: false }, name: first?.custom.axisLabel, nameGap: 8, nameTextStyle: { ...label() }, ...more,
     };
 }
 
@@ -95,22 +95,25 @@ function series(panel, result, context) {
     const { places, used } = placed(shown);
     const first = Math.min(...xs), last = Math.max(...xs), gap = xs.length > 1 ? (last - first) / (xs.length - 1) : 0;
     // The range chosen, unless the panel looks elsewhere: then what it has.
-    const [from, to] = time && first >= context.from - 1.5 * gap && last <= context.to + gap && panel.type !== 'trend' ? [context.from, context.to] : [first, last];
+    let [from, to] = time && first >= context.from - 1.5 * gap && last <= context.to + gap && panel.type !== 'trend' ? [context.from, context.to] : [first, last];
+    // Room for the halves of the first and the last bar.
+    if (entries.some(e => e.bars)) [from, to] = [Math.min(from, first - gap / 2), Math.max(to, last + gap / 2)];
     const shift = time ? SEOUL : 0;
+    const round = time && !steps ? ticks(from + shift, to + shift, Math.max(2, context.width / 80)) : undefined;
     const heading = at => (time && !isTime(x.unit) ? moment(at, context.lang, gap >= DAY * 0.9 ? 'day' : 'minute') : `${isTime(x.unit) ? '' : `${x.title} `}${format(at, x, context.lang)}`);
     const names = shown.some(c => c.custom.axisLabel);
     const option = {
         useUTC: true,
-        grid: { left: used.includes('left') ? 50 : 14, right: used.includes('right') ? 54 : 14, top: names ? 28 : 12, bottom: 24, outerBoundsMode: 'none' },
+        grid: { left: used.includes('left') ? 50 : 14, right: used.includes('right') ? 54 : 14, top: names ? 28 : 12, bottom: 26, outerBoundsMode: 'none' },
         tooltip: tooltip('axis', params => {
             const row = result.rows[params[0].dataIndex];
             return { heading: heading(row[x.index]), rows: visible.map(({ column, color }) => ({ color, name: column.title, text: written(row[column.index], column, context.lang) })) };
         }),
         xAxis: steps
             ? category({ id: 'x', data: xs.map(at => format(at, x, context.lang)), boundaryGap: entries.some(e => e.bars) })
-            : { id: 'x', type: time ? 'time' : 'value', min: from + shift, max: to + shift, splitNumber: Math.max(2, Math.round(context.width / 110)), minInterval: time ? 60_000 : Number.isInteger(first) && Number.isInteger(last) ? 1 : 0,
-                axisLine: { show: true, lineStyle: { color: theme.line } }, axisTick: { show: time, lineStyle: { color: theme.line } }, splitLine: { show: false }, name: '',
-                axisLabel: { ...label(), formatter: at => (time ? tick(at, to - from, context.lang) : format(at, x, context.lang, 'axis')), alignMaxLabel: 'right' } },
+            : { id: 'x', type: time ? 'time' : 'value', min: from + shift, max: to + shift, splitNumber: Math.max(2, Math.round(context.width / 110)), minInterval: Number.isInteger(first) && Number.isInteger(last) ? 1 : 0,
+                axisLine: { show: true, lineStyle: { color: theme.line } }, axisTick: { show: time, customValues: round, lineStyle: { color: theme.line } }, splitLine: { show: false }, name: '',
+                axisLabel: { ...label(), customValues: round, formatter: at => (time ? tick(at, to - from, context.lang) : format(at, x, context.lang, 'axis')) } },
         yAxis: used.map((place, i) => valueAxis(place, shown.filter((_, j) => places[j] === place), context, {
             position: place === 'right' ? 'right' : 'left', show: place !== 'hidden', alignTicks: i > 0, ...(i > 0 && { splitLine: { show: false } }),
             nameTextStyle: { ...label(), align: place === 'right' ? 'right' : 'left', padding: place === 'right' ? [0, -50, 0, 0] : [0, 0, 0, -46] },
@@ -154,16 +157,17 @@ function bars(panel, result, context) {
     const stacked = options.stacking === 'normal' || options.stacking === 'percent';
     const thickness = (lying ? context.height - 40 : context.width - 70) / Math.max(1, names.length * (stacked ? 1 : visible.length));
     const values = options.showValue === 'always' || (options.showValue !== 'never' && !stacked && thickness > (lying ? 15 : 40));
-    const room = context.width * 0.32;
+    const room = context.width * 0.32, slot = (context.width - 70) / names.length;
     const option = {
-        grid: { left: lying ? 4 : 50, right: lying && values ? 52 : 14, top: values && !lying ? 20 : 10, bottom: lying ? 2 : 4, outerBoundsMode: 'same', outerBoundsContain: 'axisLabel' },
+        grid: { left: 4, right: lying && values ? 52 : 10, top: values && !lying ? 20 : 10, bottom: lying ? 2 : 4, outerBoundsMode: 'same', outerBoundsContain: 'axisLabel' },
         tooltip: { ...tooltip('axis', params => ({
             heading: names[params[0].dataIndex],
             rows: visible.map(e => ({ color: e.colors?.[params[0].dataIndex] ?? e.color, name: e.column.title, text: written(e.values[params[0].dataIndex], e.column, context.lang) })),
         })), axisPointer: { type: 'shadow', shadowStyle: { color: theme.grid, opacity: 0.5 } } },
         [lying ? 'yAxis' : 'xAxis']: category({ id: 'names', data: names, inverse: lying, axisLabel: lying
             ? { color: theme.text, interval: context.height / names.length > 15 ? 0 : 'auto', width: room, overflow: 'truncate' }
-            : { width: Math.max(40, (context.width - 70) / names.length - 4), overflow: 'truncate', interval: names.length * 34 < context.width ? 0 : 'auto' } }),
+            // Where the words have no room side by side, some are left out; only very long ones are cut.
+            : { width: Math.max(90, slot - 4), overflow: 'truncate', interval: Math.max(...names.map(name => name.length)) * 6.5 < slot ? 0 : 'auto' } }),
         [lying ? 'xAxis' : 'yAxis']: valueAxis('values', shown, context, { scale: false, splitNumber: lying ? Math.max(2, Math.round(context.width / 120)) : 4 }),
         series: visible.map(({ column, values: data, color, colors }) => ({
             id: column.name, name: column.title, type: 'bar', animation: false, emphasis: { disabled: true }, stack: stacked ? 'all' : undefined, barMaxWidth: 38, barCategoryGap: '28%', barGap: '8%',
@@ -239,7 +243,7 @@ function heat(panel, result, context) {
     };
     const peak = cells.reduce((best, cell) => (!best || cell[2] > best[2] ? cell : best), null);
     const summary = peak ? `${context.word('most')}: ${lines[peak[1]].title} ${names[peak[0]]}, ${text(peak[2])}` : '';
-    const scale = { stops: [0, 0.2, 0.4, 0.6, 0.8, 1].map(share => ramp(options.color?.scheme, share)), min: text(min, 'axis'), max: text(max, 'axis'), name: options.rowsFrame?.value ?? '' };
+    const scale = { stops: [0, 0.2, 0.4, 0.6, 0.8, 1].map(share => ramp(options.color?.scheme, share)), min: format(min, { unit: unit.unit }, context.lang, 'axis'), max: format(max, { unit: unit.unit }, context.lang, 'axis'), name: options.rowsFrame?.value ?? '' };
     return { option, legend: [], scale: options.legend?.show === false ? null : scale, summary, sums: Object.fromEntries(rows.map(c => [c.name, sumOf(result.rows.map(row => row[c.index]))])) };
 }
 

@@ -34,7 +34,8 @@ export function shade(name) {
     const [, tone, base] = /^(super-light-|light-|semi-dark-|dark-)?(\w+)$/.exec(name) ?? [];
     const color = NAMED[base === 'grey' ? 'gray' : base]?.[theme.dark ? 1 : 0];
     if (!color) return name;
-    const share = { 'super-light-': ['#ffffff', 0.55], 'light-': ['#ffffff', 0.3], 'semi-dark-': ['#000000', 0.15], 'dark-': ['#000000', 0.3] }[tone];
+    // A tone says how strong, not how bright, so that a scale of tones goes the same way on both themes.
+    const share = { 'super-light-': [theme.panel, 0.7], 'light-': [theme.panel, 0.4], 'semi-dark-': [theme.text, 0.15], 'dark-': [theme.text, 0.3] }[tone];
     return share ? mix(color, ...share) : color;
 }
 
@@ -56,6 +57,16 @@ const luminance = color => {
 
 /** Black or white, whichever reads better on a colour. */
 export const inkOn = color => (luminance(color) > 0.3 ? '#14181d' : '#ffffff');
+
+/** A colour as the ground of a cell: named ones soft; those given by number as they are, on the dark theme of inverse lightness. */
+export function ground(color, name) {
+    if (!name.startsWith('#')) return mix(theme.panel, color, 0.5);
+    if (!theme.dark) return color;
+    const parts = rgb(color);
+    // The hue and the distance from gray stay.
+    const shift = 255 - Math.max(...parts) - Math.min(...parts);
+    return hex(parts.map(part => Math.min(255, Math.max(0, part + shift))));
+}
 
 /** A colour for letters on the panel: darkened on the light theme until it reads. */
 export function onLight(color) {

@@ -78,14 +78,19 @@ export function colorOf(value, field, place) {
     return place === undefined ? null : palette(place);
 }
 
+/** The name that the dashboard gives the colour of a value in its thresholds or mappings. */
+export const nameOf = (value, field) => mapped(value, field)?.color ?? (field.color?.mode === 'fixed' ? field.color.fixedColor
+    : field.color?.mode?.startsWith('continuous-') ? '' : field.thresholds?.steps?.[step(value, field)]?.color) ?? '';
+
 /** A colour for letters: enough contrast on the panel. */
 export const inkOf = (value, field) => {
     const color = colorOf(value, field);
     return color && onLight(color);
 };
 
-/** How bad a value's threshold is: 0, 1 (orange or yellow), 2 (red). A mark says it beside the colour. */
+/** How bad a value's threshold is where they go up to red: 0, 1 (orange or yellow), 2 (red). A mark says it beside the colour. */
 export function severity(value, field) {
+    if (!/"color":"[a-z-]*red"/.test(JSON.stringify([field.thresholds, field.mappings]))) return 0;
     const color = mapped(value, field)?.color ?? (typeof value === 'number' && field.thresholds?.steps?.length
         && (field.color?.mode ?? 'thresholds') === 'thresholds' ? field.thresholds.steps[step(value, field)].color : '');
     return /red/.test(color) ? 2 : /orange|yellow/.test(color) ? 1 : 0;

@@ -78,17 +78,38 @@ export function moment(ms, lang, to = 'second') {
         if (to === 'second') time.second = '2-digit';
         clocks.set(key, new Intl.DateTimeFormat(lang === 'ko' ? 'ko-KR' : 'en-GB', { ...day, ...time }));
     }
-    return clocks.get(key).format(ms);
+    // The weekday in brackets is how Koreans write a date.
+    return clocks.get(key).format(ms).replace(/일 ([일월화수목금토])(?= |$)/, '일 ($1)');
 }
 
 const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
+
+/** Round instants of Seoul's clock for an axis, at most `most` or so, read as UTC. */
+export function ticks(from, to, most) {
+    const least = (to - from) / most;
+    const step = [1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 7 * 1440, 14 * 1440].map(m => m * MINUTE).find(s => s >= least);
+    const out = [];
+    if (step) {
+        // Weeks begin on Monday; the epoch was a Thursday.
+        const origin = step % (7 * DAY) === 0 ? 4 * DAY : 0;
+        for (let at = Math.ceil((from - origin) / step) * step + origin; at <= to; at += step) out.push(at);
+        return out;
+    }
+    const months = [1, 2, 3, 6, 12].find(m => m * 30 * DAY >= least) ?? 12 * Math.ceil(least / (365 * DAY));
+    const first = new Date(from);
+    for (let month = Math.ceil((first.getUTCFullYear() * 12 + first.getUTCMonth()) / months) * months; ; month += months) {
+        const at = Date.UTC(Math.floor(month / 12), month % 12);
+        if (at > to) return out;
+        if (at >= from) out.push(at);
+    }
+}
 
 /** The short label of a tick on an axis of time that spans so much. `shifted` is Seoul's time read as UTC. */
 export function tick(shifted, span, lang) {
     const at = new Date(shifted);
     const [month, day] = [at.getUTCMonth(), at.getUTCDate()];
     const midnight = shifted % DAY === 0;
-    if (span > 100 * DAY && midnight && day === 1) {
+    if (span > 200 * DAY && midnight && day === 1) {
         if (month === 0) return String(at.getUTCFullYear());
         return lang === 'ko' ? `${month + 1}월` : MONTHS[month];
     }
@@ -100,12 +121,14 @@ export function tick(shifted, span, lang) {
  * A value in its unit. `style` is `full` (tables and tooltips: every digit), `stat` (a big number: short where it is
  * long) or `axis` (as short as can be).
  */
-export function format(value, { unit = 'none', decimals } = {}, lang = 'en', style = 'full') {
+export function format(value, { unit = 'short', decimals } = {}, lang = 'en', style = 'full') {
     if (value === null || value === undefined) return '';
     if (typeof value !== 'number') return String(value);
     const digits = (v, d) => {
-        const short = style === 'axis' ? Math.abs(v) >= (lang === 'ko' ? 1e4 : 1e3) : style === 'stat' && Math.abs(v) >= 1e6;
-        return short ? compact(v, lang, d) : number(v, d);
+        const short = style === 'axis' ? Math.abs(v) >= (lang === 'ko' ? 1e4 : 1e3) : style === 'stat' && unit !== 'locale' && Math.abs(v) >= 1e6;
+        if (short) return compact(v, lang, d);
+        // Grafana's `none` is for what is counted but not a quantity, such as an order's number.
+        return unit === 'none' ? number(v, d).replaceAll(',', '') : number(v, d);
     };
     if (unit === 'currencyKRW' || unit === 'prefix:₩') {
         // Won have no fractions.

@@ -62,7 +62,6 @@ function chips() {
         return h('span', { class: 'chip', title: scenarioAbout(scenario) }, h('b', {}, scenarioName(name)), ` ×${number(strength)}`, at && h('span', {}, ` ${word('until', { at })}`), stop);
     }));
     if (focus) $('running').querySelector(`[data-stop="${CSS.escape(focus)}"]`)?.focus();
-    $('black-friday').disabled = !market.live || market.scenarios.some(s => s.name === 'black-friday');
 }
 
 /** Shows the news of the market. */
@@ -77,7 +76,8 @@ export function show(news) {
     setText($('state'), state === 'history' ? word('history') : word(state));
     setText($('totals'), ['orders', 'customers', 'products'].map(name => `${language.now === 'ko' ? `${word(name)} ` : ''}${number(news[name] ?? 0)}${language.now === 'ko' ? '' : ` ${word(name)}`}`).join(' · '));
     setText($('pause'), word(news.paused ? 'resume' : 'pause'));
-    for (const id of ['pause', 'black-friday']) $(id).disabled = !news.live;
+    $('pause').disabled = !news.live;
+    $('black-friday').disabled = !news.live || news.scenarios.some(s => s.name === 'black-friday');
     $('speeds').hidden = !news.live;
     $('speeds').querySelectorAll('button').forEach(button => button.setAttribute('aria-pressed', String(Number(button.dataset.speed) === news.speed)));
     $('progress').hidden = news.live;

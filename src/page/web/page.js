@@ -73,8 +73,10 @@ function later() {
 
 function draw() {
     const { answer, panels } = page;
+    performance.mark('draw');
     const context = { lang: language.now, from: answer.from, to: answer.to, epoch: answer.epoch, word };
     for (const view of panels) view.draw(answer.panels[view.panel.id], context);
+    performance.measure('draw', 'draw');
     document.body.dataset.epoch = answer.epoch ?? '';
     setText($('as-of'), answer.now === null ? word('nothingYet') : word('asOf', { at: moment(answer.now, language.now), n: number(answer.epoch) }));
     drawVariables(answer.variables ?? {});
@@ -187,7 +189,11 @@ function drawVariables(options) {
         const key = JSON.stringify([options[name], page.choices[name], language.now]);
         let picker = $('variables').querySelector(`[data-variable="${CSS.escape(name)}"]`);
         if (hide === 2 || picker?.dataset.key === key) continue;
-        const values = options[name] ?? [];
+        // A custom variable has its words with its values in the dashboard; the others are the database's.
+        const texts = new Map(variable.type === 'custom' ? variable.options?.map(o => [o.value, o.text]) : []);
+        texts.delete('$__all');
+        const values = texts.size ? [...texts.keys()] : options[name] ?? [];
+        const text = value => texts.get(value) ?? value;
         const chosen = page.choices[name];
         const all = chosen.includes('$__all');
         const choose = next => go(address({ choices: { ...page.choices, [name]: next } }));
@@ -196,14 +202,14 @@ function drawVariables(options) {
         const title = h('span', {}, label || name);
         let made;
         if (multi) {
-            const box = (value, text, checked, next) => h('label', {}, h('input', { type: 'checkbox', value, checked, onchange: event => choose(next(event.target.checked)) }), text);
+            const box = (value, words, checked, next) => h('label', {}, h('input', { type: 'checkbox', value, checked, onchange: event => choose(next(event.target.checked)) }), words);
             const without = value => { const left = (all ? values : chosen).filter(v => v !== value); return left.length ? left : ['$__all']; };
-            made = h('details', { class: 'menu', open: opened }, h('summary', {}, title, h('b', {}, all ? word('all') : chosen.length === 1 ? chosen[0] : word('chosen', { n: chosen.length }))),
+            made = h('details', { class: 'menu', open: opened }, h('summary', {}, title, h('b', {}, all ? word('all') : chosen.length === 1 ? text(chosen[0]) : word('chosen', { n: chosen.length }))),
                 h('div', { class: 'boxes', role: 'group', 'aria-label': label || name }, includeAll && box('$__all', word('all'), all, () => ['$__all']),
-                    ...values.map(value => box(value, value, !all && chosen.includes(value), on => (on ? [...(all ? [] : chosen), value] : without(value))))));
+                    ...values.map(value => box(value, text(value), !all && chosen.includes(value), on => (on ? [...(all ? [] : chosen), value] : without(value))))));
         } else {
             made = h('label', { class: 'picker' }, title, h('select', { onchange: event => choose([event.target.value]) },
-                includeAll && h('option', { value: '$__all', selected: all }, word('all')), ...values.map(value => h('option', { value, selected: chosen.includes(value) }, value))));
+                includeAll && h('option', { value: '$__all', selected: all }, word('all')), ...values.map(value => h('option', { value, selected: chosen.includes(value) }, text(value)))));
         }
         made.dataset.variable = name;
         made.dataset.key = key;

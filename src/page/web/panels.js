@@ -2,8 +2,9 @@
 
 import { canvas, chartOf, isChart, swatch } from './charts.js';
 import { h, markdown, svg } from './dom.js';
-import { colorOf, columnsOf, inkOf, reduced, severity, written } from './fields.js';
-import { palette, shade, theme } from './colors.js';
+import { SEOUL } from './format.js';
+import { colorOf, columnsOf, inkOf, nameOf, reduced, severity, written } from './fields.js';
+import { ground, inkOn, palette, shade, theme } from './colors.js';
 
 const marks = { 1: ['▲', 'warning'], 2: ['◆', 'alarm'] };
 
@@ -39,17 +40,19 @@ function drawStat(view, result, context) {
     const stats = reduced(view.panel, result);
     if (!stats.some(stat => stat.value !== null && stat.value !== undefined)) return 'empty';
     const named = options.textMode !== 'value' && options.textMode !== 'none' && (stats.length > 1 || !['auto', undefined].includes(options.textMode));
-    view.show(h('dl', { class: `stats ${options.orientation === 'horizontal' ? 'rows' : options.orientation === 'vertical' ? 'columns' : ''}` }, ...stats.map(({ title, value, field, series, row }) => {
+    const list = h('dl', { class: `stats ${options.orientation === 'horizontal' ? 'rows' : options.orientation === 'vertical' ? 'columns' : ''}` }, ...stats.map(({ title, value, field, series, row }) => {
         const text = written(value, field, context.lang, 'stat');
         const ink = options.colorMode === 'none' ? null : inkOf(value, field);
         const big = h('dd', { class: 'stat-value', 'data-value': value, 'data-field': field.name, title: written(value, field, context.lang) },
             linked(field, row, columns, text), options.colorMode !== 'none' && mark(value, field, context.word));
         const cell = h('div', { class: 'stat' }, h('dt', { class: named ? '' : 'hidden' }, title), big,
             options.graphMode === 'area' && sparkline(series, colorOf(value, field) ?? palette(0)));
-        big.style.setProperty('--letters', Math.max(4, text.length));
         if (ink && options.colorMode === 'background') { cell.classList.add('ground'); cell.style.setProperty('--ground', ink); } else if (ink) big.style.color = ink;
         return cell;
-    })));
+    }));
+    // All of a panel in one size: the longest has to fit.
+    list.style.setProperty('--letters', Math.max(5, ...stats.map(({ value, field }) => written(value, field, context.lang, 'stat').length)));
+    view.show(list);
     return 'drawn';
 }
 
@@ -82,6 +85,12 @@ function drawGauge(view, result, context) {
     return 'drawn';
 }
 
+/** Times of whole days or minutes are written without what is always zero. */
+function timesOf(times) {
+    const whole = unit => times.every(time => (time + SEOUL) % unit === 0);
+    return `time:YYYY-MM-DD${whole(86_400_000) ? '' : whole(60_000) ? ' HH:mm' : ' HH:mm:ss'}`;
+}
+
 const compare = (a, b) => (a === null) - (b === null) || (typeof a === 'number' ? a - b : String(a).localeCompare(String(b)));
 
 function drawTable(view, result, context) {
@@ -92,13 +101,15 @@ function drawTable(view, result, context) {
     const sort = view.sort ?? (wanted && { by: shown.find(c => c.title === wanted.displayName || c.name === wanted.displayName)?.name, desc: wanted.desc });
     const by = columns.find(c => c.name === sort?.by);
     const rows = by ? result.rows.toSorted((a, b) => compare(a[by.index], b[by.index]) * (sort.desc ? -1 : 1)) : result.rows;
+    for (const column of shown.filter(c => c.type === 'time' && (c.unit ?? 'dateTimeAsIso') === 'dateTimeAsIso')) column.unit = timesOf(rows.map(row => row[column.index]));
     const right = c => (c.custom.align && c.custom.align !== 'auto' ? c.custom.align : c.type === 'number' ? 'right' : 'left');
     const cell = (row, column) => {
         const value = row[column.index];
         const kind = column.custom.cellOptions?.type ?? 'auto';
         const text = written(value, column, context.lang);
         const td = h('td', { class: right(column), 'data-value': typeof value === 'string' ? null : value }, linked(column, row, columns, text));
-        const color = /^color|gauge/.test(kind) || mapped(column) ? colorOf(value, column) : null;
+        const found = /^color|gauge/.test(kind) || mapped(column) ? colorOf(value, column) : null;
+        const color = /^#.{6}$/.test(found) ? found : null;
         if (kind === 'gauge' && typeof value === 'number') {
             const values = rows.map(r => r[column.index]);
             const [min, max] = [column.min ?? 0, column.max ?? Math.max(...values)];
@@ -108,13 +119,15 @@ function drawTable(view, result, context) {
             td.classList.add('gauged');
             td.prepend(bar);
         } else if (kind === 'color-background' && color) {
-            td.classList.add('ground');
-            td.style.setProperty('--ground', color);
+            const back = ground(color, nameOf(value, column));
+            td.style.background = back;
+            td.style.color = inkOn(back);
         } else if (color) {
             td.style.color = inkOf(value, column);
             td.classList.add('strong');
         }
-        const sign = color && mark(value, column, context.word);
+        // Only a mapped word: a number says by itself how bad it is.
+        const sign = color && typeof value !== 'number' && mark(value, column, context.word);
         if (sign) td.prepend(sign, ' ');
         return td;
     };
@@ -129,7 +142,7 @@ function drawTable(view, result, context) {
         view.scroller = h('div', { class: 'scroller', tabindex: 0, role: 'region', 'aria-label': view.panel.title });
         view.show(view.scroller);
     }
-    view.scroller.replaceChildren(h('table', {}, h('caption', { class: 'hidden' }, view.panel.title), h('thead', {}, head),
+    view.scroller.replaceChildren(h('table', { class: shown.length > 9 ? 'tight' : null }, h('caption', { class: 'hidden' }, view.panel.title), h('thead', {}, head),
         h('tbody', {}, ...rows.map(row => h('tr', {}, ...shown.map(column => cell(row, column)))))));
     return 'drawn';
 }
@@ -209,7 +222,7 @@ function about(panel, word) {
 export function makePanel(panel, word) {
     const { x, y, w, h: high } = panel.gridPos;
     const body = h('div', { class: 'body' });
-    const root = h(panel.type === 'row' ? 'div' : 'section', { class: `panel ${panel.type}`, 'data-panel': panel.id, 'data-type': panel.type, 'aria-label': panel.type === 'row' ? null : panel.title });
+    const root = h(panel.type === 'row' ? 'div' : 'section', { class: `panel type-${panel.type}`, 'data-panel': panel.id, 'data-type': panel.type, 'aria-label': panel.type === 'row' ? null : panel.title });
     for (const [name, value] of Object.entries({ '--x': x + 1, '--y': y + 1, '--w': w, '--h': high })) root.style.setProperty(name, value);
     const view = { panel, root, hidden: new Set(), show: (...nodes) => body.replaceChildren(...nodes) };
     if (panel.type === 'row') {

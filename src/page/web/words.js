@@ -1,12 +1,12 @@
 // The page's own words in English and in Korean. What the dashboards say is in their files.
 
 const WORDS = {
-    marketTime: ['Market time', '시장 시각'], seoul: ['Seoul', '서울'], live: ['Live', '실시간'], paused: ['Paused', '일시 정지'], history: ['Living through the history', '지난 기간을 재현하는 중'],
-    pause: ['Pause', '일시 정지'], resume: ['Resume', '계속'], speed: ['Speed', '속도'], fastest: ['as fast as it goes', '최대 속도'], market: ['The market', '시장'],
-    orders: ['orders', '주문'], customers: ['customers', '고객'], products: ['products', '상품'], running: ['Running scenarios', '진행 중인 이벤트'], until: ['until {at}', '{at}까지'],
-    stop: ['Stop {name}', '{name} 중지'], blackFriday: ['Black Friday now', '지금 블랙 프라이데이'], startScenario: ['Start a scenario', '이벤트 시작'], scenario: ['Scenario', '이벤트'],
+    marketTime: ['Market time', '마켓 시간'], seoul: ['Seoul', '서울'], live: ['Live', '실시간'], paused: ['Paused', '일시 정지'], history: ['Living through the history', '지난 기간을 재현하는 중'],
+    pause: ['Pause', '일시 정지'], resume: ['Resume', '계속'], speed: ['Speed', '속도'], fastest: ['as fast as it goes', '최대 속도'], market: ['The market', '마켓'],
+    orders: ['orders', '주문'], customers: ['customers', '고객'], products: ['products', '상품'], running: ['Running scenarios', '진행 중인 시나리오'], until: ['until {at}', '{at}까지'],
+    stop: ['Stop {name}', '{name} 중지'], blackFriday: ['Black Friday now', '지금 블랙 프라이데이'], startScenario: ['Start a scenario', '시나리오 시작'], scenario: ['Scenario', '시나리오'],
     duration: ['For', '기간'], strength: ['Strength', '강도'], start: ['Start', '시작'], halfHour: ['30 minutes', '30분'], twoHours: ['2 hours', '2시간'], oneDay: ['1 day', '1일'], untilStopped: ['until stopped', '중지할 때까지'],
-    started: ['{name} is running.', '{name} 이벤트가 시작되었습니다.'], stopped: ['{name} has been stopped.', '{name} 이벤트를 중지했습니다.'], strengthHint: ['{n} is its usual strength', '기본 강도는 {n}'],
+    started: ['{name} is running.', '{name} 시나리오를 시작했습니다.'], stopped: ['{name} has been stopped.', '{name} 시나리오를 중지했습니다.'], strengthHint: ['{n} is its usual strength', '기본 강도는 {n}'],
     dashboards: ['Dashboards', '대시보드'], range: ['Time range', '기간 선택'], refresh: ['Refresh', '새로 고침'], eachCommit: ['at each commit', '커밋마다'], seconds: ['every {n} s', '{n}초마다'], off: ['off', '끔'],
     h1: ['Last hour', '최근 1시간'], h6: ['Last 6 hours', '최근 6시간'], h24: ['Last 24 hours', '최근 24시간'], d7: ['Last 7 days', '최근 7일'], d30: ['Last 30 days', '최근 30일'], d90: ['Last 90 days', '최근 90일'], y1: ['Last year', '최근 1년'],
     custom: ['From … to …', '직접 지정…'], from: ['From', '시작'], to: ['To', '끝'], apply: ['Apply', '적용'], order: ['The end must be after the beginning.', '끝은 시작보다 뒤여야 합니다.'],
@@ -14,7 +14,7 @@ const WORDS = {
     nothingYet: ['Nothing is committed yet.', '아직 커밋된 내용이 없습니다.'], lost: ['The connection is lost. Trying again …', '연결이 끊어졌습니다. 다시 연결하는 중 …'], back: ['Connected again.', '다시 연결되었습니다.'],
     failed: ['The server said: {error}', '서버 응답: {error}'], unreachable: ['The server cannot be reached.', '서버에 연결할 수 없습니다.'], loading: ['Loading …', '불러오는 중 …'], unknown: ['There is no dashboard of this name.', '그런 이름의 대시보드가 없습니다.'],
     nothing: ['Nothing to show', '표시할 내용이 없습니다'], noAnswer: ['The server sent nothing for this panel.', '서버가 이 패널의 자료를 보내지 않았습니다.'], about: ['About “{title}”', '“{title}” 설명'], asTable: ['Show as a table', '표로 보기'], hide: ['Show or hide', '표시 또는 숨김'],
-    warning: ['warning', '주의'], alarm: ['alarm', '경보'], most: ['Most', '최대'], mean: ['mean', '평균'], max: ['max', '최대'], min: ['min', '최소'], sum: ['total', '합계'], lastNotNull: ['last', '최근'], last: ['last', '최근'],
+    warning: ['warning', '경고'], alarm: ['alarm', '경보'], most: ['Most', '최대'], mean: ['mean', '평균'], max: ['max', '최대'], min: ['min', '최소'], sum: ['total', '합계'], lastNotNull: ['last', '최근'], last: ['last', '최근'],
     skip: ['Skip to the panels', '패널로 건너뛰기'], toKorean: ['한국어', 'English'],
 };
 
