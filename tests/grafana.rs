@@ -589,7 +589,7 @@ fn every_service_is_pinned_watched_and_closed_to_others() {
         if service["build"].is_null() {
             let tag = image.split_once(':').unwrap_or_else(|| panic!("{name}: no tag")).1;
             assert!(
-                tag.starts_with(char::is_numeric) && tag.matches('.').count() >= 1,
+                tag.trim_start_matches('v').starts_with(char::is_numeric) && tag.matches('.').count() >= 1,
                 "{name}: {image}"
             );
         }
@@ -615,7 +615,10 @@ fn every_service_is_pinned_watched_and_closed_to_others() {
     }
     let names: BTreeSet<_> = services().map(|(name, _)| name.as_str()).collect();
     let all =
-        ["analytics", "grafana", "kafka-1", "kafka-2", "kafka-3", "market", "postgres", "redis"];
+        [
+        "analytics", "grafana", "kafka-1", "kafka-2", "kafka-3", "market", "page", "postgres",
+        "prometheus", "redis",
+    ];
     assert_eq!(names, BTreeSet::from(all));
 }
 
@@ -723,4 +726,17 @@ fn grafana_finds_its_files_and_its_store() {
             .join(home.strip_prefix(path.as_str()).unwrap().trim_start_matches('/'))
             .exists()
     );
+}
+
+/// What the program has compiled in must be there when its image is built.
+#[test]
+fn the_image_is_built_from_all_that_is_compiled_in() {
+    let allowed = fs::read_to_string(root().join(".dockerignore")).unwrap();
+    let built = fs::read_to_string(root().join("src/build.rs")).unwrap();
+    let paths = built.split('"').filter(|text| root().join(text).is_dir() && !text.is_empty());
+    let tops: BTreeSet<_> = paths.map(|path| path.split('/').next().unwrap()).collect();
+    assert!(tops.contains("grafana") && tops.contains("migrations"), "{tops:?}");
+    for top in tops {
+        assert!(allowed.lines().any(|line| line == format!("!{top}")), "{top}");
+    }
 }
