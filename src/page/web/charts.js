@@ -32,6 +32,8 @@ const label = () => ({ color: theme.muted, fontSize: 11, fontFamily: FONT, hideO
 const category = more => ({ type: 'category', axisTick: { show: false }, axisLine: { lineStyle: { color: theme.line } }, ...more,
     axisLabel: { ...label(), ...more.axisLabel } });
 
+const stackOf = column => (['normal', 'percent'].includes(column.custom.stacking?.mode) ? column.custom.stacking.group ?? 'A' : undefined);
+
 /** The axis of the values of some columns. */
 function valueAxis(id, columns, context, more) {
     const [first] = columns;
@@ -40,21 +42,19 @@ function valueAxis(id, columns, context, more) {
     const bars = columns.some(c => c.custom.drawStyle === 'bars');
     return {
         id, type: 'value', min: bound('min', Math.min), max: bound('max', Math.max) ?? (softMax && (v => (v.max < softMax ? softMax : null))),
-        scale: !bars && first?.custom.axisSoftMin === undefined, splitNumber: context.height < 150 ? 2 : 4, minInterval: first?.decimals === 0 && !/percent/.test(first.unit) ? 1 : 0,
+        scale: !bars && first?.custom.axisSoftMin === undefined && !columns.some(stackOf), splitNumber: context.height < 150 ? 2 : 4, minInterval: first?.decimals === 0 && !/percent/.test(first.unit) ? 1 : 0,
         axisLabel: { ...label(), formatter: value => format(value, { ...first, decimals: undefined }, context.lang, 'axis') },
         splitLine: { lineStyle: { color: theme.grid } }, axisLine: { show: false }, axisTick: { show: false }, name: first?.custom.axisLabel, nameGap: 8, nameTextStyle: { ...label() }, ...more,
     };
 }
 
-/** Which axis a column belongs to: left, right, or one of its own that is not shown. */
+/** Which axis each column belongs to: left, right, or one of its own that is not shown. */
 function placed(columns) {
     const place = column => {
         const wanted = column.custom.axisPlacement ?? 'auto';
         return wanted === 'auto' ? ((column.unit ?? '') === (columns[0].unit ?? '') ? 'left' : 'right') : wanted;
     };
-    const places = columns.map(place);
-    // With nothing on the left the right one carries the grid lines.
-    return { places, used: [...new Set(places)].sort() };
+    return columns.map(place);
 }
 
 function thresholdLines(column) {
@@ -92,7 +92,8 @@ function series(panel, result, context) {
         return { column, values, bars, shape: bars ? 'bar' : 'line', color: colorOf(reduce('lastNotNull', values), column, i) ?? palette(i) };
     });
     const visible = entries.filter(e => !context.hidden.has(e.column.name));
-    const { places, used } = placed(shown);
+    const places = placed(shown);
+    const used = [...new Set((visible.length ? visible : entries).map(e => places[shown.indexOf(e.column)]))].sort();
     const first = Math.min(...xs), last = Math.max(...xs), gap = xs.length > 1 ? (last - first) / (xs.length - 1) : 0;
     // The range chosen, unless the panel looks elsewhere: then what it has.
     let [from, to] = time && first >= context.from - 1.5 * gap && last <= context.to + gap && panel.type !== 'trend' ? [context.from, context.to] : [first, last];
@@ -104,7 +105,7 @@ function series(panel, result, context) {
     const names = shown.some(c => c.custom.axisLabel);
     const option = {
         useUTC: true,
-        grid: { left: used.includes('left') ? 50 : 14, right: used.includes('right') ? 54 : 14, top: names ? 28 : 12, bottom: 26, outerBoundsMode: 'none' },
+        grid: { left: places.includes('left') ? 50 : 14, right: places.includes('right') ? 54 : 14, top: names ? 28 : 12, bottom: 26, outerBoundsMode: 'none' },
         tooltip: tooltip('axis', params => {
             const row = result.rows[params[0].dataIndex];
             return { heading: heading(row[x.index]), rows: visible.map(({ column, color }) => ({ color, name: column.title, text: written(row[column.index], column, context.lang) })) };
@@ -125,7 +126,7 @@ function series(panel, result, context) {
             const fill = (custom.fillOpacity ?? (bars ? 80 : 0)) / 100;
             return {
                 id: column.name, name: column.title, type: bars ? 'bar' : 'line', animation: false, yAxisId: places[shown.indexOf(column)], z: bars ? 2 : 3, emphasis: { disabled: true },
-                stack: ['normal', 'percent'].includes(custom.stacking?.mode) ? `${custom.stacking.group ?? 'A'}${places[shown.indexOf(column)]}` : undefined,
+                stack: stackOf(column) && stackOf(column) + places[shown.indexOf(column)],
                 data: steps ? values : values.map((v, i) => [xs[i] + shift, v]), itemStyle: { color, opacity: bars ? Math.max(0.35, fill) : 1, borderRadius: bars ? [2, 2, 0, 0] : 0 }, markLine: thresholdLines(column),
                 ...(bars ? { barMaxWidth: 32, barCategoryGap: '25%', barGap: '10%' } : {
                     lineStyle: { color, width: custom.drawStyle === 'points' ? 0 : custom.lineWidth ?? 1.5, type: custom.lineStyle?.fill === 'dash' ? 'dashed' : custom.lineStyle?.fill === 'dot' ? 'dotted' : 'solid' },

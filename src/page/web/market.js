@@ -77,6 +77,7 @@ export function show(news) {
     setText($('totals'), ['orders', 'customers', 'products'].map(name => `${language.now === 'ko' ? `${word(name)} ` : ''}${number(news[name] ?? 0)}${language.now === 'ko' ? '' : ` ${word(name)}`}`).join(' · '));
     setText($('pause'), word(news.paused ? 'resume' : 'pause'));
     $('pause').disabled = !news.live;
+    $('start-form').querySelector('button').disabled = !news.live;
     $('black-friday').disabled = !news.live || news.scenarios.some(s => s.name === 'black-friday');
     $('speeds').hidden = !news.live;
     $('speeds').querySelectorAll('button').forEach(button => button.setAttribute('aria-pressed', String(Number(button.dataset.speed) === news.speed)));

@@ -44,20 +44,20 @@ async function ask() {
     const wait = page.asked + 1000 - performance.now();
     if (wait > 0 && page.answer) { page.timer = setTimeout(ask, wait); return; }
     Object.assign(page, { asking: true, again: false, asked: performance.now() });
-    const { dashboard, from, to } = page;
+    const { dashboard, from, to, choices } = page;
     const time = t => (/^\d+$/.test(t) ? Number(t) : t);
-    const question = { uid: dashboard.uid, from: time(from), to: time(to), points: innerWidth > 700 ? 600 : 300, variables: page.choices };
+    const question = { uid: dashboard.uid, from: time(from), to: time(to), points: innerWidth > 700 ? 600 : 300, variables: choices };
     let worked = false;
     try {
         const response = await fetch('/api/panels', { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(question) });
         const answer = await response.json().catch(() => ({ error: response.statusText }));
         // An answer to what is no longer asked is not shown.
-        if (dashboard === page.dashboard && from === page.from && to === page.to) {
+        if (dashboard === page.dashboard && choices === page.choices) {
             if (response.ok) { page.answer = answer; draw(); worked = true; } else say(word('failed', { error: answer.error }), true);
         } else page.again = true;
     } catch (error) {
         if (!(error instanceof TypeError)) console.error(error);
-        say(word('unreachable'), true);
+        say(word(connected ? 'unreachable' : 'lost'), true);
     }
     page.asking = false;
     if (worked && $('status').classList.contains('error') && connected) say('');

@@ -74,13 +74,14 @@ function drawGauge(view, result, context) {
         const { mode, steps = [] } = field.thresholds ?? {};
         const at = steps.map(({ value: v }, i) => (i === 0 ? 0 : mode === 'percentage' ? v / 100 : share(v)));
         const text = written(value, field, context.lang, 'stat');
-        const dial = svg('svg', { viewBox: '0 0 120 104', role: 'img', 'aria-label': `${title}: ${text}` }, arc(0, 1, 44, 11, theme.grid));
+        const [sign, bad] = marks[severity(value, field)] ?? [];
+        const dial = svg('svg', { viewBox: '0 0 120 104', role: 'img', 'aria-label': `${title}: ${text}${bad ? ` (${context.word(bad)})` : ''}` }, arc(0, 1, 44, 11, theme.grid));
         if (value !== null) dial.append(arc(0, Math.max(0.004, share(value)), 44, 11, colorOf(value, field) ?? palette(0)));
         steps.forEach(({ color }, i) => { if (steps.length > 1) dial.append(arc(at[i], at[i + 1] ?? 1, 53, 2.5, shade(color))); });
-        const letters = svg('text', { x: 60, y: 64, 'text-anchor': 'middle', class: 'gauge-value', fill: inkOf(value, field) ?? theme.text, 'font-size': Math.min(21, 105 / text.length) });
-        letters.append(text);
-        dial.append(letters);
-        return h('div', { class: 'stat' }, h('dd', { class: 'dial', 'data-value': value, 'data-field': field.name }, dial, mark(value, field, context.word)), h('dt', { class: gauges.length > 1 ? '' : 'hidden' }, title));
+        const letters = (y, size, content) => dial.append(svg('text', { x: 60, y, 'text-anchor': 'middle', class: 'gauge-value', fill: inkOf(value, field) ?? theme.text, 'font-size': size }, content));
+        letters(64, Math.min(21, 105 / text.length), text);
+        if (sign) letters(84, 11, sign);
+        return h('div', { class: 'stat' }, h('dd', { class: 'dial', 'data-value': value, 'data-field': field.name }, dial), h('dt', { class: gauges.length > 1 ? '' : 'hidden' }, title));
     })));
     return 'drawn';
 }
@@ -107,7 +108,7 @@ function drawTable(view, result, context) {
         const value = row[column.index];
         const kind = column.custom.cellOptions?.type ?? 'auto';
         const text = written(value, column, context.lang);
-        const td = h('td', { class: right(column), 'data-value': typeof value === 'string' ? null : value }, linked(column, row, columns, text));
+        const td = h('td', { class: right(column), 'data-value': typeof value === 'string' ? null : value, title: text.length > 24 ? text : null }, linked(column, row, columns, text));
         const found = /^color|gauge/.test(kind) || mapped(column) ? colorOf(value, column) : null;
         const color = /^#.{6}$/.test(found) ? found : null;
         if (kind === 'gauge' && typeof value === 'number') {
@@ -132,10 +133,9 @@ function drawTable(view, result, context) {
         return td;
     };
     const head = h('tr', {}, ...shown.map(column => h('th', { scope: 'col', class: right(column), 'aria-sort': by === column ? (sort.desc ? 'descending' : 'ascending') : null },
-        h('button', { type: 'button', 'data-sort': column.name, onclick: () => {
+        h('button', { type: 'button', onclick: () => {
             view.sort = { by: column.name, desc: by === column ? !sort.desc : column.type === 'number' };
             view.redraw();
-            view.root.querySelector(`[data-sort="${CSS.escape(column.name)}"]`)?.focus();
         } }, column.title, h('span', { class: 'order', 'aria-hidden': 'true' }, by === column ? (sort.desc ? '▾' : '▴') : '')))));
     // The scroller stays, so that a table that is read further down is not thrown back to its top.
     if (!view.scroller?.isConnected) {
@@ -157,7 +157,6 @@ function drawLegend(view, chart, context) {
     view.legendKey = key;
     view.legend.hidden = !chart.legend.length && !chart.scale;
     view.legend.classList.toggle('lines', displayMode === 'table' && placement === 'right');
-    const focus = document.activeElement?.closest?.('.legend') === view.legend ? document.activeElement.dataset.key : null;
     if (chart.scale) {
         const bar = h('i', { class: 'scale', 'aria-hidden': 'true' });
         bar.style.background = `linear-gradient(90deg, ${chart.scale.stops.join(', ')})`;
@@ -165,10 +164,9 @@ function drawLegend(view, chart, context) {
         return;
     }
     view.legend.replaceChildren(...chart.legend.map(({ key: name, name: title, color, shape, values }) => h('button', {
-        type: 'button', 'data-key': name, 'aria-pressed': String(!view.hidden.has(name)), title: context.word('hide'),
+        type: 'button', 'aria-pressed': String(!view.hidden.has(name)), title: context.word('hide'),
         onclick: () => { view.hidden[view.hidden.has(name) ? 'delete' : 'add'](name); view.redraw(); },
     }, swatch(color, shape), h('span', { class: 'legend-name' }, title), ...values.map(({ label, text }) => h('span', { class: 'legend-value' }, label && h('span', { class: 'legend-label' }, label, ' '), text)))));
-    if (focus) view.legend.querySelector(`[data-key="${CSS.escape(focus)}"]`)?.focus();
 }
 
 function drawChart(view, result, context) {
@@ -230,7 +228,7 @@ export function makePanel(panel, word) {
     } else if (panel.title) {
         const flip = isChart(panel.type) && h('button', { type: 'button', class: 'flip', 'aria-pressed': 'false', title: word('asTable'), 'aria-label': `${word('asTable')}: ${panel.title}`,
             onclick: () => { view.asTable = !view.asTable; flip.setAttribute('aria-pressed', String(view.asTable)); view.redraw(); } }, '▤');
-        root.append(h('header', {}, h('h3', {}, panel.title), ...(panel.description ? about(panel, word) : []), flip), body);
+        root.append(h('header', {}, h('h2', {}, panel.title), ...(panel.description ? about(panel, word) : []), flip), body);
     } else root.append(body);
     const say = (state, text) => view.show(h('p', { class: state, role: state === 'error' ? 'alert' : null }, text));
     const draw = () => {
@@ -240,7 +238,14 @@ export function makePanel(panel, word) {
         if (state === 'empty') say('empty', panel.fieldConfig?.defaults?.noValue ?? context.word('nothing'));
         return state;
     };
-    view.redraw = () => { if (view.answer) root.dataset.state = draw(); };
+    view.redraw = () => {
+        if (!view.answer) return;
+        // Who stands on a link or a button of the panel stays there.
+        const inside = () => [...body.querySelectorAll('a, button')];
+        const focus = inside().indexOf(document.activeElement);
+        root.dataset.state = draw();
+        if (focus >= 0 && !body.contains(document.activeElement)) inside()[focus]?.focus({ preventScroll: true });
+    };
     view.draw = (answer, context) => {
         root.dataset.epoch = context.epoch ?? '';
         if (panel.type === 'text' || panel.type === 'row') {
