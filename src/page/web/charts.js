@@ -77,6 +77,12 @@ function legendOf(panel, entries, context) {
 const sumOf = values => values.reduce((sum, value) => sum + (value ?? 0), 0);
 const newest = (entries, lang) => entries.map(({ column, values }) => `${column.title} ${written(reduce('lastNotNull', values), column, lang, 'stat')}`).join(', ');
 
+/** The whole numbers of an axis that are written, at least so far apart. */
+function multiples(first, last, least) {
+    const step = [1, 2, 3, 6, 12, 24, 48].find(each => each >= least) ?? Math.ceil(least);
+    return Array.from({ length: Math.floor(last / step) - Math.ceil(first / step) + 1 }, (_, i) => (Math.ceil(first / step) + i) * step);
+}
+
 /** timeseries and trend: lines and bars over time or over another number. */
 function series(panel, result, context) {
     const columns = columnsOf(panel, result);
@@ -100,7 +106,9 @@ function series(panel, result, context) {
     // Room for the halves of the first and the last bar.
     if (entries.some(e => e.bars)) [from, to] = [Math.min(from, first - gap / 2), Math.max(to, last + gap / 2)];
     const shift = time ? SEOUL : 0;
-    const round = time && !steps ? ticks(from + shift, to + shift, Math.max(2, context.width / 80)) : undefined;
+    const whole = Number.isInteger(first) && Number.isInteger(last) && last - first <= 200;
+    const round = steps ? undefined : time ? ticks(from + shift, to + shift, Math.max(2, context.width / 80))
+        : whole ? multiples(first, last, (last - first) / Math.max(2, context.width / 40)) : undefined;
     const heading = at => (time && !isTime(x.unit) ? moment(at, context.lang, gap >= DAY * 0.9 ? 'day' : 'minute') : `${isTime(x.unit) ? '' : `${x.title} `}${format(at, x, context.lang)}`);
     const names = shown.some(c => c.custom.axisLabel);
     const option = {
@@ -112,7 +120,7 @@ function series(panel, result, context) {
         }),
         xAxis: steps
             ? category({ id: 'x', data: xs.map(at => format(at, x, context.lang)), boundaryGap: entries.some(e => e.bars) })
-            : { id: 'x', type: time ? 'time' : 'value', min: from + shift, max: to + shift, splitNumber: Math.max(2, Math.round(context.width / 110)), minInterval: Number.isInteger(first) && Number.isInteger(last) ? 1 : 0,
+            : { id: 'x', type: time ? 'time' : 'value', min: from + shift, max: to + shift, splitNumber: Math.max(2, Math.round(context.width / 110)),
                 axisLine: { show: true, lineStyle: { color: theme.line } }, axisTick: { show: time, customValues: round, lineStyle: { color: theme.line } }, splitLine: { show: false }, name: '',
                 axisLabel: { ...label(), customValues: round, formatter: at => (time ? tick(at, to - from, context.lang) : format(at, x, context.lang, 'axis')) } },
         yAxis: used.map((place, i) => valueAxis(place, shown.filter((_, j) => places[j] === place), context, {

@@ -56,7 +56,7 @@ const luminance = color => {
 };
 
 /** Black or white, whichever reads better on a colour. */
-export const inkOn = color => (luminance(color) > 0.3 ? '#14181d' : '#ffffff');
+export const inkOn = color => (luminance(color) > 0.18 ? '#14181d' : '#ffffff');
 
 /** A colour as the ground of a cell: named ones soft; those given by number as they are, on the dark theme of inverse lightness. */
 export function ground(color, name) {

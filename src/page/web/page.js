@@ -99,11 +99,13 @@ async function open() {
     const wanted = uidHere();
     if (wanted) setLanguage(wanted.endsWith('-ko') ? 'ko' : 'en');
     try {
+        // Both at once where the address says which.
+        const known = wanted && get(`/api/dashboards/${wanted}`).catch(() => null);
         page.list = await get(`/api/dashboards?lang=${language.now}`);
         const uid = wanted ?? page.list[0]?.uid;
         if (!wanted) history.replaceState(null, '', `/d/${uid}${location.search}`);
         if (!page.list.some(d => d.uid === uid)) { drawTabs(); say(word('unknown'), true); return; }
-        const dashboard = await get(`/api/dashboards/${uid}`);
+        const dashboard = (await known) ?? await get(`/api/dashboards/${uid}`);
         if (uidHere() !== uid) return;
         const chosen = new URLSearchParams(location.search);
         page.from = chosen.get('from') ?? dashboard.time?.from ?? 'now-24h';

@@ -108,7 +108,7 @@ function drawTable(view, result, context) {
         const value = row[column.index];
         const kind = column.custom.cellOptions?.type ?? 'auto';
         const text = written(value, column, context.lang);
-        const td = h('td', { class: right(column), 'data-value': typeof value === 'string' ? null : value, title: text.length > 24 ? text : null }, linked(column, row, columns, text));
+        const td = h('td', { class: `${right(column)}${text.length > 24 ? ' long' : ''}`, 'data-value': typeof value === 'string' ? null : value }, linked(column, row, columns, text));
         const found = /^color|gauge/.test(kind) || mapped(column) ? colorOf(value, column) : null;
         const color = /^#.{6}$/.test(found) ? found : null;
         if (kind === 'gauge' && typeof value === 'number') {
@@ -139,7 +139,7 @@ function drawTable(view, result, context) {
         } }, column.title, h('span', { class: 'order', 'aria-hidden': 'true' }, by === column ? (sort.desc ? '▾' : '▴') : '')))));
     // The scroller stays, so that a table that is read further down is not thrown back to its top.
     if (!view.scroller?.isConnected) {
-        view.scroller = h('div', { class: 'scroller', tabindex: 0, role: 'region', 'aria-label': view.panel.title });
+        view.scroller = h('div', { class: 'scroller', tabindex: 0, role: 'group', 'aria-label': view.panel.title });
         view.show(view.scroller);
     }
     view.scroller.replaceChildren(h('table', { class: shown.length > 9 ? 'tight' : null }, h('caption', { class: 'hidden' }, view.panel.title), h('thead', {}, head),
