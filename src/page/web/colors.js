@@ -12,7 +12,8 @@ const RAMPS = {
     light: ['#eef5f7', '#c3e1e2', '#82c3c8', '#3f9bb5', '#256ba0', '#1f3d7c'],
     dark: ['#1b232c', '#1d3f56', '#1f6582', '#2f92a0', '#6bc2ac', '#d3edb5'],
 };
-const SCALES = { GrYlRd: ['green', 'yellow', 'red'], RdYlGr: ['red', 'yellow', 'green'], BlYlRd: ['blue', 'yellow', 'red'], YlRd: ['yellow', 'red'] };
+const SCALES = { GrYlRd: ['green', 'yellow', 'red'], RdYlGr: ['red', 'yellow', 'green'], BlYlRd: ['blue', 'yellow', 'red'],
+    YlRd: ['yellow', 'red'] };
 
 /** The theme in force; `use` sets it. Charts are drawn on a canvas, so they cannot take their colours from the style sheet. */
 export const theme = { dark: false };
@@ -20,7 +21,8 @@ export const theme = { dark: false };
 export function use(dark) {
     const style = getComputedStyle(document.documentElement);
     const read = name => style.getPropertyValue(name).trim();
-    Object.assign(theme, { dark, text: read('--text'), muted: read('--muted'), grid: read('--grid'), line: read('--line'), panel: read('--panel') });
+    Object.assign(theme, { dark, text: read('--text'), muted: read('--muted'), grid: read('--grid'), line: read('--line'),
+        panel: read('--panel') });
 }
 
 const rgb = hex => [1, 3, 5].map(i => parseInt(hex.slice(i, i + 2), 16));
@@ -35,7 +37,8 @@ export function shade(name) {
     const color = NAMED[base === 'grey' ? 'gray' : base]?.[theme.dark ? 1 : 0];
     if (!color) return name;
     // A tone says how strong, not how bright, so that a scale of tones goes the same way on both themes.
-    const share = { 'super-light-': [theme.panel, 0.7], 'light-': [theme.panel, 0.4], 'semi-dark-': [theme.text, 0.15], 'dark-': [theme.text, 0.3] }[tone];
+    const share = { 'super-light-': [theme.panel, 0.7], 'light-': [theme.panel, 0.4], 'semi-dark-': [theme.text, 0.15],
+        'dark-': [theme.text, 0.3] }[tone];
     return share ? mix(color, ...share) : color;
 }
 
@@ -56,7 +59,7 @@ const luminance = color => {
 };
 
 /** Black or white, whichever reads better on a colour. */
-export const inkOn = color => (luminance(color) > 0.3 ? '#14181d' : '#ffffff');
+export const inkOn = color => (luminance(color) > 0.18 ? '#0b0e12' : '#ffffff');
 
 /** A colour as the ground of a cell: named ones soft; those given by number as they are, on the dark theme of inverse lightness. */
 export function ground(color, name) {

@@ -61,7 +61,7 @@ export function markdown(text) {
                 list.append(h('li', {}, ...inline(item[2])));
             } else if (heading) {
                 flush();
-                out.append(h('h4', {}, ...inline(heading[2])));
+                out.append(h('h3', {}, ...inline(heading[2])));
             } else if (list && line.trim()) {
                 list.lastChild.append(' ', ...inline(line.trim()));
             } else if (line.trim()) paragraph.push(line.trim());

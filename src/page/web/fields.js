@@ -30,7 +30,8 @@ export const drawn = columns => columns.filter(c => c.type === 'number' && !c.cu
 export function mapped(value, field) {
     for (const { type, options } of field.mappings ?? []) {
         if (type === 'value' && value !== null && Object.hasOwn(options, String(value))) return options[String(value)];
-        if (type === 'range' && typeof value === 'number' && value >= (options.from ?? -Infinity) && value <= (options.to ?? Infinity)) {
+        if (type === 'range' && typeof value === 'number' && value >= (options.from ?? -Infinity)
+            && value <= (options.to ?? Infinity)) {
             return options.result;
         }
         if (type === 'special') {
@@ -97,11 +98,13 @@ export function severity(value, field) {
 }
 
 const REDUCE = {
-    lastNotNull: values => values.at(-1), last: values => values.at(-1), first: values => values[0], firstNotNull: values => values[0],
+    lastNotNull: values => values.at(-1), last: values => values.at(-1), first: values => values[0],
+    firstNotNull: values => values[0],
     mean: values => values.reduce((a, b) => a + b, 0) / values.length, sum: values => values.reduce((a, b) => a + b, 0),
     // Not by Math.max(...), whose number of arguments is limited.
     min: values => values.reduce((a, b) => Math.min(a, b)), max: values => values.reduce((a, b) => Math.max(a, b)),
-    count: values => values.length, range: values => REDUCE.max(values) - REDUCE.min(values), diff: values => values.at(-1) - values[0],
+    count: values => values.length, range: values => REDUCE.max(values) - REDUCE.min(values),
+    diff: values => values.at(-1) - values[0],
 };
 
 /** One number for many, by the name of one of Grafana's calculations; null of nothing. */
@@ -128,7 +131,8 @@ export function reduced(panel, result) {
         const label = columns.find(c => c.type === 'string' && !shown.includes(c));
         return result.rows.slice(0, limit ?? 25).flatMap(row => shown.map(field => ({
             title: label && row[label.index] !== null
-                ? (shown.length > 1 ? `${written(row[label.index], label)} · ${field.title}` : written(row[label.index], label)) : field.title,
+                ? (shown.length > 1 ? `${written(row[label.index], label)} · ${field.title}` : written(row[label.index], label))
+                    : field.title,
             value: row[field.index], field, series: [], row,
         })));
     }

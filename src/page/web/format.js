@@ -73,7 +73,8 @@ const clocks = new Map();
 export function moment(ms, lang, to = 'second') {
     const key = lang + to;
     if (!clocks.has(key)) {
-        const day = { timeZone: 'Asia/Seoul', weekday: 'short', day: 'numeric', month: lang === 'ko' ? 'long' : 'short', year: 'numeric' };
+        const day = { timeZone: 'Asia/Seoul', weekday: 'short', day: 'numeric', month: lang === 'ko' ? 'long' : 'short',
+            year: 'numeric' };
         const time = to === 'day' ? {} : { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' };
         if (to === 'second') time.second = '2-digit';
         clocks.set(key, new Intl.DateTimeFormat(lang === 'ko' ? 'ko-KR' : 'en-GB', { ...day, ...time }));
@@ -87,7 +88,8 @@ const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', '
 /** Round instants of Seoul's clock for an axis, at most `most` or so, read as UTC. */
 export function ticks(from, to, most) {
     const least = (to - from) / most;
-    const step = [1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 7 * 1440, 14 * 1440].map(m => m * MINUTE).find(s => s >= least);
+    const step = [1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 7 * 1440,
+        14 * 1440].map(m => m * MINUTE).find(s => s >= least);
     const out = [];
     if (step) {
         // Weeks begin on Monday; the epoch was a Thursday.
@@ -125,7 +127,8 @@ export function format(value, { unit = 'short', decimals } = {}, lang = 'en', st
     if (value === null || value === undefined) return '';
     if (typeof value !== 'number') return String(value);
     const digits = (v, d) => {
-        const short = style === 'axis' ? Math.abs(v) >= (lang === 'ko' ? 1e4 : 1e3) : style === 'stat' && unit !== 'locale' && Math.abs(v) >= 1e6;
+        const short = style === 'axis' ? Math.abs(v) >= (lang === 'ko' ? 1e4 : 1e3)
+            : style === 'stat' && unit !== 'locale' && Math.abs(v) >= 1e6;
         if (short) return compact(v, lang, d);
         // Grafana's `none` is for what is counted but not a quantity, such as an order's number.
         return unit === 'none' ? number(v, d).replaceAll(',', '') : number(v, d);

@@ -36,7 +36,8 @@ function wind() {
 /** Sends a wish to the market; what the server answers is said as a sentence. */
 async function send(wish, said) {
     try {
-        const response = await fetch('/api/market', { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(wish) });
+        const response = await fetch('/api/market',
+            { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(wish) });
         const answer = await response.json().catch(() => ({}));
         if (!response.ok) announce(word('failed', { error: answer.error ?? response.statusText }), true);
         else if (said) announce(said);
@@ -56,10 +57,12 @@ function chips() {
     const focus = document.activeElement?.dataset?.stop;
     $('running').replaceChildren(...market.scenarios.map(scenario => {
         const { name, strength, until } = scenario;
-        const stop = h('button', { type: 'button', 'data-stop': name, 'aria-label': word('stop', { name: scenarioName(name) }), title: word('stop', { name: scenarioName(name) }),
+        const stop = h('button', { type: 'button', 'data-stop': name, 'aria-label': word('stop', { name: scenarioName(name) }),
+            title: word('stop', { name: scenarioName(name) }),
             onclick: () => send({ stop: { name } }, word('stopped', { name: scenarioName(name) })) }, '✕');
         const at = until && (until - market.clock > 86_400_000 ? stamp(until, 'MM-DD HH:mm') : stamp(until, 'HH:mm'));
-        return h('span', { class: 'chip', title: scenarioAbout(scenario) }, h('b', {}, scenarioName(name)), ` ×${number(strength)}`, at && h('span', {}, ` ${word('until', { at })}`), stop);
+        return h('span', { class: 'chip', title: scenarioAbout(scenario) }, h('b', {}, scenarioName(name)), ` ×${number(strength)}`,
+            at && h('span', {}, ` ${word('until', { at })}`), stop);
     }));
     if (focus) $('running').querySelector(`[data-stop="${CSS.escape(focus)}"]`)?.focus();
 }
@@ -74,12 +77,15 @@ export function show(news) {
     const state = !news.live ? 'history' : news.paused ? 'paused' : 'live';
     $('market').dataset.state = state;
     setText($('state'), state === 'history' ? word('history') : word(state));
-    setText($('totals'), ['orders', 'customers', 'products'].map(name => `${language.now === 'ko' ? `${word(name)} ` : ''}${number(news[name] ?? 0)}${language.now === 'ko' ? '' : ` ${word(name)}`}`).join(' · '));
+    setText($('totals'), ['orders', 'customers',
+        'products'].map(name => `${language.now === 'ko' ? `${word(name)} ` : ''}${number(news[name] ?? 0)}${language.now === 'ko' ? '' : ` ${word(name)}`}`).join(' · '));
     setText($('pause'), word(news.paused ? 'resume' : 'pause'));
     $('pause').disabled = !news.live;
+    $('start-form').querySelector('button').disabled = !news.live;
     $('black-friday').disabled = !news.live || news.scenarios.some(s => s.name === 'black-friday');
     $('speeds').hidden = !news.live;
-    $('speeds').querySelectorAll('button').forEach(button => button.setAttribute('aria-pressed', String(Number(button.dataset.speed) === news.speed)));
+    $('speeds').querySelectorAll('button').forEach(button => button.setAttribute('aria-pressed',
+        String(Number(button.dataset.speed) === news.speed)));
     $('progress').hidden = news.live;
     if (!news.live) {
         const share = Math.max(0, Math.min(1, (news.clock - news.origin) / (news.start - news.origin || 1)));
@@ -111,15 +117,19 @@ export function translated() {
 /** Makes the strip work. `say(sentence, isError)` tells people what came of their wishes. */
 export async function begin(say) {
     announce = say;
-    $('speeds').replaceChildren(...SPEEDS.map(speed => h('button', { type: 'button', 'data-speed': speed, 'aria-pressed': 'false', onclick: () => send({ speed }) }, `${speed}×`)));
+    $('speeds').replaceChildren(...SPEEDS.map(speed => h('button',
+        { type: 'button', 'data-speed': speed, 'aria-pressed': 'false', onclick: () => send({ speed }) }, `${speed}×`)));
     $('pause').addEventListener('click', () => send({ pause: !market?.paused }));
-    $('black-friday').addEventListener('click', () => send({ start: { name: 'black-friday', for_ms: 7_200_000, strength: null } }, word('started', { name: scenarioName('black-friday') })));
+    $('black-friday').addEventListener('click',
+        () => send({ start: { name: 'black-friday', for_ms: 7_200_000, strength: null } },
+        word('started', { name: scenarioName('black-friday') })));
     $('start-form').elements.name.addEventListener('change', describe);
     $('start-form').addEventListener('submit', async event => {
         event.preventDefault();
         const { name, for: time, strength } = event.target.elements;
         const usual = scenarios.find(s => s.name === name.value)?.strength;
-        const wish = { name: name.value, for_ms: time.value ? Number(time.value) : null, strength: strength.value && Number(strength.value) !== usual ? Number(strength.value) : null };
+        const wish = { name: name.value, for_ms: time.value ? Number(time.value) : null,
+            strength: strength.value && Number(strength.value) !== usual ? Number(strength.value) : null };
         if (await send({ start: wish }, word('started', { name: scenarioName(name.value) }))) $('start-menu').open = false;
     });
     still.addEventListener('change', wind);

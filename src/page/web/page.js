@@ -8,7 +8,8 @@ import { makePanel } from './panels.js';
 import { language, translate, word } from './words.js';
 
 const $ = id => document.getElementById(id);
-const RANGES = { 'now-1h': 'h1', 'now-6h': 'h6', 'now-24h': 'h24', 'now-7d': 'd7', 'now-30d': 'd30', 'now-90d': 'd90', 'now-1y': 'y1' };
+const RANGES = { 'now-1h': 'h1', 'now-6h': 'h6', 'now-24h': 'h24', 'now-7d': 'd7', 'now-30d': 'd30', 'now-90d': 'd90',
+    'now-1y': 'y1' };
 const PAUSES = { live: 0, '5': 5000, '30': 30_000, off: Infinity };
 
 const page = {
@@ -44,20 +45,23 @@ async function ask() {
     const wait = page.asked + 1000 - performance.now();
     if (wait > 0 && page.answer) { page.timer = setTimeout(ask, wait); return; }
     Object.assign(page, { asking: true, again: false, asked: performance.now() });
-    const { dashboard, from, to } = page;
+    const { dashboard, from, to, choices } = page;
     const time = t => (/^\d+$/.test(t) ? Number(t) : t);
-    const question = { uid: dashboard.uid, from: time(from), to: time(to), points: innerWidth > 700 ? 600 : 300, variables: page.choices };
+    const question = { uid: dashboard.uid, from: time(from), to: time(to), points: innerWidth > 700 ? 600 : 300,
+        variables: choices };
     let worked = false;
     try {
-        const response = await fetch('/api/panels', { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(question) });
+        const response = await fetch('/api/panels',
+            { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(question) });
         const answer = await response.json().catch(() => ({ error: response.statusText }));
         // An answer to what is no longer asked is not shown.
-        if (dashboard === page.dashboard && from === page.from && to === page.to) {
-            if (response.ok) { page.answer = answer; draw(); worked = true; } else say(word('failed', { error: answer.error }), true);
+        if (dashboard === page.dashboard && choices === page.choices) {
+            if (response.ok) { page.answer = answer; draw(); worked = true; } else say(word('failed',
+                { error: answer.error }), true);
         } else page.again = true;
     } catch (error) {
         if (!(error instanceof TypeError)) console.error(error);
-        say(word('unreachable'), true);
+        say(word(connected ? 'unreachable' : 'lost'), true);
     }
     page.asking = false;
     if (worked && $('status').classList.contains('error') && connected) say('');
@@ -78,7 +82,8 @@ function draw() {
     for (const view of panels) view.draw(answer.panels[view.panel.id], context);
     performance.measure('draw', 'draw');
     document.body.dataset.epoch = answer.epoch ?? '';
-    setText($('as-of'), answer.now === null ? word('nothingYet') : word('asOf', { at: moment(answer.now, language.now), n: number(answer.epoch) }));
+    setText($('as-of'), answer.now === null ? word('nothingYet')
+        : word('asOf', { at: moment(answer.now, language.now), n: number(answer.epoch) }));
     drawVariables(answer.variables ?? {});
 }
 
@@ -99,11 +104,13 @@ async function open() {
     const wanted = uidHere();
     if (wanted) setLanguage(wanted.endsWith('-ko') ? 'ko' : 'en');
     try {
+        // Both at once where the address says which.
+        const known = wanted && get(`/api/dashboards/${wanted}`).catch(() => null);
         page.list = await get(`/api/dashboards?lang=${language.now}`);
         const uid = wanted ?? page.list[0]?.uid;
         if (!wanted) history.replaceState(null, '', `/d/${uid}${location.search}`);
         if (!page.list.some(d => d.uid === uid)) { drawTabs(); say(word('unknown'), true); return; }
-        const dashboard = await get(`/api/dashboards/${uid}`);
+        const dashboard = (await known) ?? await get(`/api/dashboards/${uid}`);
         if (uidHere() !== uid) return;
         const chosen = new URLSearchParams(location.search);
         page.from = chosen.get('from') ?? dashboard.time?.from ?? 'now-24h';
@@ -151,7 +158,8 @@ function address({ from = page.from, to = page.to, choices = page.choices }) {
     const { time, templating } = page.dashboard;
     if (from !== time?.from || to !== time?.to) { search.set('from', from); search.set('to', to); }
     for (const { name, current } of templating?.list ?? []) {
-        if (String(choices[name]) !== String([current?.value ?? '$__all'].flat())) choices[name].forEach(value => search.append(`var-${name}`, value));
+        if (String(choices[name]) !== String([current?.value ?? '$__all'].flat())) choices[name].forEach(value =>
+            search.append(`var-${name}`, value));
     }
     return `${location.pathname}${search.size ? `?${search}` : ''}`;
 }
@@ -160,7 +168,8 @@ function address({ from = page.from, to = page.to, choices = page.choices }) {
 
 function drawTabs() {
     $('tabs').replaceChildren(...page.list.map(({ uid, title, description }) => h('a', {
-        href: `/d/${uid}${visited.get(base(uid)) ?? ''}`, title: description, 'aria-current': uid === page.dashboard?.uid ? 'page' : null,
+        href: `/d/${uid}${visited.get(base(uid)) ?? ''}`, title: description,
+        'aria-current': uid === page.dashboard?.uid ? 'page' : null,
     }, title)));
 }
 
@@ -178,7 +187,8 @@ function drawRange() {
         listed ? '' : h('option', { value: 'this' }, rangeName(from, to)), h('option', { value: 'custom' }, word('custom')));
     $('range').value = listed ? from : 'this';
     $('custom-menu').hidden = true;
-    $('refresh').replaceChildren(...Object.keys(PAUSES).map(value => h('option', { value }, value === 'live' ? word('eachCommit') : value === 'off' ? word('off') : word('seconds', { n: value }))));
+    $('refresh').replaceChildren(...Object.keys(PAUSES).map(value => h('option', { value },
+        value === 'live' ? word('eachCommit') : value === 'off' ? word('off') : word('seconds', { n: value }))));
     $('refresh').value = page.refresh;
 }
 
@@ -202,14 +212,21 @@ function drawVariables(options) {
         const title = h('span', {}, label || name);
         let made;
         if (multi) {
-            const box = (value, words, checked, next) => h('label', {}, h('input', { type: 'checkbox', value, checked, onchange: event => choose(next(event.target.checked)) }), words);
-            const without = value => { const left = (all ? values : chosen).filter(v => v !== value); return left.length ? left : ['$__all']; };
-            made = h('details', { class: 'menu', open: opened }, h('summary', {}, title, h('b', {}, all ? word('all') : chosen.length === 1 ? text(chosen[0]) : word('chosen', { n: chosen.length }))),
-                h('div', { class: 'boxes', role: 'group', 'aria-label': label || name }, includeAll && box('$__all', word('all'), all, () => ['$__all']),
-                    ...values.map(value => box(value, text(value), !all && chosen.includes(value), on => (on ? [...(all ? [] : chosen), value] : without(value))))));
+            const box = (value, words, checked, next) => h('label', {},
+                h('input', { type: 'checkbox', value, checked, onchange: event => choose(next(event.target.checked)) }), words);
+            const without = value => { const left = (all ? values : chosen).filter(v => v !== value); return left.length ? left
+                : ['$__all']; };
+            made = h('details', { class: 'menu', open: opened },
+                h('summary', {}, title, h('b', {}, all ? word('all') : chosen.length === 1 ? text(chosen[0])
+                : word('chosen', { n: chosen.length }))),
+                h('div', { class: 'boxes', role: 'group', 'aria-label': label || name },
+                    includeAll && box('$__all', word('all'), all, () => ['$__all']),
+                    ...values.map(value => box(value, text(value), !all && chosen.includes(value),
+                        on => (on ? [...(all ? [] : chosen), value] : without(value))))));
         } else {
             made = h('label', { class: 'picker' }, title, h('select', { onchange: event => choose([event.target.value]) },
-                includeAll && h('option', { value: '$__all', selected: all }, word('all')), ...values.map(value => h('option', { value, selected: chosen.includes(value) }, text(value)))));
+                includeAll && h('option', { value: '$__all', selected: all }, word('all')),
+                    ...values.map(value => h('option', { value, selected: chosen.includes(value) }, text(value)))));
         }
         made.dataset.variable = name;
         made.dataset.key = key;
@@ -226,7 +243,8 @@ function listen() {
             go(link.classList.contains('brand') ? `/d/${page.list[0].uid}` : link.getAttribute('href'));
         }
         // A click beside an open menu closes it.
-        document.querySelectorAll('details.menu[open]').forEach(menu => { if (event.target.isConnected && !menu.contains(event.target)) menu.open = false; });
+        document.querySelectorAll('details.menu[open]').forEach(menu =>
+            { if (event.target.isConnected && !menu.contains(event.target)) menu.open = false; });
     });
     document.addEventListener('keydown', event => {
         const menu = event.key === 'Escape' && document.querySelector('details.menu[open]');
@@ -240,7 +258,8 @@ function listen() {
         if (value !== 'custom') { go(address({ from: value, to: 'now' })); return; }
         const { from, to } = $('custom-form').elements;
         const local = ms => stamp(ms, 'YYYY-MM-DDTHH:mm');
-        if (page.answer) Object.assign(from, { value: local(page.answer.from) }) && Object.assign(to, { value: local(page.answer.to) });
+        if (page.answer) Object.assign(from, { value: local(page.answer.from) })
+            && Object.assign(to, { value: local(page.answer.to) });
         setText($('custom-text'), word('custom'));
         $('custom-menu').hidden = false;
         // After this click has closed the menus.
@@ -263,7 +282,8 @@ function listen() {
         localStorage.setItem('theme', theme);
         setTheme(theme);
     });
-    matchMedia('(prefers-color-scheme: dark)').addEventListener('change', event => { if (!localStorage.getItem('theme')) setTheme(event.matches ? 'dark' : 'light'); });
+    matchMedia('(prefers-color-scheme: dark)').addEventListener('change',
+        event => { if (!localStorage.getItem('theme')) setTheme(event.matches ? 'dark' : 'light'); });
     $('language').addEventListener('click', () => {
         const next = language.now === 'ko' ? 'en' : 'ko';
         localStorage.setItem('language', next);

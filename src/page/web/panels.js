@@ -18,7 +18,8 @@ function mark(value, field, word) {
 function linked(field, row, columns, content) {
     const [link] = field.links ?? [];
     if (!link) return content;
-    const url = link.url.replace(/\$\{__data\.fields\.(?:"([^"]+)"|([^}]+))\}/g, (_, quoted, name) => encodeURIComponent(row?.[columns.find(c => c.name === (quoted ?? name))?.index] ?? ''))
+    const url = link.url.replace(/\$\{__data\.fields\.(?:"([^"]+)"|([^}]+))\}/g,
+        (_, quoted, name) => encodeURIComponent(row?.[columns.find(c => c.name === (quoted ?? name))?.index] ?? ''))
         .replace(/\$\{__value\.raw\}/g, encodeURIComponent(row?.[field.index] ?? ''));
     return /^(https?:\/\/|\/)/.test(url) ? h('a', { href: url, title: link.title, rel: 'noopener' }, content) : content;
 }
@@ -39,19 +40,23 @@ function drawStat(view, result, context) {
     const columns = columnsOf(view.panel, result);
     const stats = reduced(view.panel, result);
     if (!stats.some(stat => stat.value !== null && stat.value !== undefined)) return 'empty';
-    const named = options.textMode !== 'value' && options.textMode !== 'none' && (stats.length > 1 || !['auto', undefined].includes(options.textMode));
+    const named = options.textMode !== 'value' && options.textMode !== 'none'
+        && (stats.length > 1 || !['auto', undefined].includes(options.textMode));
     const list = h('dl', { class: `stats ${options.orientation === 'horizontal' ? 'rows' : options.orientation === 'vertical' ? 'columns' : ''}` }, ...stats.map(({ title, value, field, series, row }) => {
         const text = written(value, field, context.lang, 'stat');
         const ink = options.colorMode === 'none' ? null : inkOf(value, field);
-        const big = h('dd', { class: 'stat-value', 'data-value': value, 'data-field': field.name, title: written(value, field, context.lang) },
+        const big = h('dd', { class: 'stat-value', 'data-value': value, 'data-field': field.name,
+            title: written(value, field, context.lang) },
             linked(field, row, columns, text), options.colorMode !== 'none' && mark(value, field, context.word));
         const cell = h('div', { class: 'stat' }, h('dt', { class: named ? '' : 'hidden' }, title), big,
             options.graphMode === 'area' && sparkline(series, colorOf(value, field) ?? palette(0)));
-        if (ink && options.colorMode === 'background') { cell.classList.add('ground'); cell.style.setProperty('--ground', ink); } else if (ink) big.style.color = ink;
+        if (ink && options.colorMode === 'background') { cell.classList.add('ground'); cell.style.setProperty('--ground',
+            ink); } else if (ink) big.style.color = ink;
         return cell;
     }));
     // All of a panel in one size: the longest has to fit.
-    list.style.setProperty('--letters', Math.max(5, ...stats.map(({ value, field }) => written(value, field, context.lang, 'stat').length)));
+    list.style.setProperty('--letters', Math.max(5,
+        ...stats.map(({ value, field }) => written(value, field, context.lang, 'stat').length)));
     view.show(list);
     return 'drawn';
 }
@@ -62,7 +67,8 @@ const onArc = (share, radius) => {
     return `${(60 + radius * Math.cos(angle)).toFixed(2)},${(58 + radius * Math.sin(angle)).toFixed(2)}`;
 };
 const arc = (from, to, radius, width, color) => svg('path', {
-    d: `M${onArc(from, radius)}A${radius},${radius} 0 ${(to - from) * 1.5 > 1 ? 1 : 0} 1 ${onArc(to, radius)}`, fill: 'none', stroke: color, 'stroke-width': width,
+    d: `M${onArc(from, radius)}A${radius},${radius} 0 ${(to - from) * 1.5 > 1 ? 1 : 0} 1 ${onArc(to, radius)}`, fill: 'none',
+    stroke: color, 'stroke-width': width,
 });
 
 function drawGauge(view, result, context) {
@@ -74,13 +80,18 @@ function drawGauge(view, result, context) {
         const { mode, steps = [] } = field.thresholds ?? {};
         const at = steps.map(({ value: v }, i) => (i === 0 ? 0 : mode === 'percentage' ? v / 100 : share(v)));
         const text = written(value, field, context.lang, 'stat');
-        const dial = svg('svg', { viewBox: '0 0 120 104', role: 'img', 'aria-label': `${title}: ${text}` }, arc(0, 1, 44, 11, theme.grid));
+        const [sign, bad] = marks[severity(value, field)] ?? [];
+        const dial = svg('svg', { viewBox: '0 0 120 104', role: 'img',
+            'aria-label': `${title}: ${text}${bad ? ` (${context.word(bad)})` : ''}` }, arc(0, 1, 44, 11, theme.grid));
         if (value !== null) dial.append(arc(0, Math.max(0.004, share(value)), 44, 11, colorOf(value, field) ?? palette(0)));
         steps.forEach(({ color }, i) => { if (steps.length > 1) dial.append(arc(at[i], at[i + 1] ?? 1, 53, 2.5, shade(color))); });
-        const letters = svg('text', { x: 60, y: 64, 'text-anchor': 'middle', class: 'gauge-value', fill: inkOf(value, field) ?? theme.text, 'font-size': Math.min(21, 105 / text.length) });
-        letters.append(text);
-        dial.append(letters);
-        return h('div', { class: 'stat' }, h('dd', { class: 'dial', 'data-value': value, 'data-field': field.name }, dial, mark(value, field, context.word)), h('dt', { class: gauges.length > 1 ? '' : 'hidden' }, title));
+        const letters = (y, size, content) =>
+            dial.append(svg('text', { x: 60, y, 'text-anchor': 'middle', class: 'gauge-value',
+            fill: inkOf(value, field) ?? theme.text, 'font-size': size }, content));
+        letters(64, Math.min(21, 105 / text.length), text);
+        if (sign) letters(84, 11, sign);
+        return h('div', { class: 'stat' }, h('dd', { class: 'dial', 'data-value': value, 'data-field': field.name }, dial),
+            h('dt', { class: gauges.length > 1 ? '' : 'hidden' }, title));
     })));
     return 'drawn';
 }
@@ -98,16 +109,19 @@ function drawTable(view, result, context) {
     const columns = columnsOf(view.panel, result);
     const shown = columns.filter(c => !c.custom.hidden && !c.custom.hideFrom?.viz);
     const wanted = view.panel.options?.sortBy?.[0];
-    const sort = view.sort ?? (wanted && { by: shown.find(c => c.title === wanted.displayName || c.name === wanted.displayName)?.name, desc: wanted.desc });
+    const sort = view.sort ?? (wanted && { by: shown.find(c => c.title === wanted.displayName
+        || c.name === wanted.displayName)?.name, desc: wanted.desc });
     const by = columns.find(c => c.name === sort?.by);
     const rows = by ? result.rows.toSorted((a, b) => compare(a[by.index], b[by.index]) * (sort.desc ? -1 : 1)) : result.rows;
-    for (const column of shown.filter(c => c.type === 'time' && (c.unit ?? 'dateTimeAsIso') === 'dateTimeAsIso')) column.unit = timesOf(rows.map(row => row[column.index]));
+    for (const column of shown.filter(c => c.type === 'time'
+        && (c.unit ?? 'dateTimeAsIso') === 'dateTimeAsIso')) column.unit = timesOf(rows.map(row => row[column.index]));
     const right = c => (c.custom.align && c.custom.align !== 'auto' ? c.custom.align : c.type === 'number' ? 'right' : 'left');
     const cell = (row, column) => {
         const value = row[column.index];
         const kind = column.custom.cellOptions?.type ?? 'auto';
         const text = written(value, column, context.lang);
-        const td = h('td', { class: right(column), 'data-value': typeof value === 'string' ? null : value }, linked(column, row, columns, text));
+        const td = h('td', { class: `${right(column)}${text.length > 24 ? ' long' : ''}`,
+            'data-value': typeof value === 'string' ? null : value }, linked(column, row, columns, text));
         const found = /^color|gauge/.test(kind) || mapped(column) ? colorOf(value, column) : null;
         const color = /^#.{6}$/.test(found) ? found : null;
         if (kind === 'gauge' && typeof value === 'number') {
@@ -131,18 +145,19 @@ function drawTable(view, result, context) {
         if (sign) td.prepend(sign, ' ');
         return td;
     };
-    const head = h('tr', {}, ...shown.map(column => h('th', { scope: 'col', class: right(column), 'aria-sort': by === column ? (sort.desc ? 'descending' : 'ascending') : null },
-        h('button', { type: 'button', 'data-sort': column.name, onclick: () => {
+    const head = h('tr', {}, ...shown.map(column => h('th',
+        { scope: 'col', class: right(column), 'aria-sort': by === column ? (sort.desc ? 'descending' : 'ascending') : null },
+        h('button', { type: 'button', onclick: () => {
             view.sort = { by: column.name, desc: by === column ? !sort.desc : column.type === 'number' };
             view.redraw();
-            view.root.querySelector(`[data-sort="${CSS.escape(column.name)}"]`)?.focus();
         } }, column.title, h('span', { class: 'order', 'aria-hidden': 'true' }, by === column ? (sort.desc ? '▾' : '▴') : '')))));
     // The scroller stays, so that a table that is read further down is not thrown back to its top.
     if (!view.scroller?.isConnected) {
-        view.scroller = h('div', { class: 'scroller', tabindex: 0, role: 'region', 'aria-label': view.panel.title });
+        view.scroller = h('div', { class: 'scroller', tabindex: 0, role: 'group', 'aria-label': view.panel.title });
         view.show(view.scroller);
     }
-    view.scroller.replaceChildren(h('table', { class: shown.length > 9 ? 'tight' : null }, h('caption', { class: 'hidden' }, view.panel.title), h('thead', {}, head),
+    view.scroller.replaceChildren(h('table', { class: shown.length > 9 ? 'tight' : null },
+        h('caption', { class: 'hidden' }, view.panel.title), h('thead', {}, head),
         h('tbody', {}, ...rows.map(row => h('tr', {}, ...shown.map(column => cell(row, column)))))));
     return 'drawn';
 }
@@ -157,18 +172,19 @@ function drawLegend(view, chart, context) {
     view.legendKey = key;
     view.legend.hidden = !chart.legend.length && !chart.scale;
     view.legend.classList.toggle('lines', displayMode === 'table' && placement === 'right');
-    const focus = document.activeElement?.closest?.('.legend') === view.legend ? document.activeElement.dataset.key : null;
     if (chart.scale) {
         const bar = h('i', { class: 'scale', 'aria-hidden': 'true' });
         bar.style.background = `linear-gradient(90deg, ${chart.scale.stops.join(', ')})`;
-        view.legend.replaceChildren(h('span', { class: 'scale-row' }, chart.scale.name, ' ', chart.scale.min, bar, chart.scale.max));
+        view.legend.replaceChildren(h('span', { class: 'scale-row' }, chart.scale.name, ' ', chart.scale.min, bar,
+            chart.scale.max));
         return;
     }
     view.legend.replaceChildren(...chart.legend.map(({ key: name, name: title, color, shape, values }) => h('button', {
-        type: 'button', 'data-key': name, 'aria-pressed': String(!view.hidden.has(name)), title: context.word('hide'),
+        type: 'button', 'aria-pressed': String(!view.hidden.has(name)), title: context.word('hide'),
         onclick: () => { view.hidden[view.hidden.has(name) ? 'delete' : 'add'](name); view.redraw(); },
-    }, swatch(color, shape), h('span', { class: 'legend-name' }, title), ...values.map(({ label, text }) => h('span', { class: 'legend-value' }, label && h('span', { class: 'legend-label' }, label, ' '), text)))));
-    if (focus) view.legend.querySelector(`[data-key="${CSS.escape(focus)}"]`)?.focus();
+    }, swatch(color, shape), h('span', { class: 'legend-name' }, title),
+        ...values.map(({ label, text }) => h('span', { class: 'legend-value' },
+        label && h('span', { class: 'legend-label' }, label, ' '), text)))));
 }
 
 function drawChart(view, result, context) {
@@ -196,7 +212,8 @@ function drawChart(view, result, context) {
     if (!view.watch) {
         view.watch = new ResizeObserver(() => {
             const now = size();
-            if (now.width && view.plot.isConnected && (now.width !== view.size.width || now.height !== view.size.height)) view.redraw();
+            if (now.width && view.plot.isConnected
+                && (now.width !== view.size.width || now.height !== view.size.height)) view.redraw();
         });
         view.watch.observe(view.plot);
     }
@@ -222,15 +239,21 @@ function about(panel, word) {
 export function makePanel(panel, word) {
     const { x, y, w, h: high } = panel.gridPos;
     const body = h('div', { class: 'body' });
-    const root = h(panel.type === 'row' ? 'div' : 'section', { class: `panel type-${panel.type}`, 'data-panel': panel.id, 'data-type': panel.type, 'aria-label': panel.type === 'row' ? null : panel.title });
-    for (const [name, value] of Object.entries({ '--x': x + 1, '--y': y + 1, '--w': w, '--h': high })) root.style.setProperty(name, value);
+    const root = h(panel.type === 'row' ? 'div' : 'section',
+        { class: `panel type-${panel.type}`, 'data-panel': panel.id, 'data-type': panel.type,
+        'aria-label': panel.type === 'row' ? null : panel.title });
+    for (const [name, value] of Object.entries({ '--x': x + 1, '--y': y + 1, '--w': w,
+        '--h': high })) root.style.setProperty(name, value);
     const view = { panel, root, hidden: new Set(), show: (...nodes) => body.replaceChildren(...nodes) };
     if (panel.type === 'row') {
         root.append(h('h2', {}, panel.title));
     } else if (panel.title) {
-        const flip = isChart(panel.type) && h('button', { type: 'button', class: 'flip', 'aria-pressed': 'false', title: word('asTable'), 'aria-label': `${word('asTable')}: ${panel.title}`,
-            onclick: () => { view.asTable = !view.asTable; flip.setAttribute('aria-pressed', String(view.asTable)); view.redraw(); } }, '▤');
-        root.append(h('header', {}, h('h3', {}, panel.title), ...(panel.description ? about(panel, word) : []), flip), body);
+        const flip = isChart(panel.type) && h('button',
+            { type: 'button', class: 'flip', 'aria-pressed': 'false', title: word('asTable'),
+            'aria-label': `${word('asTable')}: ${panel.title}`,
+            onclick: () => { view.asTable = !view.asTable; flip.setAttribute('aria-pressed',
+                String(view.asTable)); view.redraw(); } }, '▤');
+        root.append(h('header', {}, h('h2', {}, panel.title), ...(panel.description ? about(panel, word) : []), flip), body);
     } else root.append(body);
     const say = (state, text) => view.show(h('p', { class: state, role: state === 'error' ? 'alert' : null }, text));
     const draw = () => {
@@ -240,7 +263,14 @@ export function makePanel(panel, word) {
         if (state === 'empty') say('empty', panel.fieldConfig?.defaults?.noValue ?? context.word('nothing'));
         return state;
     };
-    view.redraw = () => { if (view.answer) root.dataset.state = draw(); };
+    view.redraw = () => {
+        if (!view.answer) return;
+        // Who stands on a link or a button of the panel stays there.
+        const inside = () => [...body.querySelectorAll('a, button')];
+        const focus = inside().indexOf(document.activeElement);
+        root.dataset.state = draw();
+        if (focus >= 0 && !body.contains(document.activeElement)) inside()[focus]?.focus({ preventScroll: true });
+    };
     view.draw = (answer, context) => {
         root.dataset.epoch = context.epoch ?? '';
         if (panel.type === 'text' || panel.type === 'row') {
