@@ -589,7 +589,8 @@ fn every_service_is_pinned_watched_and_closed_to_others() {
         if service["build"].is_null() {
             let tag = image.split_once(':').unwrap_or_else(|| panic!("{name}: no tag")).1;
             assert!(
-                tag.trim_start_matches('v').starts_with(char::is_numeric) && tag.matches('.').count() >= 1,
+                tag.trim_start_matches('v').starts_with(char::is_numeric)
+                    && tag.matches('.').count() >= 1,
                 "{name}: {image}"
             );
         }
@@ -614,10 +615,17 @@ fn every_service_is_pinned_watched_and_closed_to_others() {
         }
     }
     let names: BTreeSet<_> = services().map(|(name, _)| name.as_str()).collect();
-    let all =
-        [
-        "analytics", "grafana", "kafka-1", "kafka-2", "kafka-3", "market", "page", "postgres",
-        "prometheus", "redis",
+    let all = [
+        "analytics",
+        "grafana",
+        "kafka-1",
+        "kafka-2",
+        "kafka-3",
+        "market",
+        "page",
+        "postgres",
+        "prometheus",
+        "redis",
     ];
     assert_eq!(names, BTreeSet::from(all));
 }
@@ -738,5 +746,182 @@ fn the_image_is_built_from_all_that_is_compiled_in() {
     assert!(tops.contains("grafana") && tops.contains("migrations"), "{tops:?}");
     for top in tops {
         assert!(allowed.lines().any(|line| line == format!("!{top}")), "{top}");
+    }
+}
+
+// --- the alerts
+
+/// The alert rules: query and threshold by uid.
+fn alerts() -> BTreeMap<String, (String, [f64; 2])> {
+    let rules =
+        fs::read_to_string(root().join("grafana/provisioning/alerting/rules.yaml")).unwrap();
+    let rules = rules.split("      - uid: ").skip(1);
+    rules
+        .map(|rule| {
+            let (uid, rest) = rule.split_once('\n').unwrap();
+            let (_, sql) = rest.split_once("rawSql: |\n").unwrap();
+            let sql: Vec<&str> =
+                sql.lines().take_while(|line| line.starts_with(&" ".repeat(16))).collect();
+            let (_, evaluator) = rest.split_once("evaluator: { type: ").unwrap();
+            let (kind, params) = evaluator.split_once(", params: [").unwrap();
+            let params: Vec<f64> = params
+                .split_once(']')
+                .unwrap()
+                .0
+                .split(", ")
+                .map(|it| it.parse().unwrap())
+                .collect();
+            let bounds = match (kind, &params[..]) {
+                ("gt", [least]) => [*least, f64::INFINITY],
+                ("within_range", [least, most]) => [*least, *most],
+                other => panic!("{uid}: {other:?}"),
+            };
+            (uid.to_owned(), (sql.join("\n"), bounds))
+        })
+        .collect()
+}
+
+#[test]
+fn alerts_fire_on_planted_incidents_and_on_nothing_else() {
+    let alerts = alerts();
+    let firing = |db: &mut Client| -> BTreeSet<String> {
+        let mut firing = BTreeSet::new();
+        let mut tx = db.transaction().unwrap();
+        tx.batch_execute("SET LOCAL ROLE marketday_reader").unwrap();
+        for (uid, (sql, [above, below])) in &alerts {
+            let rows = tx.query(sql, &[]).unwrap();
+            assert_eq!((rows.len(), rows[0].len()), (1, 1), "{uid}: one number");
+            let value: f64 = rows[0].get(0);
+            if value > *above && value < *below {
+                firing.insert(uid.clone());
+            }
+        }
+        drop(tx);
+        firing
+    };
+    let config = fresh_database();
+    let db = &mut connect(&config);
+    assert!(firing(db).is_empty(), "an empty store alarms: {:?}", firing(db));
+
+    // A market that is well: commits each minute for an hour, the newest a second ago.
+    let well = "INSERT INTO commit_points (epoch, now, offsets, counted, checksum, committed_at)
+                SELECT n, timestamptz '2026-11-20 12:00+09' + n * interval '1 minute',
+                       json_build_object('orders', json_build_array(100 * n, 100 * n, 100 * n))::jsonb,
+                       300 * n, 0, clock_timestamp() - (60 - n) * interval '1 minute' - interval '1 s'
+                FROM generate_series(1, 60) AS n;
+                INSERT INTO pipeline_status
+                SELECT 'orders', n, 6000, 6000, 6000, 0, 1, clock_timestamp() FROM generate_series(0, 2) AS n;
+                INSERT INTO broker_status SELECT n, 10, 10, clock_timestamp() FROM generate_series(1, 3) AS n;
+                INSERT INTO dead_letters VALUES ('orders', 1, 4000, now(), 'of an hour ago', NULL, NULL);
+                INSERT INTO order_alerts VALUES ('2026-11-20 12:30+09', 1, 2400, 'alarm')";
+    db.batch_execute(well).unwrap();
+    assert!(firing(db).is_empty(), "a market that is well alarms: {:?}", firing(db));
+    let incidents = [
+        ("orders-missing", "INSERT INTO order_alerts VALUES ('2026-11-20 12:58+09', 1, 2400, 'alarm')"),
+        ("orders-low", "INSERT INTO order_alerts VALUES ('2026-11-20 12:52+09', 4, 2400, 'warning')"),
+        // It says nothing any more; it speaks, and commits nothing, while records wait.
+        ("engine-stalled", "UPDATE pipeline_status SET written_at = written_at - interval '2 minutes'"),
+        ("engine-stalled", "UPDATE pipeline_status SET lag = 3, log_end = 6003;
+                            DELETE FROM commit_points WHERE committed_at > clock_timestamp() - interval '90 s'"),
+        ("lag-growing", "UPDATE pipeline_status SET lag = 1200, log_end = 7200 WHERE partition = 1"),
+        ("broker-missing", "UPDATE broker_status SET in_sync = 0 WHERE broker = 2"),
+        ("dead-letters", "INSERT INTO dead_letters VALUES ('orders', 1, 5990, now(), 'broken', NULL, NULL)"),
+    ];
+    for (expected, incident) in incidents {
+        db.batch_execute(&format!("BEGIN; {incident}; COMMIT")).unwrap();
+        assert_eq!(firing(db), BTreeSet::from([expected.to_owned()]), "{incident}");
+        // What is over is silent again.
+        db.batch_execute(
+            "TRUNCATE commit_points, pipeline_status, broker_status, dead_letters, order_alerts",
+        )
+        .unwrap();
+        db.batch_execute(well).unwrap();
+        assert!(firing(db).is_empty(), "after {incident}: {:?}", firing(db));
+    }
+    let calm = [
+        // Behind, but it catches up; a broker that is behind; nothing comes and nothing waits.
+        "UPDATE pipeline_status SET lag = 400, log_end = 6400",
+        "UPDATE broker_status SET in_sync = 7 WHERE broker = 2",
+        "DELETE FROM commit_points WHERE committed_at > clock_timestamp() - interval '20 minutes'",
+    ];
+    for calm in calm {
+        db.batch_execute(calm).unwrap();
+        let firing = firing(db);
+        let dead = BTreeSet::from(["dead-letters".to_owned()]);
+        assert!(
+            firing.is_empty() || firing == dead && calm.starts_with("DELETE"),
+            "{calm}: {firing:?}"
+        );
+    }
+    let tried: BTreeSet<_> = incidents.iter().map(|(uid, _)| (*uid).to_owned()).collect();
+    assert_eq!(tried, alerts.keys().cloned().collect(), "a rule without an incident here");
+}
+
+/// What a person reads of the dashboards is in Korean where it says so, by the one dictionary.
+#[test]
+fn the_korean_dashboards_are_the_english_ones_by_the_dictionary() {
+    let text = fs::read_to_string(root().join("grafana/ko.json")).unwrap();
+    let words: BTreeMap<String, String> = serde_json::from_str(&text).unwrap();
+    let mut used = BTreeSet::new();
+    for (file, english) in dashboards() {
+        let korean = fs::read_to_string(root().join("grafana/dashboards/ko").join(&file)).unwrap();
+        let korean: Value = serde_json::from_str(&korean).unwrap();
+        let mut translated = english;
+        translate(&mut translated, &words, &mut used);
+        translated["uid"] = format!("{}-ko", translated["uid"].as_str().unwrap()).into();
+        assert_eq!(translated, korean, "ko/{file} is not {file} by ko.json");
+    }
+    let idle: Vec<_> = words.keys().filter(|word| !used.contains(*word)).collect();
+    assert!(idle.is_empty(), "in ko.json, in no dashboard: {idle:?}");
+}
+
+/// Translates what people read in a dashboard: titles, names, texts, units, choices, links.
+fn translate(value: &mut Value, words: &BTreeMap<String, String>, used: &mut BTreeSet<String>) {
+    let mut look_up = |text: &mut Value| {
+        let Some(word) = text.as_str().filter(|word| !word.is_empty()) else { return };
+        let meaning = words.get(word).unwrap_or_else(|| panic!("ko.json has no `{word}`"));
+        used.insert(word.to_owned());
+        *text = meaning.as_str().into();
+    };
+    if let Some(fields) = value.as_object_mut() {
+        let id = fields.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (custom, rows) =
+            (fields.get("type") == Some(&"custom".into()), fields.contains_key("layout"));
+        for (key, value) in &mut *fields {
+            let unit = value
+                .as_str()
+                .is_some_and(|it| it.starts_with("suffix:") || it.starts_with("prefix:"));
+            let read = match key.as_str() {
+                "title" | "description" | "noValue" | "displayName" | "label" | "content"
+                | "tooltip" | "text" => true,
+                "value" => {
+                    ["displayName", "noValue"].contains(&id.as_str())
+                        || rows
+                        || id == "unit" && unit
+                }
+                "unit" => unit,
+                "query" => custom,
+                _ => false,
+            };
+            match value {
+                Value::Array(texts) if key == "text" => texts.iter_mut().for_each(&mut look_up),
+                value if read && value.is_string() => look_up(value),
+                Value::String(url) if key == "url" && url.starts_with("/d/") => {
+                    let end = url[3..].find(['?', '/']).map_or(url.len(), |end| end + 3);
+                    match url[..end].strip_suffix("-ko") {
+                        Some(other) => *url = format!("{other}{}", &url[end..]),
+                        None => url.insert_str(end, "-ko"),
+                    }
+                }
+                _ => {}
+            }
+        }
+        for (_, value) in fields.iter_mut().filter(|(key, _)| *key != "targets") {
+            translate(value, words, used);
+        }
+    } else if let Some(values) = value.as_array_mut() {
+        for value in values {
+            translate(value, words, used);
+        }
     }
 }
