@@ -37,7 +37,11 @@ impl Browser {
     pub(crate) fn start() -> Browser {
         let home = scratch();
         let chromium = ["chromium", "chromium-browser", "google-chrome"].iter().find(|name| {
-            let version = Command::new(name).arg("--version").stdout(Stdio::null()).status();
+            let version = Command::new(name)
+                .arg("--version")
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status();
             version.is_ok_and(|status| status.success())
         });
         let chromium = chromium.expect("needs a Chromium; `./marketday test` installs one");

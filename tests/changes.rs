@@ -59,7 +59,8 @@ fn played_back_the_feed_is_the_table() {
     let dir = scratch();
     let mut up = command(&["up", "--history", "20d", "--start", "2026-11-23", "--speed", "3000"]);
     let mut up = Running::start(up.arg("--dir").arg(&dir), dir.join("said"));
-    up.wait_until("something is committed", || dir.join("postgres/port").exists());
+    // The tables are there when the page is.
+    up.wait_until("the page is served", || lines(&dir.join("said")).contains("look at http"));
     let server = PrivatePostgres::start(&dir).unwrap();
     let db = &mut connect(&server.config());
     let epoch = |db: &mut Client| -> i64 {

@@ -839,19 +839,15 @@ fn alerts_fire_on_planted_incidents_and_on_nothing_else() {
         assert!(firing(db).is_empty(), "after {incident}: {:?}", firing(db));
     }
     let calm = [
-        // Behind, but it catches up; a broker that is behind; nothing comes and nothing waits.
+        // Behind, but it catches up; a broker that is behind; it is paused: nothing comes, nothing waits.
         "UPDATE pipeline_status SET lag = 400, log_end = 6400",
         "UPDATE broker_status SET in_sync = 7 WHERE broker = 2",
-        "DELETE FROM commit_points WHERE committed_at > clock_timestamp() - interval '20 minutes'",
+        "UPDATE commit_points SET committed_at = committed_at - interval '20 minutes';
+         UPDATE pipeline_status SET lag = 0, log_end = 6000",
     ];
     for calm in calm {
         db.batch_execute(calm).unwrap();
-        let firing = firing(db);
-        let dead = BTreeSet::from(["dead-letters".to_owned()]);
-        assert!(
-            firing.is_empty() || firing == dead && calm.starts_with("DELETE"),
-            "{calm}: {firing:?}"
-        );
+        assert!(firing(db).is_empty(), "{calm}: {:?}", firing(db));
     }
     let tried: BTreeSet<_> = incidents.iter().map(|(uid, _)| (*uid).to_owned()).collect();
     assert_eq!(tried, alerts.keys().cloned().collect(), "a rule without an incident here");
@@ -863,7 +859,7 @@ fn the_korean_dashboards_are_the_english_ones_by_the_dictionary() {
     let text = fs::read_to_string(root().join("grafana/ko.json")).unwrap();
     let words: BTreeMap<String, String> = serde_json::from_str(&text).unwrap();
     let mut used = BTreeSet::new();
-    for (file, english) in dashboards() {
+    for (file, english) in dashboards().into_iter().filter(|(file, _)| !file.starts_with("ko/")) {
         let korean = fs::read_to_string(root().join("grafana/dashboards/ko").join(&file)).unwrap();
         let korean: Value = serde_json::from_str(&korean).unwrap();
         let mut translated = english;
