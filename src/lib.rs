@@ -4,6 +4,8 @@
 //!  market -> log -> engine -> store      up: all of it on this machine
 //!             |                 |
 //!             +---- verify -----+        status, realism, import, explain
+//!                               |
+//!                              page        changes: what happens to a table; metrics
 //! ```
 //!
 //! Declared in the order in which data flows:
@@ -16,6 +18,8 @@
 //! - [`engine`]: the workers that read the log and run the queries.
 //! - [`profile`]: what their operators cost.
 //! - [`store`]: what they read from PostgreSQL and write to it.
+//! - [`changes`]: what changes in a table from commit point to commit point.
+//! - [`page`]: the web page over the store and the market.
 //! - [`verify`]: compares every table with its batch twin, and the ledgers with the log.
 //!
 //! Invariants, each with the test that keeps it:
@@ -41,16 +45,18 @@ pub mod profile;
 
 pub mod store;
 
+pub mod changes;
+
+pub mod page;
+
 pub mod verify;
 
-pub mod changes;
 pub mod cli;
 pub mod clock;
 pub mod crash;
 pub mod explain;
 pub mod metrics;
 pub mod migrate;
-pub mod page;
 pub mod private_postgres;
 pub mod process;
 pub mod realism;

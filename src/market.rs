@@ -210,6 +210,7 @@ impl Remote {
         };
         let allowed = |strength: f64| (0.05..=10.0).contains(&strength);
         ensure!(strength.is_none_or(allowed), "a strength is a factor from 0.05 to 10");
+        ensure!(lasts.is_none_or(|lasts| lasts > 0), "a scenario lasts for some time");
         ensure!(word(&name), "a scenario's name has letters, digits and hyphens");
         let words = settings.profile.words();
         if let Some(category) = categories.iter().find(|it| !words.contains(&it.as_str())) {

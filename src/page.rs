@@ -25,6 +25,7 @@ use include_dir::{Dir, include_dir};
 use postgres::Client;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 
@@ -55,8 +56,13 @@ struct Shop {
     database: postgres::Config,
     dir: PathBuf,
     clients: Mutex<Vec<Client>>,
+    /// A server takes so many connections and no more, whoever reloads a page in vain.
+    turns: Semaphore,
     live: Live,
 }
+
+/// How many read from the store at a time; the others wait.
+const READERS: usize = 4;
 
 impl Shop {
     /// Runs something on a connection of the pool, away from the handlers.
@@ -64,6 +70,8 @@ impl Shop {
         self: Arc<Self>,
         run: impl FnOnce(&mut Client) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        let shop = Arc::clone(&self);
+        let _turn = shop.turns.acquire().await?;
         blocking(move || {
             let idle = self.clients.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let mut client = match idle.filter(|client| !client.is_closed()) {
@@ -85,12 +93,14 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(run).await.map_err(|panic| anyhow!("{panic}"))?
 }
 
-/// A sentence for who asked for something that cannot be.
+/// A sentence for who asked for something that cannot be, or cannot be had now.
 struct Refusal(anyhow::Error);
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (StatusCode::BAD_REQUEST, Json(json!({ "error": format!("{:#}", self.0) }))).into_response()
+        let store = self.0.chain().any(<dyn std::error::Error>::is::<postgres::Error>);
+        let status = if store { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::BAD_REQUEST };
+        (status, Json(json!({ "error": format!("{:#}", self.0) }))).into_response()
     }
 }
 
@@ -119,6 +129,7 @@ pub fn serve(
         database: database.clone(),
         dir: dir.to_owned(),
         clients: Mutex::default(),
+        turns: Semaphore::new(READERS),
         live: Live::start(database, dir),
     });
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -172,9 +183,8 @@ fn is_own(headers: &HeaderMap) -> bool {
     (number || name == "localhost") && header(header::ORIGIN).is_none_or(own)
 }
 
-/// Nothing but what comes from here; the chart library sets styles.
-const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
-                      frame-ancestors 'none'";
+/// Nothing but what comes from here.
+const POLICY: &str = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'";
 
 async fn index() -> Response {
     let page = WEB.get_file("index.html").expect("it is compiled in").contents();

@@ -169,6 +169,29 @@ fn every_panel_says_what_it_shows() {
     }
 }
 
+/// Grafana publishes the types of its dashboards; fetched once, with the compiler that reads them.
+#[test]
+fn the_dashboards_are_as_grafanas_own_types_have_them() {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("grafana-schema-12.4.3");
+    if !dir.join("node_modules/typescript").exists() {
+        fs::create_dir_all(&dir).unwrap();
+        let npm = Command::new("npm")
+            .args(["install", "--silent", "--no-fund", "--no-audit", "--prefix"])
+            .arg(&dir)
+            .args(["@grafana/schema@12.4.3", "typescript@5.9.3"])
+            .output()
+            .expect("npm, to fetch the types");
+        assert!(npm.status.success(), "npm: {}", String::from_utf8_lossy(&npm.stderr));
+    }
+    let mut check = Command::new("node");
+    check.arg(root().join("tests/grafana/types.mjs")).arg(&dir);
+    for (file, _) in dashboards() {
+        check.arg(root().join("grafana/dashboards").join(file));
+    }
+    let output = check.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
 // --- the panels' numbers
 
 /// A filled store, made in the order of `compose.yml`: a new server, its init script, the migrations.

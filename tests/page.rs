@@ -211,7 +211,8 @@ fn black_friday_comes_by_its_button() {
     let market = Market::start("60");
     let (server, browser) = (market.database(), &mut Browser::start());
     let db = &mut connect(&server.config());
-    browser.open(&format!("{}/d/now", market.url));
+    browser.size(1440, 900);
+    browser.open(&format!("{}/d/now?from=now-1h&to=now", market.url));
     browser.until("the market is live", LIVE);
     let now = |db: &mut postgres::Client| -> i64 {
         let sql = "SELECT coalesce((extract(epoch FROM now) / 60)::bigint, 0) FROM progress";
@@ -242,6 +243,9 @@ fn black_friday_comes_by_its_button() {
     assert!(before >= 25, "too few orders to compare: {before}");
     assert!(after >= 2 * before, "{before} orders in 25 minutes before, {after} in the sale");
     browser.picture("black-friday");
+    browser.open(&format!("{}/d/now-ko?from=now-1h&to=now", market.url));
+    browser.until("all panels are drawn in Korean", ALL_DRAWN);
+    browser.picture("black-friday-ko");
 
     browser.eval("document.querySelector('#running [data-stop=\"black-friday\"]').click()");
     browser

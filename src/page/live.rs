@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -26,7 +27,7 @@ const APART: Duration = Duration::from_millis(250);
 /// The newest of both, for any number of listeners.
 pub(super) struct Live {
     commits: watch::Receiver<Option<CommitPoint>>,
-    market: watch::Sender<Option<Standing>>,
+    market: Arc<watch::Sender<Option<Standing>>>,
     about: Value,
 }
 
@@ -38,26 +39,26 @@ struct CommitPoint {
 }
 
 impl Live {
-    /// Starts to listen. Where the store or the market is away, it tries again.
+    /// Starts to listen, for as long as this lives. Where the store or the market is away, it tries again.
     pub(super) fn start(database: &postgres::Config, dir: &Path) -> Live {
         let (told, commits) = watch::channel(None);
         let database = database.clone();
         std::thread::spawn(move || {
-            // Ends with the last listener.
             while !told.is_closed() {
                 _ = watch_commits(&database, &told);
                 std::thread::sleep(BEAT);
             }
         });
-        let market = watch::Sender::new(None);
-        let (heard, dir) = (market.clone(), dir.to_owned());
+        let market = Arc::new(watch::Sender::new(None));
+        let (heard, dir) = (Arc::downgrade(&market), dir.to_owned());
         let settings = market::settings_in(&dir).ok().flatten();
         let about = settings.iter().flat_map(|it| &it.scenarios);
         let about = about.map(|it| (it.name.clone(), Value::from(it.about.as_str())));
         let about = Value::Object(about.collect());
         std::thread::spawn(move || {
-            loop {
-                _ = heard.send_replace(control::ask(&dir, &Ask::Look).ok());
+            while let Some(market) = heard.upgrade() {
+                _ = market.send_replace(control::ask(&dir, &Ask::Look).ok());
+                drop(market);
                 std::thread::sleep(BEAT);
             }
         });
