@@ -11,21 +11,22 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use postgres::fallible_iterator::FallibleIterator;
-use postgres::{Client, IsolationLevel};
+use postgres::{Client, IsolationLevel, Row};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::clock::Stopwatch;
 use crate::store;
 
-/// How long after somebody followed last it is possible to take up the thread.
-const LEASE: &str = "1 hour";
+/// How long after somebody followed last it is possible to take up the thread: an hour after the
+/// last renewal, and some minutes more.
+const LEASE: &str = "65 minutes";
 /// How often who follows says so again.
-const RENEWAL: Duration = Duration::from_mins(5);
+const RENEWAL: Duration = Duration::from_mins(1);
 /// How soon one notices that one is to stop, at the latest.
 const LOOK: Duration = Duration::from_millis(200);
-/// Rows of a whole table that are told of at a time.
-const CHUNK: usize = 1_000;
+/// Rows that are told of at a time, if they are not of one commit point.
+const CHUNK: usize = 10_000;
 
 /// Where to begin.
 #[derive(Clone, Copy, Debug)]
@@ -49,53 +50,133 @@ pub struct Change {
     pub row: Box<RawValue>,
 }
 
-/// Tells of each commit point's changes at once, until told to stop or `tell` says no more.
-pub fn follow(
-    database: &postgres::Config,
-    table: &str,
-    begin: Begin,
-    stop: &dyn Fn() -> bool,
-    tell: &mut dyn FnMut(&[Change]) -> Result<bool>,
-) -> Result<()> {
-    ensure!(
-        store::result_tables().any(|(_, name)| name == table),
-        "there is no result table `{table}`; there are {}",
-        store::result_tables().map(|(_, name)| name).collect::<Vec<_>>().join(", ")
-    );
-    let mut client = store::connect(database)?;
-    client.batch_execute("SET TIME ZONE 'Asia/Seoul'; LISTEN commit_point")?;
-    let (epoch, since) = register(&mut client, table)?;
-    let mut last = match begin {
-        Begin::Now => epoch,
-        Begin::Whole => match tell_all(&mut client, table, tell)? {
-            Some(epoch) => epoch,
-            None => return Ok(()),
-        },
-        Begin::After(last) => {
+/// Hears of changes, and of the commit point up to which there are no others; says whether to go on.
+pub type Tell<'a> = dyn FnMut(i64, &[Change]) -> Result<bool> + 'a;
+
+/// A table that is followed.
+pub struct Follower {
+    client: Client,
+    table: String,
+    /// The commit point up to which all is told.
+    last: i64,
+    whole: bool,
+    registered: Stopwatch,
+}
+
+impl Follower {
+    /// Begins to follow a table, if it is one and what changed since then is kept.
+    pub fn begin(database: &postgres::Config, table: &str, begin: Begin) -> Result<Follower> {
+        ensure!(
+            store::result_tables().any(|(_, name)| name == table),
+            "there is no result table `{table}`; there are {}",
+            store::result_tables().map(|(_, name)| name).collect::<Vec<_>>().join(", ")
+        );
+        let mut client = store::connect(database)?;
+        client.batch_execute("SET TIME ZONE 'Asia/Seoul'; LISTEN commit_point")?;
+        let registered = Stopwatch::start();
+        let (epoch, since) = register(&mut client, table)?;
+        if let Begin::After(last) = begin {
             ensure!(last <= epoch, "commit point {last} has not come yet: the newest is {epoch}");
             ensure!(
                 since <= last,
                 "what changed in {table} is kept from commit point {since} on, not from {last}: \
-                 begin anew with --whole"
+                 begin anew with the whole table"
             );
-            last
         }
-    };
-    let mut registered = Stopwatch::start();
-    while !stop() {
-        if registered.elapsed() > RENEWAL {
-            register(&mut client, table)?;
-            registered = Stopwatch::start();
-        }
-        let (now, changes) = changes(&mut client, table, last)?;
-        if !changes.is_empty() && !tell(&changes)? {
+        let last = if let Begin::After(last) = begin { last } else { epoch };
+        let whole = matches!(begin, Begin::Whole);
+        Ok(Follower { client, table: table.to_owned(), last, whole, registered })
+    }
+
+    /// Tells of each commit point's changes at once, until told to stop or `tell` says no more. Now
+    /// and then it tells of none, so that who hears knows how far they are.
+    pub fn follow(mut self, stop: &dyn Fn() -> bool, tell: &mut Tell<'_>) -> Result<()> {
+        if self.whole && !self.tell_all(stop, tell)? || !tell(self.last, &[])? {
             return Ok(());
         }
-        last = now;
-        let mut heard = client.notifications();
-        heard.timeout_iter(LOOK).next().context("waiting for commit points")?;
+        while !stop() {
+            if self.registered.elapsed() > RENEWAL {
+                self.registered = Stopwatch::start();
+                register(&mut self.client, &self.table)?;
+                if !tell(self.last, &[])? {
+                    return Ok(());
+                }
+            }
+            let changes = self.changes()?;
+            if !changes.is_empty() && !tell(self.last, &changes)? {
+                return Ok(());
+            }
+            if changes.len() < CHUNK {
+                let mut heard = self.client.notifications();
+                heard.timeout_iter(LOOK).next().context("waiting for commit points")?;
+                // What came meanwhile is read together.
+                while heard.iter().next()?.is_some() {}
+            }
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// What changed after the last commit point that was told of; moves that on.
+    fn changes(&mut self) -> Result<Vec<Change>> {
+        let Follower { client, table, last, .. } = self;
+        let mut tx =
+            client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).start()?;
+        // With a lease that lapsed, the engine may have kept nothing for a while.
+        let row = tx.query_opt(
+            "SELECT epoch, since FROM progress, followed_tables
+             WHERE table_name = $1 AND until > clock_timestamp()",
+            &[table],
+        )?;
+        let kept = row.filter(|row| row.get::<_, i64>(1) <= *last);
+        let Some(row) = kept else {
+            bail!("what changed in {table} is kept for an hour, and that is over: begin anew")
+        };
+        let rows = tx.query(
+            &format!(
+                "SELECT epoch, change, \"row\"::text FROM table_changes
+                 WHERE table_name = $1 AND epoch > $2
+                   AND epoch <= coalesce((SELECT epoch FROM table_changes
+                                          WHERE table_name = $1 AND epoch > $2
+                                          ORDER BY epoch OFFSET {CHUNK} - 1 LIMIT 1), $3)
+                 ORDER BY epoch"
+            ),
+            &[table, last, &row.get::<_, i64>(0)],
+        )?;
+        tx.commit()?;
+        let change = |row: &Row| -> Result<Change> {
+            let json = RawValue::from_string(row.get(2))?;
+            Ok(Change { commit_point: row.get(0), change: row.get(1), row: json })
+        };
+        let changes: Vec<Change> = rows.iter().map(change).collect::<Result<_>>()?;
+        *last = match changes.last() {
+            Some(change) if changes.len() >= CHUNK => change.commit_point,
+            _ => row.get(0),
+        };
+        Ok(changes)
+    }
+
+    /// Tells of all rows as they are at a commit point; says whether to go on.
+    fn tell_all(&mut self, stop: &dyn Fn() -> bool, tell: &mut Tell<'_>) -> Result<bool> {
+        let Follower { client, table, last, .. } = self;
+        let mut tx =
+            client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).start()?;
+        *last = tx.query_one("SELECT epoch FROM progress", &[])?.get(0);
+        let none: [&str; 0] = [];
+        let mut rows =
+            tx.query_raw(&format!("SELECT row_to_json(t)::text FROM {table} AS t"), none)?;
+        let mut chunk = Vec::new();
+        while let Some(row) = rows.next()? {
+            let json = RawValue::from_string(row.get(0))?;
+            chunk.push(Change { commit_point: *last, change: "insert".into(), row: json });
+            if chunk.len() == CHUNK {
+                if stop() || !tell(*last, &chunk)? {
+                    return Ok(false);
+                }
+                chunk.clear();
+            }
+        }
+        tell(*last, &chunk)
+    }
 }
 
 /// Has the changes of a table kept. Returns the newest commit point, and the one after which they are.
@@ -118,65 +199,6 @@ fn register(client: &mut Client, table: &str) -> Result<(i64, i64)> {
     Ok((epoch, row.get(0)))
 }
 
-/// The newest commit point, and what changed after an earlier one.
-fn changes(client: &mut Client, table: &str, last: i64) -> Result<(i64, Vec<Change>)> {
-    let mut tx =
-        client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).start()?;
-    let row = tx.query_opt(
-        "SELECT epoch, since FROM progress, followed_tables WHERE table_name = $1",
-        &[&table],
-    )?;
-    let Some(row) = row else { bail!("nobody has kept what changed in {table}: begin anew") };
-    let (epoch, since): (i64, i64) = (row.get(0), row.get(1));
-    ensure!(
-        since <= last,
-        "too slow: what changed in {table} is only kept for an hour; begin anew"
-    );
-    let rows = tx.query(
-        "SELECT epoch, change, \"row\"::text FROM table_changes
-         WHERE table_name = $1 AND epoch > $2 ORDER BY epoch",
-        &[&table, &last],
-    )?;
-    tx.commit()?;
-    let change = |row: postgres::Row| -> Result<Change> {
-        let json = RawValue::from_string(row.get(2))?;
-        Ok(Change { commit_point: row.get(0), change: row.get(1), row: json })
-    };
-    Ok((epoch, rows.into_iter().map(change).collect::<Result<_>>()?))
-}
-
-/// Tells of all rows as they are at a commit point, and returns that.
-fn tell_all(
-    client: &mut Client,
-    table: &str,
-    tell: &mut dyn FnMut(&[Change]) -> Result<bool>,
-) -> Result<Option<i64>> {
-    let mut tx =
-        client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).start()?;
-    let epoch: i64 = tx.query_one("SELECT epoch FROM progress", &[])?.get(0);
-    let sql = format!("SELECT row_to_json(t)::text FROM {table} AS t");
-    let none: [&str; 0] = [];
-    let mut rows = tx.query_raw(&sql, none)?;
-    let mut chunk = Vec::new();
-    loop {
-        let row = rows.next()?;
-        let over = row.is_none();
-        if let Some(row) = row {
-            let json = RawValue::from_string(row.get(0))?;
-            chunk.push(Change { commit_point: epoch, change: "insert".into(), row: json });
-        }
-        if chunk.len() == CHUNK || (over && !chunk.is_empty()) {
-            if !tell(&chunk)? {
-                return Ok(None);
-            }
-            chunk.clear();
-        }
-        if over {
-            return Ok(Some(epoch));
-        }
-    }
-}
-
 /// `marketday tail`: a line of JSON a change.
 pub fn tail(
     database: &postgres::Config,
@@ -185,7 +207,8 @@ pub fn tail(
     stop: &dyn Fn() -> bool,
     out: &mut dyn Write,
 ) -> Result<()> {
-    let ended = follow(database, table, begin, stop, &mut |changes| {
+    let follower = Follower::begin(database, table, begin)?;
+    let ended = follower.follow(stop, &mut |_, changes| {
         for change in changes {
             serde_json::to_writer(&mut *out, change)?;
             writeln!(out)?;

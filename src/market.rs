@@ -210,7 +210,8 @@ impl Remote {
         };
         let allowed = |strength: f64| (0.05..=10.0).contains(&strength);
         ensure!(strength.is_none_or(allowed), "a strength is a factor from 0.05 to 10");
-        ensure!(lasts.is_none_or(|lasts| lasts > 0), "a scenario lasts for some time");
+        let possible = |lasts| (1..=3_660 * DAY).contains(&lasts);
+        ensure!(lasts.is_none_or(possible), "a scenario lasts for some time, ten years at most");
         ensure!(word(&name), "a scenario's name has letters, digits and hyphens");
         let words = settings.profile.words();
         if let Some(category) = categories.iter().find(|it| !words.contains(&it.as_str())) {

@@ -16,6 +16,10 @@ pub fn run(config: &Config) -> Result<()> {
     client
         .batch_execute("SELECT pg_advisory_lock(hashtext('marketday migrations'))")
         .context("waiting for another marketday that migrates this database")?;
-    embedded::migrations::runner().run(&mut client).context("migrating the database")?;
+    let ran = embedded::migrations::runner().run(&mut client).context("migrating the database")?;
+    if !ran.applied_migrations().is_empty() {
+        // One of them may have made a table anew, and told nobody.
+        client.batch_execute("DELETE FROM followed_tables")?;
+    }
     Ok(())
 }

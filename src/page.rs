@@ -10,16 +10,18 @@ use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use axum::Json;
 use axum::Router;
 use axum::extract::{Path, Query, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
+use dataflows::market::Scenario;
 use dataflows::model::Millis;
 use include_dir::{Dir, include_dir};
 use postgres::Client;
@@ -29,10 +31,10 @@ use tokio::sync::Semaphore;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 
-use crate::changes::{self, Begin};
+use crate::changes::{Begin, Follower};
 use crate::market::control::{self, Ask};
 use crate::market::{self, ScenarioWish, Speed};
-use crate::{metrics, scenario, store};
+use crate::{metrics, store};
 use live::Live;
 
 static WEB: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/page/web");
@@ -57,12 +59,15 @@ struct Shop {
     dir: PathBuf,
     clients: Mutex<Vec<Client>>,
     /// A server takes so many connections and no more, whoever reloads a page in vain.
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
+    followers: Arc<Semaphore>,
     live: Live,
 }
 
 /// How many read from the store at a time; the others wait.
 const READERS: usize = 4;
+/// How many follow a table at a time, each with a thread and a connection; others are refused.
+const FOLLOWERS: usize = 16;
 
 impl Shop {
     /// Runs something on a connection of the pool, away from the handlers.
@@ -70,11 +75,14 @@ impl Shop {
         self: Arc<Self>,
         run: impl FnOnce(&mut Client) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let shop = Arc::clone(&self);
-        let _turn = shop.turns.acquire().await?;
+        let turn = Arc::clone(&self.turns).acquire_owned().await?;
         blocking(move || {
-            let idle = self.clients.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let mut client = match idle.filter(|client| !client.is_closed()) {
+            // Whoever asked may have gone meanwhile: the turn ends with the work.
+            let _turn = turn;
+            let mut idle = self.clients.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            // The server may have been started again.
+            let valid = |client: &mut Client| client.is_valid(Duration::from_secs(1)).is_ok();
+            let mut client = match idle.take_if(valid) {
                 Some(client) => client,
                 None => store::connect(&self.database)?,
             };
@@ -129,7 +137,8 @@ pub fn serve(
         database: database.clone(),
         dir: dir.to_owned(),
         clients: Mutex::default(),
-        turns: Semaphore::new(READERS),
+        turns: Arc::new(Semaphore::new(READERS)),
+        followers: Arc::new(Semaphore::new(FOLLOWERS)),
         live: Live::start(database, dir),
     });
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -180,7 +189,10 @@ fn is_own(headers: &HeaderMap) -> bool {
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
     let number = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
     let own = |origin: &str| origin.split_once("://").is_some_and(|(_, of)| of == host);
-    (number || name == "localhost") && header(header::ORIGIN).is_none_or(own)
+    let here = |site: &str| matches!(site, "same-origin" | "none");
+    (number || name == "localhost")
+        && header(header::ORIGIN).is_none_or(own)
+        && header(HeaderName::from_static("sec-fetch-site")).is_none_or(here)
 }
 
 /// Nothing but what comes from here.
@@ -237,17 +249,12 @@ async fn live_events(
 async fn scenarios(State(shop): State<Arc<Shop>>) -> Result<Json<Value>, Refusal> {
     let told = blocking(move || {
         let Some(settings) = market::settings_in(&shop.dir)? else { return Ok(json!([])) };
-        let now = shop.live.clock().unwrap_or(settings.start);
-        let next = scenario::next(&settings, now);
-        let one = |it: &dataflows::market::Scenario| {
-            let next = next.iter().find(|next| next.scenario.name == it.name);
+        let one = |it: &Scenario| {
             json!({
                 "name": it.name,
                 "about": it.about,
                 "strength": it.peak(),
                 "categories": it.categories,
-                "next_from": next.map(|next| next.from),
-                "next_until": next.map(|next| next.until),
             })
         };
         Ok(settings.scenarios.iter().map(one).collect::<Value>())
@@ -300,14 +307,18 @@ async fn table_changes(
     Path(table): Path<String>,
     Query(after): Query<After>,
     headers: HeaderMap,
-) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
     let begin = last.or(after.from).map_or(Begin::Now, Begin::After);
+    let place = Arc::clone(&shop.followers).try_acquire_owned();
+    let place = place.context("too many follow tables already: close one of them")?;
+    let follower = blocking(move || Follower::begin(&shop.database, &table, begin)).await?;
     let (sender, receiver) = tokio::sync::mpsc::channel(64);
     // A thread each: it waits for commit points most of the time.
     std::thread::spawn(move || {
+        let _place = place;
         let gone = || sender.is_closed();
-        let ended = changes::follow(&shop.database, &table, begin, &gone, &mut |changes| {
+        let ended = follower.follow(&gone, &mut |last, changes| {
             // One event a commit point, so that its id is a place to go on from.
             for of_one in changes.chunk_by(|a, b| a.commit_point == b.commit_point) {
                 let id = of_one[0].commit_point.to_string();
@@ -316,7 +327,8 @@ async fn table_changes(
                     return Ok(false);
                 }
             }
-            Ok(true)
+            // Fires nothing there, and is remembered.
+            Ok(sender.blocking_send(Event::default().id(last.to_string())).is_ok())
         });
         if let Err(error) = ended {
             let event = Event::default().event("ended").data(format!("{error:#}"));
@@ -324,7 +336,7 @@ async fn table_changes(
         }
     });
     let events = ReceiverStream::new(receiver).map(Ok);
-    Sse::new(events).keep_alive(KeepAlive::default())
+    Ok(Sse::new(events).keep_alive(KeepAlive::default()))
 }
 
 #[derive(Deserialize)]

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -67,6 +68,8 @@ impl Browser {
         });
         let (port, path) = place.split_once('\n').unwrap();
         let stream = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+        // Whatever it is asked, it answers in time or never.
+        stream.set_read_timeout(Some(Duration::from_mins(4))).unwrap();
         let url = format!("ws://127.0.0.1:{port}{}", path.trim());
         let (socket, _) = tungstenite::client(url, stream).unwrap();
         let mut browser = Browser {

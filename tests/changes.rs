@@ -10,7 +10,8 @@ use postgres::Client;
 use serde_json::Value;
 
 use crate::support::{
-    Running, command, connect, database_url, fresh_database, refused, scratch, wait_until,
+    Running, command, connect, database_url, fresh_database, one_sentence, refused, scratch,
+    wait_until,
 };
 
 /// Plays changes back, from what was there before. Returns the last commit point.
@@ -101,13 +102,14 @@ fn played_back_the_feed_is_the_table() {
     }
     wait_until("each goes on", || followed.iter().all(|table| came(2, table)));
     assert!(up.interrupt().success());
-    drop(server);
-    let server = PrivatePostgres::start(&dir).unwrap();
-    let db = &mut connect(&server.config());
-    for (table, key, mut rows) in played {
+    for (table, key, rows) in played {
         let now = self::table(db, table, &key);
-        play(&mut rows, &lines(&file(table, 2)), &key);
-        assert!(!now.is_empty() && rows == now, "{table}: {} and {} rows", rows.len(), now.len());
+        assert!(!now.is_empty(), "{table}");
+        wait_until(&format!("the feed of {table} has told of the last commit"), || {
+            let mut rows = rows.clone();
+            play(&mut rows, &lines(&file(table, 2)), &key);
+            rows == now
+        });
     }
     server.stop().unwrap();
 }
@@ -127,5 +129,23 @@ fn who_was_away_too_long_is_told_so() {
         "commit point 7 has not come yet: the newest is 0",
     );
     db.batch_execute("UPDATE progress SET epoch = 9; DELETE FROM followed_tables").unwrap();
-    refused(&mut tail("users", &["--from", "7"]), "begin anew with --whole");
+    refused(&mut tail("users", &["--from", "7"]), "begin anew with the whole table");
+}
+
+/// Who follows while nothing is kept is told so, not left without some of the changes.
+#[test]
+fn a_lease_that_lapsed_ends_the_feed() {
+    let config = fresh_database();
+    let db = &mut connect(&config);
+    let mut tail = command(&["tail", "users"]);
+    let said = scratch().join("said");
+    let mut tail = Running::start(tail.env("DATABASE_URL", database_url(&config)), said.clone());
+    let followed = |db: &mut Client| -> i64 {
+        db.query_one("SELECT count(*) FROM followed_tables", &[]).unwrap().get(0)
+    };
+    tail.wait_until("it follows", || followed(db) == 1);
+    db.batch_execute("UPDATE followed_tables SET until = clock_timestamp(); NOTIFY commit_point")
+        .unwrap();
+    assert_eq!(tail.end().code(), Some(1));
+    one_sentence(&fs::read_to_string(said).unwrap(), "kept for an hour, and that is over");
 }

@@ -6,7 +6,12 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::support::{Running, command, log_end, marketday, partitions, scratch};
+use dataflows::model::Topic;
+use marketday::log::embedded;
+use marketday::market::Speed;
+use marketday::market::control::{Ask, ask};
+
+use crate::support::{Running, command, first_records, log_end, marketday, partitions, scratch};
 
 /// A market with its past in a directory, ready to be run to the end of that past.
 fn market<'a>(dir: &'a Path, workers: &'a str) -> [&'a str; 10] {
@@ -64,4 +69,40 @@ fn the_log_is_the_same_however_often_the_market_is_stopped_or_killed() {
     }
     marketday(&market(&killed, "2"));
     assert_eq!(partitions(&killed), expected, "killed five times");
+}
+
+#[test]
+fn its_pace_changes_no_event() {
+    let live = |dir: &Path| {
+        let mut market = command(&["market", "--to", dir.to_str().unwrap(), "--history", "1d"]);
+        market.args(["--start", "2026-11-30", "--speed", "600"]);
+        Running::start(&mut market, dir.join("said"))
+    };
+    let (even, uneven) = (scratch(), scratch());
+    let mut market = live(&even);
+    let mut other = live(&uneven);
+    other.wait_until("it can be spoken to", || ask(&uneven, &Ask::Look).is_ok());
+    let clock = |dir: &Path| ask(dir, &Ask::Look).unwrap().clock;
+    let start = ask(&uneven, &Ask::Look).unwrap().start;
+    other.wait_until("it is live", || clock(&uneven) > start);
+    for speed in [Speed::Times(1.0), Speed::Times(9_000.0), Speed::Times(60.0), Speed::Max] {
+        ask(&uneven, &Ask::Pause(true)).unwrap();
+        let held = ask(&uneven, &Ask::Speed(speed)).unwrap();
+        assert!(held.paused && held.speed == speed);
+        ask(&uneven, &Ask::Pause(false)).unwrap();
+        let from = clock(&uneven);
+        other.wait_until("the clock goes on", || clock(&uneven) > from);
+    }
+    let day = start + 86_400_000;
+    other.wait_until("a day is lived", || clock(&uneven) > day);
+    ask(&even, &Ask::Speed(Speed::Max)).unwrap();
+    market.wait_until("the other has lived it too", || clock(&even) > day);
+    assert!(other.interrupt().success() && market.interrupt().success());
+    // Both have what is before the end of the shorter one.
+    let end = |dir: &Path, topic, partition| {
+        embedded::open(&dir.join("log")).unwrap().end(topic, partition).unwrap()
+    };
+    let both = |topic, partition| end(&even, topic, partition).min(end(&uneven, topic, partition));
+    assert!(both(Topic::Orders, 0) > 1_000, "{} records", both(Topic::Orders, 0));
+    assert_eq!(first_records(&even, both), first_records(&uneven, both));
 }

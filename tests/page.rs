@@ -85,6 +85,7 @@ const DRAWN: &str = "[...document.querySelectorAll('[data-panel]')].map(panel =>
     id: Number(panel.dataset.panel), type: panel.dataset.type, state: panel.dataset.state,
     sum: panel.dataset.sum && JSON.parse(panel.dataset.sum),
     marks: panel.querySelectorAll('canvas, svg path').length,
+    rows: panel.querySelectorAll('tbody tr').length,
     values: [...panel.querySelectorAll('[data-value]')]
         .map(value => ({ field: value.dataset.field, value: Number(value.dataset.value) }))
         .filter(value => !Number.isNaN(value.value)),
@@ -98,6 +99,47 @@ const ALL_DRAWN: &str = "!!document.body?.dataset.epoch
     && [...document.querySelectorAll('[data-panel]')].length > 3
     && [...document.querySelectorAll('[data-panel]')].every(panel => panel.dataset.state)";
 
+/// A panel draws the rows of its SQL, which was run before and after. Returns whether there are any.
+fn draws(uid: &str, panel: &Value, before: &Value, after: &Value) -> bool {
+    let what = format!("{uid}: {panel}");
+    assert!(before["error"].is_null(), "{what}: {before}");
+    let rows = before["rows"].as_array().unwrap();
+    if rows.is_empty() {
+        assert_eq!(panel["state"], "empty", "{what}");
+        return false;
+    }
+    assert_eq!(panel["state"], "drawn", "{what}");
+    let (one, other) = (sums(before), sums(after));
+    if let Some(sum) = panel["sum"].as_object() {
+        assert!(panel["marks"].as_u64().unwrap() > 0, "nothing is drawn: {what}");
+        assert!(!sum.is_empty(), "{what}");
+        for (field, sum) in sum {
+            let sum = sum.as_f64().unwrap();
+            assert!(between(sum, one[field], other[field]), "{field} {one:?}: {what}");
+        }
+        return true;
+    }
+    let values = panel["values"].as_array().unwrap();
+    if panel["type"] == "table" {
+        assert_eq!(panel["rows"], rows.len(), "{what}");
+    } else {
+        assert!(!values.is_empty(), "{what}");
+    }
+    for shown in values {
+        let value = shown["value"].as_f64().unwrap();
+        if let Some(field) = shown["field"].as_str() {
+            assert!(between(value, one[field], other[field]), "{field}: {what}");
+        } else if !uid.starts_with("pipeline") {
+            // There, some cells are ages.
+            let mut cells = rows.iter().flat_map(|row| row.as_array().unwrap());
+            let known =
+                cells.any(|cell| cell.as_f64().is_some_and(|cell| between(value, cell, cell)));
+            assert!(known, "{value}: {what}");
+        }
+    }
+    true
+}
+
 #[test]
 fn every_panel_draws_what_its_sql_says() {
     let market = Market::start("max");
@@ -109,8 +151,12 @@ fn every_panel_draws_what_its_sql_says() {
     browser.until("the page is there", "!!document.querySelector('[data-panel]')");
     browser.until("the market is live", LIVE);
     steer(browser, &json!({ "speed": 1 }));
-    browser.until("a day has been lived", "document.body?.dataset.epoch > 0");
-    std::thread::sleep(std::time::Duration::from_secs(3));
+    browser.until("something is drawn", "document.body?.dataset.epoch > 0");
+    let (seen, live) = (browser.eval("document.body.dataset.epoch"), LIVE);
+    browser.until(
+        "it is drawn anew at a commit",
+        &format!("{live} && document.body.dataset.epoch > {seen}"),
+    );
     assert!(steer(browser, &json!({ "pause": true }))["error"].is_null());
     let epoch = |db: &mut postgres::Client| -> i64 {
         db.query_one("SELECT epoch FROM progress", &[]).unwrap().get(0)
@@ -118,7 +164,10 @@ fn every_panel_draws_what_its_sql_says() {
     crate::support::wait_until("nothing is committed any more", || {
         let before = epoch(db);
         std::thread::sleep(std::time::Duration::from_secs(2));
-        before == epoch(db)
+        let waiting = "SELECT coalesce(sum(lag), 1)::bigint FROM pipeline_status
+                       WHERE written_at > clock_timestamp() - interval '2 s'";
+        let waiting: i64 = db.query_one(waiting, &[]).unwrap().get(0);
+        waiting == 0 && before == epoch(db)
     });
 
     for dashboard in DASHBOARDS.iter() {
@@ -136,43 +185,11 @@ fn every_panel_draws_what_its_sql_says() {
         assert_eq!(before.epoch, after.epoch, "the market is held");
         let mut seen = 0;
         for panel in drawn.as_array().unwrap() {
-            let what = format!("{uid}: {panel}");
-            assert!(panel["state"] == "drawn" || panel["state"] == "empty", "{what}");
             let id = panel["id"].as_i64().unwrap();
-            let (Some(one), Some(other)) = (before.panels.get(&id), after.panels.get(&id)) else {
-                assert_eq!(panel["type"], "text", "{what}");
-                continue;
-            };
-            assert!(one["error"].is_null(), "{what}: {one}");
-            let rows = one["rows"].as_array().unwrap();
-            if rows.is_empty() {
-                assert_eq!(panel["state"], "empty", "{what}");
-                continue;
-            }
-            assert_eq!(panel["state"], "drawn", "{what}");
-            seen += 1;
-            let (one, other) = (sums(one), sums(other));
-            if let Some(sum) = panel["sum"].as_object() {
-                assert!(panel["marks"].as_u64().unwrap() > 0, "nothing is drawn: {what}");
-                assert!(!sum.is_empty(), "{what}");
-                for (field, sum) in sum {
-                    let sum = sum.as_f64().unwrap();
-                    assert!(between(sum, one[field], other[field]), "{field} {one:?}: {what}");
-                }
-            } else {
-                let values = panel["values"].as_array().unwrap();
-                assert!(!values.is_empty() || panel["type"] == "table", "{what}");
-                for shown in values {
-                    let value = shown["value"].as_f64().unwrap();
-                    if let Some(field) = shown["field"].as_str() {
-                        assert!(between(value, one[field], other[field]), "{field}: {what}");
-                    } else if !uid.starts_with("pipeline") {
-                        let mut cells = rows.iter().flat_map(|row| row.as_array().unwrap());
-                        let known = cells.any(|cell| {
-                            cell.as_f64().is_some_and(|cell| between(value, cell, cell))
-                        });
-                        assert!(known, "{value}: {what}");
-                    }
+            match (before.panels.get(&id), after.panels.get(&id)) {
+                (Some(one), Some(other)) => seen += i32::from(draws(uid, panel, one, other)),
+                _ => {
+                    assert!(panel["type"] == "text" && panel["state"] == "drawn", "{uid}: {panel}")
                 }
             }
         }
@@ -232,6 +249,9 @@ fn black_friday_comes_by_its_button() {
         start = now(db);
         start >= live + 25
     });
+    // Of the chart that shows orders by the minute, and drawn at each commit.
+    let shown = "JSON.parse(document.querySelector('[data-panel=\"4\"]').dataset.sum).orders";
+    let orders_shown = browser.eval(shown);
     browser.eval("document.querySelector('#black-friday').click()");
     browser.until(
         "the strip shows it",
@@ -242,6 +262,8 @@ fn black_friday_comes_by_its_button() {
     let (before, after) = (orders(db, start - 25, start), orders(db, since + 1, since + 26));
     assert!(before >= 25, "too few orders to compare: {before}");
     assert!(after >= 2 * before, "{before} orders in 25 minutes before, {after} in the sale");
+    let drawn = browser.eval(shown);
+    assert!(drawn.as_f64() > orders_shown.as_f64(), "the chart stands still: {drawn}");
     browser.picture("black-friday");
     browser.open(&format!("{}/d/now-ko?from=now-1h&to=now", market.url));
     browser.until("all panels are drawn in Korean", ALL_DRAWN);
@@ -347,6 +369,66 @@ fn the_page_is_for_its_own_visitors() {
     // Nothing is committed yet: a page without numbers, and no error.
     let empty = post("/api/panels", &own, r#"{"uid":"now","from":"now-1h","to":"now"}"#);
     assert!(status(&empty) == "200" && empty.contains(r#""epoch":null"#), "{empty}");
+
+    // Metrics: a number a line, the commit point that of the store.
+    let db = &mut connect(&server.config());
+    db.batch_execute(
+        "UPDATE progress SET epoch = 7;
+         INSERT INTO commit_points VALUES (7, '2026-11-20 12:00+09', '{}', 5, 0, clock_timestamp());
+         INSERT INTO pipeline_status VALUES ('orders', 2, 9, 8, 10, 2, 4096, clock_timestamp())",
+    )
+    .unwrap();
+    let metrics = get("/metrics", "Host: page:8020");
+    let body = metrics.split_once("\r\n\r\n").unwrap().1;
+    assert_eq!(status(&metrics), "200");
+    let lines: BTreeMap<&str, f64> = body
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| line.rsplit_once(' ').unwrap())
+        .map(|(name, value)| (name, value.parse().unwrap()))
+        .collect();
+    let metric = |name: &str| lines[name];
+    assert!(between(metric("marketday_commit_point"), 7.0, 7.0), "{body}");
+    assert!(between(metric("marketday_market_time_seconds"), 1_795_143_600.0, 1_795_143_600.0));
+    let lag = r#"marketday_lag_records{topic="orders",partition="2"}"#;
+    assert!(between(metric(lag), 2.0, 2.0), "{body}");
+    let readme = include_str!("../README.md");
+    for name in body.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let name = name.split(' ').next().unwrap();
+        assert!(readme.contains(&format!("`{name}`")), "README says nothing of {name}");
+    }
+
+    // The feed: refused where it cannot be; then from where one is, and on from there.
+    let refused = get("/api/tables/orders/changes", "Host: HERE");
+    assert!(status(&refused) == "400" && refused.contains("there is no result table"), "{refused}");
+    let foreign = "Host: HERE\nSec-Fetch-Site: cross-site";
+    assert_eq!(status(&get("/api/tables/users/changes", foreign)), "403");
+    let host = url.strip_prefix("http://").unwrap();
+    let heard = |head: &str, until: &str| {
+        let mut stream = TcpStream::connect(host).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_mins(1))).unwrap();
+        let request = format!(
+            "GET /api/tables/active_customers/changes HTTP/1.1\r\nHost: {host}\r\n{head}\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let (mut said, mut bytes) = (String::new(), [0; 4096]);
+        while !said.contains(until) {
+            let read = stream.read(&mut bytes).unwrap();
+            assert!(read > 0, "ended before {until}: {said}");
+            said.push_str(&String::from_utf8_lossy(&bytes[..read]));
+        }
+    };
+    heard("", "id: 7");
+    db.batch_execute(
+        "BEGIN; UPDATE progress SET epoch = 8;
+         INSERT INTO table_changes VALUES (8, 'active_customers', 'insert', '{\"span\":\"1 h\",\"buyers\":3}');
+         COMMIT",
+    )
+    .unwrap();
+    heard(
+        "Last-Event-ID: 7\r\n",
+        r#"[{"commit_point":8,"change":"insert","row":{"span":"1 h","buyers":3}}]"#,
+    );
     drop(page);
     server.stop().unwrap();
 }

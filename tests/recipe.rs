@@ -41,7 +41,8 @@ impl Sources {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("recipe");
         _ = fs::remove_dir_all(&dir);
         fs::create_dir(&dir).unwrap();
-        let parts = ["Cargo.lock", "src", "dataflows", "migrations"].map(|it| root().join(it));
+        let parts =
+            ["Cargo.lock", "src", "dataflows", "grafana", "migrations"].map(|it| root().join(it));
         let copied = Command::new("cp").arg("-r").args(parts).arg(&dir).status().unwrap();
         assert!(copied.success());
         let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();

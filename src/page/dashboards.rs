@@ -73,8 +73,6 @@ pub struct Drawn {
     pub epoch: Option<i64>,
     /// Market time of that commit point.
     pub now: Option<Millis>,
-    /// When it was committed, by the wall clock.
-    pub committed_at: Option<Millis>,
     /// The range in market time.
     pub from: Option<Millis>,
     /// See `from`.
@@ -104,15 +102,12 @@ pub fn draw(client: &mut Client, ask: &Ask) -> Result<Drawn> {
     ))
     .context("acting as marketday_reader, as the web page does")?;
     let point = tx.query_opt(
-        "SELECT epoch, (extract(epoch FROM now) * 1000)::bigint,
-                (extract(epoch FROM committed_at) * 1000)::bigint
-         FROM commit_points WHERE now IS NOT NULL ORDER BY epoch DESC LIMIT 1",
+        "SELECT epoch, (extract(epoch FROM now) * 1000)::bigint FROM commit_points WHERE now IS NOT NULL ORDER BY epoch DESC LIMIT 1",
         &[],
     )?;
     let mut drawn = Drawn {
         epoch: point.as_ref().map(|point| point.get(0)),
         now: point.as_ref().map(|point| point.get(1)),
-        committed_at: point.as_ref().map(|point| point.get(2)),
         from: None,
         to: None,
         took_ms: 0,

@@ -1,15 +1,13 @@
 //! What happens while one looks: commit points and the market's clock, as server-sent events.
 
 use std::convert::Infallible;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::response::sse::Event;
-use dataflows::model::Millis;
 use postgres::fallible_iterator::FallibleIterator;
-use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
@@ -26,16 +24,10 @@ const APART: Duration = Duration::from_millis(250);
 
 /// The newest of both, for any number of listeners.
 pub(super) struct Live {
-    commits: watch::Receiver<Option<CommitPoint>>,
+    /// The newest commit point.
+    commits: watch::Receiver<Option<i64>>,
     market: Arc<watch::Sender<Option<Standing>>>,
-    about: Value,
-}
-
-#[derive(Clone, Serialize)]
-struct CommitPoint {
-    epoch: i64,
-    now: Option<Millis>,
-    committed_at: Millis,
+    dir: PathBuf,
 }
 
 impl Live {
@@ -50,11 +42,8 @@ impl Live {
             }
         });
         let market = Arc::new(watch::Sender::new(None));
-        let (heard, dir) = (Arc::downgrade(&market), dir.to_owned());
-        let settings = market::settings_in(&dir).ok().flatten();
-        let about = settings.iter().flat_map(|it| &it.scenarios);
-        let about = about.map(|it| (it.name.clone(), Value::from(it.about.as_str())));
-        let about = Value::Object(about.collect());
+        let live = Live { commits, market, dir: dir.to_owned() };
+        let (heard, dir) = (Arc::downgrade(&live.market), dir.to_owned());
         std::thread::spawn(move || {
             while let Some(market) = heard.upgrade() {
                 _ = market.send_replace(control::ask(&dir, &Ask::Look).ok());
@@ -62,7 +51,7 @@ impl Live {
                 std::thread::sleep(BEAT);
             }
         });
-        Live { commits, market, about }
+        live
     }
 
     /// Tells the listeners how the market stands, before they would hear of it.
@@ -70,18 +59,15 @@ impl Live {
         _ = self.market.send_replace(standing);
     }
 
-    /// The market's clock, while it runs.
-    pub(super) fn clock(&self) -> Option<Millis> {
-        self.market.borrow().as_ref().map(|standing| standing.clock)
-    }
-
     /// The events for one listener, from how things stand now on.
     pub(super) fn events(&self) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
         let commits = WatchStream::new(self.commits.clone()).filter_map(|point| {
-            let point = point?;
-            Event::default().event("commit").json_data(point).ok()
+            Event::default().event("commit").json_data(json!({ "epoch": point? })).ok()
         });
-        let about = self.about.clone();
+        let settings = market::settings_in(&self.dir).ok().flatten();
+        let about = settings.iter().flat_map(|it| &it.scenarios);
+        let about = about.map(|it| (it.name.clone(), Value::from(it.about.as_str())));
+        let about = Value::Object(about.collect());
         let market = WatchStream::new(self.market.subscribe()).filter_map(move |standing| {
             let told = standing.map(|standing| told(&standing, &about));
             Event::default().event("market").json_data(told).ok()
@@ -116,30 +102,14 @@ fn told(standing: &Standing, about: &Value) -> Value {
 }
 
 /// Tells of each commit point, until the store is lost.
-fn watch_commits(
-    database: &postgres::Config,
-    told: &watch::Sender<Option<CommitPoint>>,
-) -> Result<()> {
+fn watch_commits(database: &postgres::Config, told: &watch::Sender<Option<i64>>) -> Result<()> {
     let mut client = store::connect(database)?;
     client.batch_execute("LISTEN commit_point")?;
     while !told.is_closed() {
-        let row = client.query_opt(
-            "SELECT epoch, (extract(epoch FROM now) * 1000)::bigint,
-                    (extract(epoch FROM committed_at) * 1000)::bigint
-             FROM commit_points ORDER BY epoch DESC LIMIT 1",
-            &[],
-        )?;
-        let newest = row.map(|row| CommitPoint {
-            epoch: row.get(0),
-            now: row.get(1),
-            committed_at: row.get(2),
-        });
-        told.send_if_modified(|known| {
-            let epoch = |point: &Option<CommitPoint>| point.as_ref().map(|point| point.epoch);
-            let moved = epoch(known) != epoch(&newest);
-            *known = newest;
-            moved
-        });
+        let row =
+            client.query_opt("SELECT epoch FROM commit_points ORDER BY epoch DESC LIMIT 1", &[])?;
+        let newest = row.map(|row| row.get(0));
+        told.send_if_modified(|known| std::mem::replace(known, newest) != newest);
         let mut heard = client.notifications();
         heard.timeout_iter(BEAT).next().context("waiting for commit points")?;
         // What came meanwhile is told of by the newest.

@@ -119,7 +119,7 @@ impl Committer {
                 self.generation
             );
         }
-        // After the row of `progress` is locked: see `changes::register`.
+        // After the row of `progress` is locked: see `changes.rs`.
         let followed = tx
             .query("SELECT table_name FROM followed_tables WHERE until > clock_timestamp()", &[])?;
         let followed: Vec<&str> = followed.iter().map(|row| row.get(0)).collect();
@@ -173,9 +173,10 @@ const THIN_CHANGES: &str = "
     UPDATE followed_tables SET since = greatest(since, (
         SELECT max(epoch) FROM commit_points
         WHERE committed_at < clock_timestamp() - interval '1 hour'));
-    DELETE FROM table_changes AS old
-    WHERE NOT EXISTS (SELECT FROM followed_tables AS followed
-                      WHERE followed.table_name = old.table_name AND followed.since < old.epoch)";
+    DELETE FROM table_changes AS old USING followed_tables AS followed
+    WHERE old.table_name = followed.table_name AND old.epoch <= followed.since;
+    DELETE FROM table_changes
+    WHERE table_name NOT IN (SELECT table_name FROM followed_tables)";
 
 fn copy_in(table: &str) -> String {
     format!("COPY {table} FROM STDIN (FORMAT binary)")

@@ -71,12 +71,19 @@ function chips() {
 export function show(news) {
     const before = market;
     market = news;
+    for (const button of $('market').querySelectorAll('button')) button.disabled = !news;
+    if (!news) {
+        $('market').dataset.state = 'away';
+        setText($('state'), word('away'));
+        return;
+    }
     heard = performance.now();
     // A change of speed or of the market itself may step back.
     if (before && (before.speed !== news.speed || before.paused !== news.paused || before.live !== news.live)) shown = 0;
     const state = !news.live ? 'history' : news.paused ? 'paused' : 'live';
     $('market').dataset.state = state;
-    setText($('state'), state === 'history' ? word('history') : word(state));
+    const pace = news.speed ? `${number(news.speed)}×` : word('fastest');
+    setText($('state'), state === 'history' ? word('history') : `${word(state)} · ${pace}`);
     setText($('totals'), ['orders', 'customers',
         'products'].map(name => `${language.now === 'ko' ? `${word(name)} ` : ''}${number(news[name] ?? 0)}${language.now === 'ko' ? '' : ` ${word(name)}`}`).join(' · '));
     setText($('pause'), word(news.paused ? 'resume' : 'pause'));
@@ -134,6 +141,15 @@ export async function begin(say) {
     });
     still.addEventListener('change', wind);
     wind();
-    try { scenarios = await (await fetch('/api/scenarios')).json(); } catch { scenarios = []; }
+    await learn();
+}
+
+/** Learns which scenarios there are; where the server cannot say yet, once more later. */
+async function learn() {
+    try {
+        const response = await fetch('/api/scenarios');
+        scenarios = response.ok ? await response.json() : [];
+    } catch { scenarios = []; }
+    if (!scenarios.length) setTimeout(learn, 5000);
     translated();
 }

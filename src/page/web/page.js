@@ -65,7 +65,9 @@ async function ask() {
     }
     page.asking = false;
     if (worked && $('status').classList.contains('error') && connected) say('');
-    if (page.again) ask(); else later();
+    if (page.again) ask();
+    else if (worked) later();
+    else page.timer = setTimeout(ask, 3000);
 }
 
 /** Plans the next question where one comes by the clock. */
@@ -251,7 +253,12 @@ function listen() {
         if (menu) { menu.open = false; menu.querySelector('summary').focus(); }
     });
     addEventListener('popstate', open);
-    document.addEventListener('visibilitychange', () => { if (!document.hidden && page.refresh !== 'off') ask(); });
+    document.addEventListener('visibilitychange', () => {
+        // A browser has six connections to a server: tabs that nobody sees hold none.
+        if (document.hidden) { wire?.close(); return; }
+        connect();
+        if (page.refresh !== 'off') ask();
+    });
     $('range').addEventListener('change', event => {
         const { value } = event.target;
         if (value === 'this') return;
@@ -310,8 +317,10 @@ function setLanguage(lang) {
 // ---- The live wire
 
 let connected = true;
+let wire = null;
 function connect() {
-    const wire = new EventSource('/api/live');
+    wire?.close();
+    wire = new EventSource('/api/live');
     wire.addEventListener('open', () => {
         if (!connected) { connected = true; say(word('back')); fetched.clear(); ask(); }
     });
