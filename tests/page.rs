@@ -189,7 +189,7 @@ fn every_panel_draws_what_its_sql_says() {
             match (before.panels.get(&id), after.panels.get(&id)) {
                 (Some(one), Some(other)) => seen += i32::from(draws(uid, panel, one, other)),
                 _ => {
-                    assert!(panel["type"] == "text" && panel["state"] == "drawn", "{uid}: {panel}")
+                    assert!(panel["type"] == "text" && panel["state"] == "drawn", "{uid}: {panel}");
                 }
             }
         }
