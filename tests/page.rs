@@ -225,7 +225,7 @@ fn every_panel_draws_what_its_sql_says() {
 
 #[test]
 fn black_friday_comes_by_its_button() {
-    let market = Market::start("60");
+    let market = Market::start("120");
     let (server, browser) = (market.database(), &mut Browser::start());
     let db = &mut connect(&server.config());
     browser.size(1440, 900);
