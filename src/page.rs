@@ -27,6 +27,7 @@ use include_dir::{Dir, include_dir};
 use postgres::Client;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
@@ -43,13 +44,16 @@ static WEB: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/page/web");
 pub struct Page {
     /// Where.
     pub address: SocketAddr,
-    runtime: Option<tokio::runtime::Runtime>,
+    runtime: Option<Runtime>,
+    /// Let go of after the runtime's threads: a client that is dropped on one of those panics.
+    _shop: Arc<Shop>,
 }
 
 impl Drop for Page {
     fn drop(&mut self) {
-        // Nobody waits for a browser.
-        self.runtime.take().into_iter().for_each(tokio::runtime::Runtime::shutdown_background);
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(Duration::from_secs(1));
+        }
     }
 }
 
@@ -146,11 +150,12 @@ pub fn serve(
         .enable_all()
         .build()
         .context("starting the web page")?;
+    let served = router(Arc::clone(&shop));
     runtime.spawn(async move {
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        axum::serve(listener, router(shop)).await
+        axum::serve(listener, served).await
     });
-    Ok(Page { address, runtime: Some(runtime) })
+    Ok(Page { address, runtime: Some(runtime), _shop: shop })
 }
 
 fn router(shop: Arc<Shop>) -> Router {

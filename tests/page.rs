@@ -11,7 +11,7 @@ use marketday::private_postgres::PrivatePostgres;
 use serde_json::{Value, json};
 
 use crate::browser::Browser;
-use crate::support::{Running, command, connect, scratch};
+use crate::support::{Running, command, connect, database_url, scratch};
 
 /// For who looks at the figures of a run.
 macro_rules! say {
@@ -318,13 +318,21 @@ fn all_panels_of_a_page_agree_whenever_it_is_loaded() {
 
 /// A request as anybody can send one; the head of what comes back.
 fn raw(url: &str, request: &str) -> String {
-    let host = url.strip_prefix("http://").unwrap();
+    let host = url.trim_start_matches("http://");
     let mut stream = TcpStream::connect(host).unwrap();
     let request = request.replace("HERE", host).replace('\n', "\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
+}
+
+fn get(url: &str, path: &str, head: &str) -> String {
+    raw(url, &format!("GET {path} HTTP/1.1\n{head}\nConnection: close\n\n"))
+}
+
+fn status(answer: &str) -> String {
+    answer.split(' ').nth(1).unwrap_or_default().to_owned()
 }
 
 #[test]
@@ -334,15 +342,12 @@ fn the_page_is_for_its_own_visitors() {
     marketday::migrate::run(&server.config()).unwrap();
     let page = marketday::page::serve(([127, 0, 0, 1], 0).into(), &server.config(), &dir).unwrap();
     let url = format!("http://{}", page.address);
-    let get = |path: &str, head: &str| {
-        raw(&url, &format!("GET {path} HTTP/1.1\n{head}\nConnection: close\n\n"))
-    };
+    let get = |path: &str, head: &str| get(&url, path, head);
     let post = |path: &str, head: &str, body: &str| {
         let length = body.len();
         let head = format!("{head}\nContent-Length: {length}\nConnection: close");
         raw(&url, &format!("POST {path} HTTP/1.1\n{head}\n\n{body}"))
     };
-    let status = |answer: &str| answer.split(' ').nth(1).unwrap_or_default().to_owned();
 
     assert_eq!(status(&get("/", "Host: HERE")), "200");
     assert_eq!(status(&get("/api/dashboards", "Host: HERE")), "200");
@@ -369,7 +374,18 @@ fn the_page_is_for_its_own_visitors() {
     // Nothing is committed yet: a page without numbers, and no error.
     let empty = post("/api/panels", &own, r#"{"uid":"now","from":"now-1h","to":"now"}"#);
     assert!(status(&empty) == "200" && empty.contains(r#""epoch":null"#), "{empty}");
+    drop(page);
+    server.stop().unwrap();
+}
 
+#[test]
+fn metrics_and_the_feed_are_those_of_the_store() {
+    let dir = scratch();
+    let server = PrivatePostgres::start(&dir).unwrap();
+    marketday::migrate::run(&server.config()).unwrap();
+    let page = marketday::page::serve(([127, 0, 0, 1], 0).into(), &server.config(), &dir).unwrap();
+    let url = format!("http://{}", page.address);
+    let get = |path: &str, head: &str| get(&url, path, head);
     // Metrics: a number a line, the commit point that of the store.
     let db = &mut connect(&server.config());
     db.batch_execute(
@@ -430,5 +446,29 @@ fn the_page_is_for_its_own_visitors() {
         r#"[{"commit_point":8,"change":"insert","row":{"span":"1 h","buyers":3}}]"#,
     );
     drop(page);
+    server.stop().unwrap();
+}
+
+#[test]
+fn the_command_ends_well_while_visitors_are_there() {
+    let dir = scratch();
+    let server = PrivatePostgres::start(&dir).unwrap();
+    marketday::migrate::run(&server.config()).unwrap();
+    let mut page = command(&["page", "--page", "127.0.0.1:0"]);
+    let said = dir.join("said");
+    let page = page.env("DATABASE_URL", database_url(&server.config()));
+    let mut page = Running::start(page, said.clone());
+    let mut host = String::new();
+    page.wait_until("the page is served", || {
+        let said = fs::read_to_string(&said).unwrap();
+        host = said.split_once("http://").map(|(_, host)| host.trim().into()).unwrap_or_default();
+        !host.is_empty()
+    });
+    assert_eq!(status(&get(&host, "/metrics", "Host: HERE")), "200");
+    let mut listening = TcpStream::connect(&host).unwrap();
+    let live = format!("GET /api/live HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    listening.write_all(live.as_bytes()).unwrap();
+    assert!(page.interrupt().success(), "{}", page.said());
+    assert!(!page.said().contains("panicked"), "{}", page.said());
     server.stop().unwrap();
 }
