@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use marketday::page::dashboards::{self, DASHBOARDS};
+use marketday::page::{self, Page};
 use marketday::private_postgres::PrivatePostgres;
+use postgres::Config;
 use serde_json::{Value, json};
 
 use crate::browser::Browser;
-use crate::support::{Running, command, connect, database_url, scratch};
+use crate::support::{Running, command, connect, database_url, fresh_database, scratch};
 
 /// For who looks at the figures of a run.
 macro_rules! say {
@@ -29,6 +31,21 @@ struct Market {
     url: String,
 }
 
+/// Where a program has said that its page is; nothing while it has not.
+fn said_url(said: &Path) -> String {
+    let said = fs::read_to_string(said).unwrap();
+    let found = said.lines().find_map(|line| line.split_once("http://"));
+    found.map(|(_, rest)| format!("http://{}", rest.trim())).unwrap_or_default()
+}
+
+/// A page over a store in which nothing is committed, and where there is no market.
+fn empty_page() -> (Page, Config, String) {
+    let config = fresh_database();
+    let page = page::serve(([127, 0, 0, 1], 0).into(), &config, &scratch()).unwrap();
+    let url = format!("http://{}", page.address);
+    (page, config, url)
+}
+
 impl Market {
     /// Waits until the history is in the tables.
     fn start(speed: &str) -> Market {
@@ -41,9 +58,7 @@ impl Market {
         let mut up = Running::start(up.args(["--page", "127.0.0.1:0"]), said.clone());
         let mut url = String::new();
         up.wait_until("the page is served", || {
-            let said = fs::read_to_string(&said).unwrap();
-            let found = said.lines().find_map(|line| line.split_once("http://"));
-            url = found.map(|(_, rest)| format!("http://{}", rest.trim())).unwrap_or_default();
+            url = said_url(&said);
             !url.is_empty()
         });
         Market { _up: up, dir, url }
@@ -337,11 +352,7 @@ fn status(answer: &str) -> String {
 
 #[test]
 fn the_page_is_for_its_own_visitors() {
-    let dir = scratch();
-    let server = PrivatePostgres::start(&dir).unwrap();
-    marketday::migrate::run(&server.config()).unwrap();
-    let page = marketday::page::serve(([127, 0, 0, 1], 0).into(), &server.config(), &dir).unwrap();
-    let url = format!("http://{}", page.address);
+    let (_page, _, url) = empty_page();
     let get = |path: &str, head: &str| get(&url, path, head);
     let post = |path: &str, head: &str, body: &str| {
         let length = body.len();
@@ -374,20 +385,14 @@ fn the_page_is_for_its_own_visitors() {
     // Nothing is committed yet: a page without numbers, and no error.
     let empty = post("/api/panels", &own, r#"{"uid":"now","from":"now-1h","to":"now"}"#);
     assert!(status(&empty) == "200" && empty.contains(r#""epoch":null"#), "{empty}");
-    drop(page);
-    server.stop().unwrap();
 }
 
 #[test]
 fn metrics_and_the_feed_are_those_of_the_store() {
-    let dir = scratch();
-    let server = PrivatePostgres::start(&dir).unwrap();
-    marketday::migrate::run(&server.config()).unwrap();
-    let page = marketday::page::serve(([127, 0, 0, 1], 0).into(), &server.config(), &dir).unwrap();
-    let url = format!("http://{}", page.address);
+    let (_page, config, url) = empty_page();
     let get = |path: &str, head: &str| get(&url, path, head);
     // Metrics: a number a line, the commit point that of the store.
-    let db = &mut connect(&server.config());
+    let db = &mut connect(&config);
     db.batch_execute(
         "UPDATE progress SET epoch = 7;
          INSERT INTO commit_points VALUES (7, '2026-11-20 12:00+09', '{}', 5, 0, clock_timestamp());
@@ -445,30 +450,24 @@ fn metrics_and_the_feed_are_those_of_the_store() {
         "Last-Event-ID: 7\r\n",
         r#"[{"commit_point":8,"change":"insert","row":{"span":"1 h","buyers":3}}]"#,
     );
-    drop(page);
-    server.stop().unwrap();
 }
 
 #[test]
 fn the_command_ends_well_while_visitors_are_there() {
-    let dir = scratch();
-    let server = PrivatePostgres::start(&dir).unwrap();
-    marketday::migrate::run(&server.config()).unwrap();
     let mut page = command(&["page", "--page", "127.0.0.1:0"]);
-    let said = dir.join("said");
-    let page = page.env("DATABASE_URL", database_url(&server.config()));
+    let said = scratch().join("said");
+    let page = page.env("DATABASE_URL", database_url(&fresh_database()));
     let mut page = Running::start(page, said.clone());
-    let mut host = String::new();
+    let mut url = String::new();
     page.wait_until("the page is served", || {
-        let said = fs::read_to_string(&said).unwrap();
-        host = said.split_once("http://").map(|(_, host)| host.trim().into()).unwrap_or_default();
-        !host.is_empty()
+        url = said_url(&said);
+        !url.is_empty()
     });
-    assert_eq!(status(&get(&host, "/metrics", "Host: HERE")), "200");
-    let mut listening = TcpStream::connect(&host).unwrap();
+    assert_eq!(status(&get(&url, "/metrics", "Host: HERE")), "200");
+    let host = url.trim_start_matches("http://");
+    let mut listening = TcpStream::connect(host).unwrap();
     let live = format!("GET /api/live HTTP/1.1\r\nHost: {host}\r\n\r\n");
     listening.write_all(live.as_bytes()).unwrap();
     assert!(page.interrupt().success(), "{}", page.said());
     assert!(!page.said().contains("panicked"), "{}", page.said());
-    server.stop().unwrap();
 }
