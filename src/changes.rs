@@ -107,10 +107,7 @@ impl Follower {
                 return Ok(());
             }
             if changes.len() < CHUNK {
-                let mut heard = self.client.notifications();
-                heard.timeout_iter(LOOK).next().context("waiting for commit points")?;
-                // What came meanwhile is read together.
-                while heard.iter().next()?.is_some() {}
+                store::wait_for_commit(&mut self.client, LOOK)?;
             }
         }
         Ok(())

@@ -13,12 +13,14 @@ pub use commit::Committer;
 pub use hydrate::{hydrate, stored_rows};
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use dataflows::analytics::table_name;
 use dataflows::ledger::Tally;
 use dataflows::model::{Millis, Topic};
 use dataflows::{Epoch, QUERIES};
+use postgres::fallible_iterator::FallibleIterator;
 use postgres::{Client, Config, NoTls};
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +35,15 @@ pub fn connect(config: &Config) -> Result<Client> {
             config.get_dbname().unwrap_or_default()
         )
     })
+}
+
+/// Waits until something is committed, or so long at the most, on a connection that has said
+/// `LISTEN commit_point`. Commits that came together are heard of once.
+pub fn wait_for_commit(client: &mut Client, longest: Duration) -> Result<()> {
+    let mut heard = client.notifications();
+    heard.timeout_iter(longest).next().context("waiting for commit points")?;
+    while heard.iter().next()?.is_some() {}
+    Ok(())
 }
 
 /// What an engine takes over from the one before.

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use axum::response::sse::Event;
-use postgres::fallible_iterator::FallibleIterator;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
@@ -110,10 +109,7 @@ fn watch_commits(database: &postgres::Config, told: &watch::Sender<Option<i64>>)
             client.query_opt("SELECT epoch FROM commit_points ORDER BY epoch DESC LIMIT 1", &[])?;
         let newest = row.map(|row| row.get(0));
         told.send_if_modified(|known| std::mem::replace(known, newest) != newest);
-        let mut heard = client.notifications();
-        heard.timeout_iter(BEAT).next().context("waiting for commit points")?;
-        // What came meanwhile is told of by the newest.
-        while heard.iter().next()?.is_some() {}
+        store::wait_for_commit(&mut client, BEAT)?;
     }
     Ok(())
 }
