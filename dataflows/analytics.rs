@@ -19,13 +19,13 @@ use timely::dataflow::operators::vec::{Input, Map};
 use timely::dataflow::operators::{Concatenate, Operator, ToStream};
 use timely::dataflow::{Scope, Stream};
 
-use crate::ledger::{LedgerEvent, Sourced, Tally, ledger_row, once_an_order};
+use crate::ledger::{LedgerEvent, Sourced, Tally, conflict_row, ledger_row};
 use crate::model::time::{day_of, minute_of, month_of};
 use crate::model::{
     Millis, Order, OrderEvent, OrderKind, ProductEvent, ScenarioEvent, Topic, UserEvent,
 };
 use crate::operators::{
-    Entry, Firsts, Graded, Lived, Sums, distinct, first, grades, lifetimes, newest, now,
+    Entry, Graded, Lived, Sums, counted, distinct, first, grades, lifetimes, newest, now,
     standing_orders, sums_by,
 };
 use crate::queries::{Inputs, QUERIES, Table};
@@ -67,8 +67,8 @@ pub struct Handles {
     pub orders: Handle<Sourced<OrderEvent>>,
     /// Records of topic `scenarios`.
     pub scenarios: Handle<Sourced<ScenarioEvent>>,
-    /// Partitions of `orders` and the newest `at` read in each, heartbeats included.
-    pub newest: Handle<(u32, Millis)>,
+    /// Partitions of `orders` and the time reached in each.
+    pub reached: Handle<(u32, Millis)>,
     /// What goes to the commit as it is: tallies of reading, dead letters, stored rows.
     pub outputs: Handle<Output>,
     /// In which of timely's identifiers the operators of each query are, in [`QUERIES`]' order;
@@ -83,13 +83,13 @@ impl Handles {
         self.products.advance_to(epoch);
         self.orders.advance_to(epoch);
         self.scenarios.advance_to(epoch);
-        self.newest.advance_to(epoch);
+        self.reached.advance_to(epoch);
         self.outputs.advance_to(epoch);
     }
 
     /// The open epoch.
     pub fn epoch(&self) -> Epoch {
-        *self.newest.time()
+        *self.reached.time()
     }
 }
 
@@ -111,20 +111,16 @@ pub fn analytics(
     let (products_in, products) = scope.new_input();
     let (orders_in, orders) = scope.new_input();
     let (scenarios_in, scenarios) = scope.new_input();
-    let (newest_in, newest) = scope.new_input();
+    let (reached_in, reached) = scope.new_input();
     let (outputs_in, direct) = scope.new_input();
     let mut outputs = vec![direct];
 
-    let users = ledger(first_event(users, begin), begin, &mut outputs);
-    let products = ledger(first_event(products, begin), begin, &mut outputs);
-    let scenarios = ledger(first_event(scenarios, begin), begin, &mut outputs);
+    let users = ledger(users, begin, &mut outputs);
+    let products = ledger(products, begin, &mut outputs);
+    let scenarios = ledger(scenarios, begin, &mut outputs);
+    let orders = counted(ledger(orders, begin, &mut outputs), begin.hydrated);
 
-    let events = first_event(orders, begin);
-    let once = first(events.accepted, "first of an order", begin.hydrated, once_an_order);
-    outputs.push(duplicates(events.duplicates));
-    let orders = ledger(once, begin, &mut outputs).map(|event: OrderEvent| event.order);
-
-    let now = now(newest, begin.now.unwrap_or(Millis::MIN));
+    let now = now(reached, begin.now.unwrap_or(Millis::MIN));
     outputs.push(now.clone().map(Output::Now));
 
     let inputs = inputs(scope, begin, orders, users, products, scenarios, now);
@@ -141,7 +137,7 @@ pub fn analytics(
         products: products_in,
         orders: orders_in,
         scenarios: scenarios_in,
-        newest: newest_in,
+        reached: reached_in,
         outputs: outputs_in,
         queries,
     };
@@ -219,18 +215,15 @@ fn inputs<'s>(
 
 type Events<'s, E> = Stream<'s, Epoch, Vec<Sourced<E>>>;
 
-fn first_event<E: LedgerEvent>(events: Events<'_, E>, begin: Begin) -> Firsts<'_, E> {
-    first(events, E::TOPIC.name(), begin.hydrated, |event| Some(event.event_id()))
-}
-
-/// Books the accepted events: a row of the base table and a tally, unless they are there already,
-/// and the event for the queries.
+/// Books the first event of each id: a row of the base table and a tally, unless they are there
+/// already, and the event for the queries. Of the others it tells.
 fn ledger<'s, E: LedgerEvent>(
-    firsts: Firsts<'s, E>,
+    events: Events<'s, E>,
     begin: Begin,
     outputs: &mut Vec<Stream<'s, Epoch, Vec<Output>>>,
 ) -> Collection<'s, E> {
-    outputs.push(duplicates(firsts.duplicates));
+    let firsts = first(events, E::TOPIC.name(), begin.hydrated, E::event_id);
+    outputs.push(not_counted(firsts.copies, firsts.conflicts));
     outputs.push(firsts.accepted.clone().unary::<CapacityContainerBuilder<Vec<Output>>, _, _, _>(
         Pipeline,
         "ledger rows",
@@ -276,19 +269,35 @@ fn ledger<'s, E: LedgerEvent>(
         .as_collection()
 }
 
-/// Tallies the events that do not count.
-fn duplicates<E: LedgerEvent>(duplicates: Events<'_, E>) -> Stream<'_, Epoch, Vec<Output>> {
-    duplicates.unary::<CapacityContainerBuilder<Vec<Output>>, _, _, _>(
+/// Tallies copies, and tells of conflicts as of dead letters.
+fn not_counted<'s, E: LedgerEvent>(
+    copies: Events<'s, E>,
+    conflicts: Events<'s, E>,
+) -> Stream<'s, Epoch, Vec<Output>> {
+    copies.binary::<_, CapacityContainerBuilder<Vec<Output>>, _, _, _, _>(
+        conflicts,
         Pipeline,
-        "duplicates",
+        Pipeline,
+        "not counted",
         |_capability, _info| {
-            |input, output| {
-                input.for_each_stamp(|capability, batches| {
+            |copies, conflicts, output| {
+                copies.for_each_stamp(|capability, batches| {
                     let mut tallies = Tallies::default();
                     for sourced in batches.flat_map(|batch| batch.drain(..)) {
                         tallies.of(sourced.origin.partition).duplicate += 1;
                     }
                     let mut session = output.session(&capability);
+                    tallies.give(E::TOPIC, |output| session.give(output));
+                });
+                conflicts.for_each_stamp(|capability, batches| {
+                    let epoch = *capability.least().expect("a message has a time");
+                    let mut tallies = Tallies::default();
+                    let mut session = output.session(&capability);
+                    for sourced in batches.flat_map(|batch| batch.drain(..)) {
+                        tallies.of(sourced.origin.partition).dead += 1;
+                        let row = conflict_row(DEAD_LETTERS, &sourced);
+                        session.give(Output::Row { row, epoch, diff: 1 });
+                    }
                     tallies.give(E::TOPIC, |output| session.give(output));
                 });
             }

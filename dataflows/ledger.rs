@@ -1,10 +1,13 @@
 //! From records to the ledger: what was read is deduplicated, and each accepted event becomes a
 //! row of a base table and an entry for the queries.
 
+use std::hash::Hash;
+
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use crate::model::{Millis, OrderEvent, OrderKind, ProductEvent, ScenarioEvent, Topic, UserEvent};
+use crate::model::time::DAY;
+use crate::model::{Millis, OrderEvent, ProductEvent, ScenarioEvent, Topic, UserEvent, UserId};
 use crate::row::{Cell, Row};
 
 /// Where an event was read.
@@ -34,9 +37,9 @@ pub struct Sourced<E> {
 pub struct Tally {
     /// Events that count.
     pub counted: u64,
-    /// Events whose id, or whose order's event, was there already.
+    /// Copies of events that were there already.
     pub duplicate: u64,
-    /// Records that are no events.
+    /// Records that are no events, and conflicts.
     pub dead: u64,
     /// Heartbeats.
     pub heartbeat: u64,
@@ -46,8 +49,8 @@ pub struct Tally {
     pub hash: u64,
     /// The offset behind the last record read; 0 where the tally does not speak of reading.
     pub next_offset: u64,
-    /// Newest `at` read; `Millis::MIN` likewise.
-    pub newest_at: Option<Millis>,
+    /// How far the times went by then, of partitions of `orders`; none likewise.
+    pub reach: Option<Reach>,
 }
 
 impl Tally {
@@ -59,13 +62,65 @@ impl Tally {
         self.heartbeat += other.heartbeat;
         self.amount = self.amount.wrapping_add(other.amount);
         self.hash = self.hash.wrapping_add(other.hash);
-        self.next_offset = self.next_offset.max(other.next_offset);
-        self.newest_at = self.newest_at.max(other.newest_at);
+        if other.next_offset >= self.next_offset {
+            self.next_offset = other.next_offset;
+            self.reach = other.reach.or(self.reach);
+        }
+    }
+}
+
+/// Up to which time a partition of `orders` has been read. One customer's wrong clock does not move
+/// it, however often they speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reach {
+    /// The newest `at`.
+    pub newest_at: Millis,
+    /// The offset of its record: the first that says it.
+    pub newest_offset: u64,
+    /// Whose it is; none for a heartbeat, each of which counts as another customer.
+    pub newest_by: Option<UserId>,
+    /// The newest `at` of another customer.
+    pub other_at: Option<Millis>,
+    /// The time reached: it never goes back.
+    pub reached: Option<Millis>,
+}
+
+impl Reach {
+    /// After one more record.
+    #[must_use]
+    pub fn after(before: Option<Reach>, offset: u64, at: Millis, by: Option<UserId>) -> Reach {
+        let first = Reach {
+            newest_at: at,
+            newest_offset: offset,
+            newest_by: by,
+            other_at: None,
+            reached: None,
+        };
+        let Some(before) = before else { return first };
+        let same = by.is_some() && by == before.newest_by;
+        let mut reach = match at > before.newest_at {
+            true if same => Reach { newest_at: at, newest_offset: offset, ..before },
+            true => Reach {
+                other_at: Some(before.newest_at),
+                reached: before.reached,
+                ..first
+            },
+            false if same => before,
+            false => Reach { other_at: before.other_at.max(Some(at)), ..before },
+        };
+        let of_two = reach.other_at.map(|other| if reach.alone() { other } else { reach.newest_at });
+        reach.reached = reach.reached.max(of_two);
+        reach
+    }
+
+    /// Whether the newest `at` is more than a day beyond every other customer's, or the only one.
+    pub fn alone(&self) -> bool {
+        self.other_at.is_none_or(|other| self.newest_at - other > DAY)
     }
 }
 
 /// An event that stands in a ledger.
-pub trait LedgerEvent: timely::ExchangeData + Clone {
+pub trait LedgerEvent: timely::ExchangeData + Clone + Hash {
     /// The topic it comes from.
     const TOPIC: Topic;
 
@@ -95,6 +150,27 @@ pub fn ledger_row<E: LedgerEvent>(table: u16, sourced: &Sourced<E>) -> Row {
         let cells: SmallVec<[Cell<'_>; 16]> = origin.iter().chain(cells).copied().collect();
         Row::new(table, &[], &cells)
     })
+}
+
+/// The dead letter of an event whose id another one has. The record's key and value stay in the log.
+pub fn conflict_row<E: LedgerEvent>(table: u16, Sourced { origin, event }: &Sourced<E>) -> Row {
+    let reason = format!(
+        "`event_id` {} is that of another event, which says something else",
+        event.event_id()
+    );
+    Row::new(
+        table,
+        &[],
+        &[
+            Cell::Text(E::TOPIC.name()),
+            Cell::Int(i64::from(origin.partition)),
+            Cell::Int(origin.offset as i64),
+            Cell::Instant(event.at()),
+            Cell::Text(&reason),
+            Cell::Null,
+            Cell::Null,
+        ],
+    )
 }
 
 impl LedgerEvent for UserEvent {
@@ -209,12 +285,57 @@ impl LedgerEvent for ScenarioEvent {
     }
 }
 
-/// What may happen to an order but once: its placing and its cancellation.
-pub fn once_an_order(event: &OrderEvent) -> Option<u64> {
-    let order_id = event.order.order_id as u64;
-    match event.order.kind {
-        OrderKind::Placed => Some(order_id << 1),
-        OrderKind::Cancelled => Some(order_id << 1 | 1),
-        OrderKind::Refunded => None,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Records (`at` in hours, customer or 0 for a heartbeat) and the times reached after each.
+    #[test]
+    fn one_customers_clock_does_not_move_the_time_reached() {
+        let cases: [(&str, &[(i64, i64)], &[Option<i64>]); 7] = [
+            ("one customer has reached nothing", &[(5, 1), (6, 1)], &[None, None]),
+            ("two customers", &[(5, 1), (6, 2), (30, 2), (31, 2)], &[
+                None,
+                Some(6),
+                Some(6), // 25 hours beyond the other: it stands alone
+                Some(6),
+            ]),
+            ("a day is not too much", &[(5, 1), (29, 2)], &[None, Some(29)]),
+            ("first record wrong", &[(900, 1), (5, 2), (6, 3), (6, 1)], &[
+                None,
+                Some(5),
+                Some(6),
+                Some(6),
+            ]),
+            ("a copy and a cancellation of it", &[(5, 1), (6, 2), (900, 3), (900, 3), (901, 3)], &[
+                None,
+                Some(6),
+                Some(6),
+                Some(6),
+                Some(6),
+            ]),
+            ("it never goes back", &[(10, 1), (30, 2), (40, 2), (41, 1)], &[
+                None,
+                Some(30),
+                Some(30),
+                Some(41),
+            ]),
+            ("silence with heartbeats", &[(5, 1), (5, 0), (77, 0), (77, 0), (78, 1)], &[
+                None,
+                Some(5),
+                Some(5),
+                Some(77),
+                Some(78),
+            ]),
+        ];
+        for (name, records, reached) in cases {
+            let mut reach = None;
+            for (offset, ((at, by), reached)) in (0..).zip(records.iter().zip(reached)) {
+                const HOUR: Millis = 3_600_000;
+                let by = Some(*by).filter(|by| *by != 0);
+                reach = Some(Reach::after(reach, offset, at * HOUR, by));
+                assert_eq!(reach.unwrap().reached, reached.map(|at| at * HOUR), "{name} {offset}");
+            }
+        }
     }
 }

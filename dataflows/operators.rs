@@ -4,6 +4,7 @@
 //! operator does the job.
 
 mod alerts;
+mod counted;
 mod earliest;
 mod enriched;
 mod first;
@@ -24,6 +25,7 @@ mod totals;
 mod within;
 
 pub use alerts::{Alert, alerts};
+pub use counted::counted;
 pub use earliest::earliest;
 pub use enriched::enriched;
 pub use first::{Firsts, first};

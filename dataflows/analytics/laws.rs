@@ -80,7 +80,7 @@ fn tables(events: &[Event], batch: usize, workers: usize) -> Tables {
             worker.step_while(|| probe.less_than(&epoch));
         }
         if worker.index() == 0 {
-            (0..PARTITIONS).for_each(|partition| handles.newest.send((partition, END)));
+            (0..PARTITIONS).for_each(|partition| handles.reached.send((partition, END)));
         }
     })
     .unwrap();
@@ -108,7 +108,7 @@ fn feed(handles: &mut Handles, event: Event, offset: u64, (index, peers): (usize
         Event::Scenario(event) => handles.scenarios.send(Sourced { origin, event }),
     }
     if let Some(at) = at {
-        handles.newest.send((partition, at));
+        handles.reached.send((partition, at));
     }
 }
 

@@ -1,55 +1,62 @@
-//! Keeps the first event of each id; the others are duplicates.
+//! Keeps the first event of each id; a second one is a copy of it, or a conflict.
+
+use std::hash::{BuildHasher, Hash};
 
 use differential_dataflow::Hashable;
-use roaring::RoaringTreemap;
 use timely::ExchangeData;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::vec::Partition;
 use timely::dataflow::operators::Operator;
-use timely::dataflow::operators::core::OkErr;
 
-use super::{Held, Kept, Vecs};
+use super::{HashMap, Held, Kept, Vecs};
 use crate::Epoch;
 use crate::ledger::Sourced;
 
 /// The events that count, and those that do not.
 pub struct Firsts<'s, E> {
-    /// The first event of each id, and every event without an id.
+    /// The first event of each id.
     pub accepted: Stream<'s, Epoch, Vec<Sourced<E>>>,
-    /// Events whose id was seen before.
-    pub duplicates: Stream<'s, Epoch, Vec<Sourced<E>>>,
+    /// Events that say what the first of their id said.
+    pub copies: Stream<'s, Epoch, Vec<Sourced<E>>>,
+    /// Events that say something else under an id that is used.
+    pub conflicts: Stream<'s, Epoch, Vec<Sourced<E>>>,
 }
 
-/// Splits events into the first of each id and the duplicates.
+/// What an event is beside those read before; the places in the outputs.
+#[derive(Clone, Copy)]
+enum Fate {
+    Accepted,
+    Copy,
+    Conflict,
+}
+
+/// Splits events into the first of each id, its copies, and what conflicts with it.
 ///
 /// First means first committed: an earlier epoch, and within an epoch the lower offset, then the
 /// lower partition. Copies of one event are equal, and what is keyed stays in one partition, so
 /// the tables do not depend on how the partitions are read; only two *different* events with one
 /// id in two partitions, which no producer may write, are decided by what was read first.
-/// (`distinct` would keep every event's content for ever; a bitmap of ids takes a few bits an event
-/// where ids are dense.)
+/// (`distinct` would keep every event's content for ever; this keeps a byte of it.)
 ///
 /// Events of epochs up to `hydrated` come from the ledger, where each stands once: they pass at
 /// once, so that a restart does not gather them all.
 ///
-/// Work: one look-up an event. State: the ids, for ever.
-pub fn first<'s, E: ExchangeData>(
+/// Work: one look-up an event. State: [`Fingerprints`], for ever.
+pub fn first<'s, E: ExchangeData + Hash>(
     events: Stream<'s, Epoch, Vec<Sourced<E>>>,
     name: &str,
     hydrated: Epoch,
-    id: impl Fn(&E) -> Option<u64> + Clone + 'static,
+    id: fn(&E) -> u64,
 ) -> Firsts<'s, E> {
     let scope = events.scope();
-    let route = id.clone();
-    let by_id = Exchange::new(move |sourced: &Sourced<E>| {
-        route(&sourced.event).unwrap_or(sourced.origin.offset).hashed()
-    });
-    let marked = events.unary_frontier::<Vecs<(bool, Sourced<E>)>, _, _, _>(
+    let by_id = Exchange::new(move |sourced: &Sourced<E>| id(&sourced.event).hashed());
+    let marked = events.unary_frontier::<Vecs<(u64, Sourced<E>)>, _, _, _>(
         by_id,
         name,
         |_capability, info| {
             let mut kept = Kept::by(scope, &info);
-            let mut seen = RoaringTreemap::new();
+            let mut seen = Fingerprints::default();
             let mut held: Held<Vec<Sourced<E>>> = Held::new();
             move |(input, frontier), output| {
                 input.for_each_stamp(|capability, batches| {
@@ -57,10 +64,8 @@ pub fn first<'s, E: ExchangeData>(
                     if epoch <= hydrated {
                         let mut session = output.session(&capability);
                         for sourced in batches.flat_map(|batch| batch.drain(..)) {
-                            if let Some(id) = id(&sourced.event) {
-                                seen.insert(id);
-                            }
-                            session.give((true, sourced));
+                            seen.enter(id(&sourced.event), &sourced.event);
+                            session.give((Fate::Accepted as u64, sourced));
                         }
                         return;
                     }
@@ -77,15 +82,99 @@ pub fn first<'s, E: ExchangeData>(
                     });
                     let mut session = output.session(&capability);
                     for sourced in events {
-                        let accepted = id(&sourced.event).is_none_or(|id| seen.insert(id));
-                        session.give((accepted, sourced));
+                        let fate = seen.enter(id(&sourced.event), &sourced.event);
+                        session.give((fate as u64, sourced));
                     }
                 }
-                kept.tell(|| seen.len() as usize);
+                kept.tell(|| seen.ids);
             }
         },
     );
-    let (accepted, duplicates) =
-        marked.ok_err(|(accepted, sourced)| if accepted { Ok(sourced) } else { Err(sourced) });
-    Firsts { accepted, duplicates }
+    let fates = marked.partition(3, |marked| marked);
+    let [accepted, copies, conflicts] =
+        <[_; 3]>::try_from(fates).ok().expect("as many streams as asked for");
+    Firsts { accepted, copies, conflicts }
+}
+
+/// The ids seen, with a byte of each event's content: two contents have the same one with a chance
+/// of 1 in 255. Where ids are dense, a byte an id; where they are sparse, some 60.
+#[derive(Default)]
+struct Fingerprints {
+    pages: HashMap<u64, Page>,
+    ids: usize,
+}
+
+/// The ids of a page: those that differ in the last byte only.
+enum Page {
+    /// The last bytes, sorted, with their fingerprints.
+    Sparse(Vec<(u8, u8)>),
+    /// A fingerprint for each last byte; 0 where the id was not seen.
+    Dense(Box<[u8; 256]>),
+}
+
+/// From so many ids on a page is dense.
+const DENSE: usize = 64;
+
+impl Fingerprints {
+    /// Enters an event under its id, unless that is used.
+    fn enter(&mut self, id: u64, event: &impl Hash) -> Fate {
+        let content = foldhash::fast::FixedState::with_seed(0).hash_one(event);
+        let print = (content % 255) as u8 + 1;
+        let page = self.pages.entry(id >> 8).or_insert_with(|| Page::Sparse(Vec::new()));
+        let last = id as u8;
+        let before = match page {
+            Page::Dense(prints) => {
+                let held = &mut prints[usize::from(last)];
+                let before = *held;
+                if before == 0 {
+                    *held = print;
+                }
+                before
+            }
+            Page::Sparse(prints) => match prints.binary_search_by_key(&last, |(last, _)| *last) {
+                Ok(place) => prints[place].1,
+                Err(place) => {
+                    prints.insert(place, (last, print));
+                    if prints.len() == DENSE {
+                        let mut dense = Box::new([0; 256]);
+                        for (last, print) in prints {
+                            dense[usize::from(*last)] = *print;
+                        }
+                        *page = Page::Dense(dense);
+                    }
+                    0
+                }
+            },
+        };
+        match before {
+            0 => {
+                self.ids += 1;
+                Fate::Accepted
+            }
+            same if same == print => Fate::Copy,
+            _ => Fate::Conflict,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Dense, sparse and huge ids; each once, then its copy, then another content.
+    #[test]
+    fn copies_and_conflicts_are_told_apart() {
+        let mut seen = Fingerprints::default();
+        let ids = (0..1_000).chain((0..1_000).map(|n| n << 40 | n * 7)).chain([u64::MAX]);
+        let ids: std::collections::BTreeSet<u64> = ids.collect();
+        for id in &ids {
+            assert!(matches!(seen.enter(*id, &"content"), Fate::Accepted), "{id}");
+        }
+        assert_eq!(seen.ids, ids.len());
+        for id in &ids {
+            assert!(matches!(seen.enter(*id, &"content"), Fate::Copy), "{id}");
+        }
+        let conflicts = ids.iter().filter(|id| matches!(seen.enter(**id, *id), Fate::Conflict));
+        assert!(conflicts.count() * 100 >= 98 * ids.len());
+    }
 }

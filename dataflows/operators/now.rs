@@ -15,16 +15,16 @@ use crate::{Collection, Epoch};
 
 /// `now`, at each epoch in which it moves, at every worker.
 ///
-/// It is the least, over the partitions with a record, of the newest `at` read there, leaving out
-/// those more than one day behind the newest of all; it never goes back (nor below `floor`, where
+/// It is the least, over the partitions, of the time reached there, leaving out those that have
+/// reached none and those more than one day behind the furthest; it never goes back (nor below `floor`, where
 /// an earlier run had it). No differential operator keeps a maximum that forgets nothing and goes
 /// one way.
 pub fn now(
-    newest: Stream<'_, Epoch, Vec<(u32, Millis)>>,
+    reached: Stream<'_, Epoch, Vec<(u32, Millis)>>,
     floor: Millis,
 ) -> Stream<'_, Epoch, Vec<Millis>> {
-    let scope = newest.scope();
-    newest
+    let scope = reached.scope();
+    reached
         .unary_frontier::<Vecs<Millis>, _, _, _>(
             Exchange::new(|_| 0),
             "now",
@@ -45,8 +45,8 @@ pub fn now(
                         held.pop_closed(|epoch| frontier.less_equal(epoch))
                     {
                         for (partition, at) in read {
-                            let newest = partitions.entry(partition).or_insert(at);
-                            *newest = at.max(*newest);
+                            let reached = partitions.entry(partition).or_insert(at);
+                            *reached = at.max(*reached);
                         }
                         let least = now_of(partitions.values().copied()).max(floor);
                         if least > now {
@@ -87,7 +87,7 @@ pub fn month_of_now(now: Stream<'_, Epoch, Vec<Millis>>) -> Collection<'_, Day> 
     .as_collection()
 }
 
-/// The least of the partitions' newest instants, without those a day behind.
+/// The least of the partitions' times, without those a day behind.
 fn now_of(newest: impl Iterator<Item = Millis> + Clone) -> Millis {
     let newest_of_all = newest.clone().max().unwrap_or(Millis::MIN);
     newest.filter(|at| newest_of_all - at <= DAY).min().unwrap_or(Millis::MIN)

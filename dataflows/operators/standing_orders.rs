@@ -13,38 +13,41 @@ use crate::{Collection, Epoch};
 /// Whose an order is, and when it was placed.
 type Placed = (UserId, Millis);
 
-/// A placing of an order, or else a cancellation.
-type Update = ((OrderId, Option<Placed>), Epoch, isize);
+/// An order's name.
+type Name = (UserId, OrderId);
 
-/// What was placed, by order.
+/// A placing of an order, or else a cancellation.
+type Update = ((Name, Option<Millis>), Epoch, isize);
+
+/// When orders were placed.
 #[derive(Default)]
 struct Orders {
     /// Of an order that was placed once: as all are that come from the log.
-    once: HashMap<OrderId, Placed>,
-    /// Of any other.
-    more: HashMap<OrderId, Vec<(Placed, isize)>>,
+    once: HashMap<Name, Millis>,
+    /// Of any other, as one between two events of an epoch.
+    more: HashMap<Name, Vec<(Millis, isize)>>,
 }
 
 impl Orders {
-    fn add(&mut self, order_id: OrderId, placed: Placed, diff: isize) {
-        let mut all = self.more.remove(&order_id).unwrap_or_default();
-        all.extend(self.once.remove(&order_id).map(|once| (once, 1)));
-        all.push((placed, diff));
+    fn add(&mut self, order: Name, at: Millis, diff: isize) {
+        let mut all = self.more.remove(&order).unwrap_or_default();
+        all.extend(self.once.remove(&order).map(|once| (once, 1)));
+        all.push((at, diff));
         consolidate(&mut all);
         match all[..] {
             [] => {}
-            [(placed, 1)] => _ = self.once.insert(order_id, placed),
-            _ => _ = self.more.insert(order_id, all),
+            [(at, 1)] => _ = self.once.insert(order, at),
+            _ => _ = self.more.insert(order, all),
         }
     }
 
-    fn of(&self, order_id: OrderId) -> impl Iterator<Item = (Placed, isize)> {
-        let once = self.once.get(&order_id).map(|placed| (*placed, 1));
-        once.into_iter().chain(self.more.get(&order_id).into_iter().flatten().copied())
+    fn of(&self, order: Name) -> impl Iterator<Item = (Millis, isize)> {
+        let once = self.once.get(&order).map(|at| (*at, 1));
+        once.into_iter().chain(self.more.get(&order).into_iter().flatten().copied())
     }
 }
 
-/// The orders that were placed and that no cancellation names, as (customer, when).
+/// The orders that were placed and that no cancellation of their customer names, as (customer, when).
 ///
 /// An `antijoin` says the same at several times the cost: of two arrangements, and of their merges.
 ///
@@ -54,21 +57,21 @@ pub fn standing_orders(orders: Collection<'_, Order>) -> Collection<'_, Placed> 
     let scope = orders.inner.scope();
     let updates = orders.inner.flat_map(|(order, epoch, diff)| {
         let what = match order.kind {
-            OrderKind::Placed => Some((order.user_id, order.ordered_at)),
+            OrderKind::Placed => Some(order.ordered_at),
             OrderKind::Cancelled => None,
             OrderKind::Refunded => return None,
         };
-        Some(((order.order_id, what), epoch, diff))
+        Some((((order.user_id, order.order_id), what), epoch, diff))
     });
-    let by_order = Exchange::new(|((order_id, _), _, _): &Update| order_id.hashed());
+    let by_customer = Exchange::new(|(((user_id, _), _), _, _): &Update| user_id.hashed());
     updates
         .unary_frontier::<Vecs<(Placed, Epoch, isize)>, _, _, _>(
-            by_order,
+            by_customer,
             "standing orders",
             |_capability, info| {
                 let mut kept = Kept::by(scope, &info);
                 let mut orders = Orders::default();
-                let mut cancelled: HashMap<OrderId, isize> = HashMap::default();
+                let mut cancelled: HashMap<Name, isize> = HashMap::default();
                 let mut held: Held<Vec<Update>> = Held::new();
                 move |(input, frontier), output| {
                     input.for_each_stamp(|capability, batches| {
@@ -80,24 +83,24 @@ pub fn standing_orders(orders: Collection<'_, Order>) -> Collection<'_, Placed> 
                         held.pop_closed(|epoch| frontier.less_equal(epoch))
                     {
                         let mut session = output.session(&capability);
-                        for ((order_id, what), epoch, diff) in updates {
-                            let cancellations = cancelled.get(&order_id).copied().unwrap_or(0);
-                            if let Some(placed) = what {
-                                orders.add(order_id, placed, diff);
+                        for ((order, what), epoch, diff) in updates {
+                            let cancellations = cancelled.get(&order).copied().unwrap_or(0);
+                            if let Some(at) = what {
+                                orders.add(order, at, diff);
                                 if cancellations == 0 {
-                                    session.give((placed, epoch, diff));
+                                    session.give(((order.0, at), epoch, diff));
                                 }
                                 continue;
                             }
                             match cancellations + diff {
-                                0 => _ = cancelled.remove(&order_id),
-                                after => _ = cancelled.insert(order_id, after),
+                                0 => _ = cancelled.remove(&order),
+                                after => _ = cancelled.insert(order, after),
                             }
                             // Stands again, falls, or stays fallen.
                             let stands = isize::from(cancellations + diff == 0)
                                 - isize::from(cancellations == 0);
-                            for (placed, count) in orders.of(order_id).filter(|_| stands != 0) {
-                                session.give((placed, epoch, stands * count));
+                            for (at, count) in orders.of(order).filter(|_| stands != 0) {
+                                session.give(((order.0, at), epoch, stands * count));
                             }
                         }
                     }

@@ -1,8 +1,8 @@
 //! How long after their listing products are first ordered, by the week of the listing: do new
 //! products sell within three days?
 //!
-//! Work: a product's first order changes two rows, any other order none. State: the first order of
-//! each product.
+//! Work: a product's first order changes two rows, any other order none. State: 8 bytes a line of a
+//! placed order (see `earliest`).
 
 use super::{Inputs, Table};
 use crate::model::time::{DAY, day_of, week_of};
