@@ -212,7 +212,7 @@ impl Remote {
         ensure!(strength.is_none_or(allowed), "a strength is a factor from 0.05 to 10");
         let possible = |lasts| (1..=3_660 * DAY).contains(&lasts);
         ensure!(lasts.is_none_or(possible), "a scenario lasts for some time, ten years at most");
-        ensure!(word(&name), "a scenario's name has letters, digits and hyphens");
+        ensure!(word(&name), "a scenario's name has letters, digits and hyphens, at most 100");
         let words = settings.profile.words();
         if let Some(category) = categories.iter().find(|it| !words.contains(&it.as_str())) {
             bail!("there is no category `{category}`; there are {}", words.join(", "));

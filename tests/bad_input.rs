@@ -7,7 +7,7 @@ use std::path::Path;
 
 use dataflows::model::Topic;
 use marketday::log::{Log, embedded};
-use postgres::Config;
+use postgres::{Client, Config};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -42,6 +42,11 @@ fn order(event_id: u64, event: &str, order_id: i64, user_id: i64, after: i64) ->
                      {"product_id": 99, "category": "책", "quantity": 1, "unit_price": order_id}]})
 }
 
+/// A line of an order, of one won.
+fn short_line(category: &str) -> Value {
+    json!({"product_id": 1, "category": category, "quantity": 1, "unit_price": 1})
+}
+
 fn scenario(event_id: u64) -> Value {
     json!({"event_id": event_id, "at": AT, "occurrence": "sale-2026", "name": "sale",
            "action": "start", "strength": 1.5, "categories": ["식품"]})
@@ -58,6 +63,17 @@ fn good() -> [Vec<Line>; 2] {
     late["ordered_at"] = late["at"].clone();
     let mut long = order(u64::MAX, "placed", 10, 2, 0);
     long["lines"] = vec![long["lines"][0].clone(); 160].into();
+    // As many lines, categories and won as may be, and words as long as may be.
+    let mut most = order(14, "placed", 14, 1, 0);
+    let key = |number: usize| format!("{number:02}{}", "가".repeat(66));
+    most["lines"] = (0..10_000).map(|number| short_line(&format!("{}", number % 100))).collect();
+    let mut longest = order(15, "placed", 15, 2, 0);
+    longest["lines"] = (0..100).map(|number| short_line(&key(number))).collect();
+    longest["lines"][0]["quantity"] = json!(1_000);
+    longest["lines"][0]["unit_price"] = json!(1_000_000_000 - 1);
+    let mut sale = scenario(1);
+    (sale["name"], sale["occurrence"]) = (json!(key(1)), json!(key(2)));
+    sale["categories"] = json!([key(3), ""]);
     let mut padded = user(3, 3, "padded");
     padded["more"] = json!({"at": "ignored", "deep": [[[1.5]]]});
     [
@@ -82,6 +98,9 @@ fn good() -> [Vec<Line>; 2] {
         vec![
             line(Topic::Orders, 1, &order(9, "placed", 9, 1, 0)),
             line(Topic::Orders, 2, &long),
+            line(Topic::Orders, 1, &most),
+            line(Topic::Orders, 2, &longest),
+            line(Topic::Scenarios, 2, &sale),
             line(Topic::Orders, 1, &order(11, "refunded", 0, 1, DAY)),
             line(Topic::Users, 77, &user(9, 77, "late to be known")),
             line(Topic::Orders, 1, &order(12, "cancelled", 7, 1, DAY)),
@@ -167,7 +186,37 @@ fn bad() -> Vec<Bad> {
         without.as_object_mut().unwrap().remove("event_id");
         add(topic, without.to_string().as_bytes(), "`event_id` is missing");
     }
+    let long = format!("\"{}\"", "가".repeat(67));
+    let words = format!("[\"a\",{long}]");
+    let lines = |lines: usize, words: usize, unit_price: i64| -> String {
+        let line = |place: usize| {
+            let mut line = short_line(&(place % words).to_string());
+            line["unit_price"] = json!(unit_price);
+            line
+        };
+        Value::from_iter((0..lines).map(line)).to_string()
+    };
+    let (many, motley) = (lines(10_001, 1, 1), lines(101, 101, 1));
+    let (dear, dearest) = (lines(1_001, 1, 1_000_000_000), lines(9_999, 1, 1_000_000_000));
+    // Together they would leave an i64.
+    let dearest = dearest.replace("\"quantity\":1,", "\"quantity\":1000000,");
+    let unlike = Value::from(vec![short_line("a"), short_line(long.trim_matches('"'))]).to_string();
     for (topic, value, field, text, reason) in [
+        (Topic::Products, &product, "category", &*long, "`category` is longer than 200 bytes"),
+        (Topic::Scenarios, &scenario, "name", &long, "`name` is longer than 200 bytes"),
+        (Topic::Scenarios, &scenario, "occurrence", &long, "`occurrence` is longer than 200 bytes"),
+        (
+            Topic::Scenarios,
+            &scenario,
+            "categories",
+            &words,
+            "`categories` is longer than 200 bytes",
+        ),
+        (Topic::Orders, &order, "lines", &unlike, "number 2: `category` is longer than 200 bytes"),
+        (Topic::Orders, &order, "lines", &many, "`lines` has 10001 lines, more than 10000"),
+        (Topic::Orders, &order, "lines", &motley, "101 different `category`, more than 100"),
+        (Topic::Orders, &order, "lines", &dear, "amount of `lines` is more than 1000000000000"),
+        (Topic::Orders, &order, "lines", &dearest, "amount of `lines` is more than 1000000000000"),
         (Topic::Users, &user, "user_id", "9223372036854775808", "`user_id`"),
         (Topic::Users, &user, "name", "\"a\\u0000b\"", "`name`"),
         (Topic::Users, &user, "birth_date", "\"2023-02-29\"", "`birth_date`"),
@@ -339,4 +388,68 @@ fn lines_that_are_no_records_are_listed_and_do_not_reach_the_log() {
     let database = fresh_database();
     analytics(&dir, &database, "1");
     assert_eq!(tables(&database)["users"].len(), 1);
+}
+
+/// Imports a file of `tests/cases`: the reasons of its dead letters, and the store, which `verify`
+/// finds right.
+fn case(file: &str) -> (Vec<String>, Client) {
+    let (dir, database) = (scratch().join("market"), fresh_database());
+    let file = format!("{}/tests/cases/{file}", env!("CARGO_MANIFEST_DIR"));
+    // Whether it tells of dead ones by its exit is not looked at here.
+    let mut import = command(&["import", &file, "--dir", dir.to_str().unwrap()]);
+    import.output().unwrap();
+    // The second run finds nothing new, and nothing that stops it.
+    analytics(&dir, &database, "2");
+    analytics(&dir, &database, "1");
+    let mut db = connect(&database);
+    let sql = "SELECT reason FROM dead_letters ORDER BY topic, partition, \"offset\"";
+    let reasons = db.query(sql, &[]).unwrap();
+    (reasons.iter().map(|row| row.get(0)).collect(), db)
+}
+
+fn rows<const N: usize>(db: &mut Client, tables: [&str; N]) -> [i64; N] {
+    let count = |table| format!("SELECT count(*) FROM {table}");
+    tables.map(|table| db.query_one(&count(table), &[]).unwrap().get(0))
+}
+
+#[test]
+fn a_word_that_no_index_can_hold_is_a_dead_letter() {
+    let (dead, mut db) = case("02-long-category/category_2800.ndjson");
+    assert_eq!(dead, ["`lines`: number 1: `category` is longer than 200 bytes"]);
+    let held = rows(&mut db, ["users", "products", "order_events", "basket_pairs"]);
+    assert_eq!(held, [2, 1, 1, 0]);
+
+    // Names and regions are no keys.
+    let (dead, mut db) = case("02-long-category/names_20000.ndjson");
+    assert_eq!(dead, ["`category` is longer than 200 bytes"]);
+    assert_eq!(rows(&mut db, ["users", "products", "order_events"]), [3, 1, 2]);
+    let long = "users WHERE length(name) = 20000 AND length(region) = 20000";
+    assert_eq!(rows(&mut db, [long]), [1]);
+}
+
+#[test]
+fn what_other_tools_write_is_dead_and_the_reason_names_the_field() {
+    let (dead, mut db) = case("06-other-tools-forms/input.ndjson");
+    let fields = [
+        "`at`: ",
+        "`at`: ",
+        "`at`: ",
+        "`at`: ",
+        "`user_id`: ",
+        "`event_id`: ",
+        "`order_id`: ",
+        "`lines`: number 1: `unit_price`: ",
+        "`lines`: number 1: `unit_price` is missing",
+        "`lines`: number 1: `quantity`: ",
+        "`user_id`: ",
+        "`event_id` is missing",
+        "`event_id` is missing",
+        "`at`: ",
+        "`user_id` is given twice",
+    ];
+    assert_eq!(dead.len(), fields.len(), "{dead:#?}");
+    for (reason, field) in dead.iter().zip(fields) {
+        assert!(reason.starts_with(field), "{field} {reason}");
+    }
+    assert_eq!(rows(&mut db, ["users", "products", "order_events"]), [2, 1, 0]);
 }
