@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 
 use anyhow::{Result, bail};
 use dataflows::QUERIES;
@@ -351,6 +352,16 @@ fn import_line(topic: Topic, value: &Value) -> String {
     json!({"topic": topic.name(), "key": "1", "value": value}).to_string() + "\n"
 }
 
+/// Puts decisions of the scenario producer into a log, without a heartbeat after them.
+fn decide(dir: &Path, events: &[Value]) {
+    let log = embedded::open(&dir.join("log")).unwrap();
+    let mut writer = log.writer().unwrap();
+    for event in events {
+        writer.append(Topic::Scenarios, 0, 0, None, event.to_string().as_bytes()).unwrap();
+    }
+    writer.flush().unwrap();
+}
+
 /// Four Mondays with eight orders a minute from ten to eleven, on one of them twice as many, which
 /// matters to no alert; on the fifth they fail to come from 10:20 on, while a sale runs, and another
 /// whose stop is announced. Then three orders, a stop and an older scenario arrive late.
@@ -402,13 +413,7 @@ fn scenarios_and_missing_orders_follow_the_story() {
         let (file, dir) = (dir.join("lines"), dir.join("market"));
         std::fs::write(&file, lines).unwrap();
         marketday(&["import", file.to_str().unwrap(), "--dir", dir.to_str().unwrap()]);
-        let log = embedded::open(&dir.join("log")).unwrap();
-        let mut writer = log.writer().unwrap();
-        for event in &announced {
-            writer.append(Topic::Scenarios, 0, 0, None, event.to_string().as_bytes()).unwrap();
-        }
-        writer.flush().unwrap();
-        drop((writer, log));
+        decide(&dir, &announced);
         let dir = dir.to_str().unwrap();
         for args in [
             &["analytics", "--exit-when-caught-up", "-w", "2", "--dir", dir][..],
