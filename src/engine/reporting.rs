@@ -18,6 +18,7 @@ use crate::store;
 pub(super) struct Reading {
     offsets: Mutex<BTreeMap<(Topic, u32), u64>>,
     ended: AtomicBool,
+    failed: AtomicBool,
 }
 
 impl Reading {
@@ -27,9 +28,10 @@ impl Reading {
         offsets.insert((topic, partition), offset);
     }
 
-    /// Nothing more will be read.
-    pub(super) fn end(&self) {
-        self.ended.store(true, Ordering::Relaxed);
+    /// Nothing more will be read; if that went well, what was is told once more.
+    pub(super) fn end(&self, well: bool) {
+        let ended = if well { &self.ended } else { &self.failed };
+        ended.store(true, Ordering::Relaxed);
     }
 
     /// Starts the thread that writes `pipeline_status` and `broker_status`. Where that fails the commits fail too, and
@@ -43,6 +45,9 @@ impl Reading {
         std::thread::spawn(move || {
             let mut client = None;
             for beat in 0u64.. {
+                if reading.failed.load(Ordering::Relaxed) {
+                    return;
+                }
                 let ended = reading.ended.load(Ordering::Relaxed);
                 if beat.is_multiple_of(10) || ended {
                     if client.is_none() {
