@@ -147,6 +147,9 @@ pub trait Reader: Send {
     /// have no record. At the partition's end it is the end.
     fn position(&self) -> u64;
 
+    /// What it reads.
+    fn partition(&self) -> (Topic, u32);
+
     /// Like [`Reader::read`], but waits: none means that the end was reached meanwhile.
     fn wait(&mut self, batch: &mut Batch, max: usize) -> Result<usize> {
         let before = self.position();
@@ -157,8 +160,11 @@ pub trait Reader: Send {
             }
             std::thread::sleep(WAIT_POLL);
         }
+        let (topic, partition) = self.partition();
         bail!(
-            "the log has given nothing from offset {before} on for {} s; is it reachable?",
+            "the log has given nothing of {}-{partition} from offset {before} on for {} s; is it \
+             reachable?",
+            topic.name(),
             (WAIT_POLL * WAIT_POLLS).as_secs()
         )
     }

@@ -669,13 +669,16 @@ impl Log for Story {
         let reader = |&(partition, offset): &(u32, u64)| {
             let records = self.of(topic, partition);
             let values = records.into_iter().map(|(value, _)| value.to_owned()).collect();
-            Box::new(StoryReader { values, next: offset as usize }) as Box<dyn Reader>
+            let next = offset as usize;
+            Box::new(StoryReader { topic, partition, values, next }) as Box<dyn Reader>
         };
         Ok(from.iter().map(reader).collect())
     }
 }
 
 struct StoryReader {
+    topic: Topic,
+    partition: u32,
     values: Vec<String>,
     next: usize,
 }
@@ -693,6 +696,10 @@ impl Reader for StoryReader {
 
     fn position(&self) -> u64 {
         self.next as u64
+    }
+
+    fn partition(&self) -> (Topic, u32) {
+        (self.topic, self.partition)
     }
 }
 

@@ -652,6 +652,10 @@ impl Reader for EmbeddedReader {
     fn position(&self) -> u64 {
         self.offset
     }
+
+    fn partition(&self) -> (Topic, u32) {
+        (self.topic, self.partition)
+    }
 }
 
 impl Segment {
