@@ -437,7 +437,7 @@ mod tests {
                 dead: 1,
                 dead_first: vec![(
                     2,
-                    "`event_id`: -1 is not from 0 to 18446744073709551615".into()
+                    "`event_id`: invalid value: integer `-1`, expected u64".into()
                 )],
                 until: Some(700_000_000_000),
                 ..Imported::default()
