@@ -100,7 +100,7 @@ fn no_market_writes_where_others_have_written() {
         for name in ["market", "up"] {
             let mut command = command(&market(name, dir.to_str().unwrap()));
             command.env("DATABASE_URL", database_url(&database));
-            refused(&mut command, "another with --dir OTHER");
+            refused(&mut command, "with --dir OTHER");
         }
         assert_eq!(log_end(dir), held);
     }
