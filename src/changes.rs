@@ -210,27 +210,27 @@ pub fn follow_on(
     let mut reached = (!follower.whole).then_some(follower.last);
     let mut follower = Some(follower);
     let mut ended = None;
-    let followed = retry::again(Patience::Ever, stop, || {
+    let outcome = retry::again(Patience::Ever, stop, || {
         let follower = match (follower.take(), reached) {
             (Some(follower), _) => follower,
             (None, Some(last)) => Follower::begin(database, &table, Begin::After(last))?,
             (None, None) => return Ok(()),
         };
-        let followed = follower.follow(stop, &mut |last, changes| {
+        let result = follower.follow(stop, &mut |last, changes| {
             if changes.is_empty() || reached.is_some() {
                 reached = Some(last);
             }
             tell(last, changes)
         });
-        match followed {
+        match result {
             Err(error) if reached.is_none() => {
                 ended = Some(error);
                 Ok(())
             }
-            followed => followed,
+            result => result,
         }
     });
-    ended.map_or(followed, Err)
+    ended.map_or(outcome, Err)
 }
 
 /// `marketday tail`: a line of JSON a change.

@@ -76,6 +76,14 @@ enum Command {
 struct Import {
     /// The file; `-` is standard input.
     file: PathBuf,
+    /// Exit 0 with so many lines refused and records dead, together.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    max_rejects: u64,
+    /// Time of the heartbeats behind the records: 2026-11-27, 2026-11-27T14:00:00 (of the market's
+    /// zone), 2026-11-27T05:00:00Z or milliseconds since 1970 [default: that of the newest order
+    /// event, unless it stands alone, more than a day beyond all others].
+    #[arg(long, value_name = "INSTANT")]
+    until: Option<import::Instant>,
     #[command(flatten)]
     log: LogPlace,
 }
@@ -837,11 +845,34 @@ fn import(command: &Import) -> Result<ExitCode> {
         Box::new(file.with_context(|| format!("opening {}", command.file.display()))?)
     };
     let log = command.log.open(&|| false)?;
-    let imported = import::import(&*log, std::io::BufReader::new(input), |_| {})?;
+    // Before it writes: on Kafka a new writer ends the one that is there.
+    ensure!(!market::writes(&command.log.dir, &*log)?, import::belongs_to_market(&*log));
+    let until = command.until.map(|until| until.0);
+    let imported = import::import(&*log, std::io::BufReader::new(input), until, |_| {})?;
     let out = &mut std::io::stdout().lock();
-    writeln!(out, "{} records imported, {} lines refused", imported.records, imported.refused)?;
+    let import::Imported { records, valid, duplicate, dead, refused, .. } = imported;
+    writeln!(
+        out,
+        "{records} records imported ({valid} valid, {duplicate} duplicate, {dead} dead), {refused} \
+         lines refused"
+    )?;
+    let clock = |at| wall_clock(at).format("%Y-%m-%d %H:%M:%S");
+    if let (Some(alone), Some(until)) = (imported.alone, imported.until) {
+        writeln!(
+            out,
+            "the newest order event, of {}, stands alone, more than a day beyond all others: the \
+             heartbeats say {}; --until INSTANT says otherwise",
+            clock(alone),
+            clock(until)
+        )?;
+    }
     for (line, reason) in imported.refused_first {
         writeln!(out, "line {line}: {reason}")?;
     }
-    Ok(ExitCode::SUCCESS)
+    let mut lead = format!("{dead} of {records} records are no events; the first: ");
+    for (line, reason) in imported.dead_first {
+        writeln!(out, "{}line {line}: {reason}", std::mem::take(&mut lead))?;
+    }
+    let well = refused + dead <= command.max_rejects;
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -81,10 +81,7 @@ pub fn again<T>(
         }
         if patience != Patience::Look {
             let seconds = pause.as_secs_f64();
-            _ = writeln!(
-                io::stderr(),
-                "marketday: {error:#}; trying again in {seconds:.1} s"
-            );
+            _ = writeln!(io::stderr(), "marketday: {error:#}; trying again in {seconds:.1} s");
         }
         rest(pause, stop)?;
         pause = (pause * 2).min(PAUSE.1);

@@ -386,11 +386,15 @@ fn lines_that_are_no_records_are_listed_and_do_not_reach_the_log() {
     let good = line(Topic::Users, 1, &user(0, 1, "n"));
     import(&dir, std::slice::from_ref(&good));
     let file = dir.with_extension("txt");
-    fs::write(&file, "[1]\n\n{\"topic\":\"carts\",\"key\":\"1\",\"value\":{}}\nnot json\n")
+    fs::write(&file, "\n[1]\n{\"topic\":\"carts\",\"key\":\"1\",\"value\":{}}\nnot json\n")
         .unwrap();
-    let said = marketday(&["import", file.to_str().unwrap(), "--dir", dir.to_str().unwrap()]);
+    let args = ["import", file.to_str().unwrap(), "--dir", dir.to_str().unwrap()];
+    let output = command(&args).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stdout).unwrap();
     let said: Vec<&str> = said.lines().collect();
-    assert_eq!(said[0], "0 records imported, 4 lines refused");
+    let none = "0 records imported (0 valid, 0 duplicate, 0 dead), 4 lines refused";
+    assert_eq!(said[0], none);
     for (place, number) in [(1, 1), (2, 2), (3, 3), (4, 4)] {
         assert!(said[place].starts_with(&format!("line {number}: ")), "{said:?}");
     }

@@ -15,8 +15,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::support::{
-    self, Redis, Running, brokers, command, connect, database_url, fresh_database, hashes, kafka_log,
-    kill_broker, marketday, scratch, start_broker, wait_until,
+    self, Redis, Running, brokers, command, connect, database_url, fresh_database, hashes,
+    kafka_log, kill_broker, marketday, refused, scratch, start_broker, wait_until,
 };
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -238,6 +238,44 @@ fn of_two_markets_of_one_name_only_the_last_one_writes() {
     alone_runs.kill();
     let log = marketday::log::embedded::open(&alone.join("log")).unwrap();
     assert_eq!(hashes(&*log, |topic, partition| held(&(topic, partition))), found);
+}
+
+/// On a cluster the log itself tells, also a machine that has no directory of its market.
+#[test]
+fn a_markets_topics_are_the_markets_and_others_are_not() {
+    let scratch = scratch();
+    let file = scratch.join("one.ndjson");
+    let value = r#"{"event_id":0,"at":1790000000000,"event":"heartbeat"}"#;
+    fs::write(&file, format!(r#"{{"topic":"orders","key":"1","value":{value}}}"#)).unwrap();
+    let import =
+        |name| on_brokers(name, &scratch.join("elsewhere"), &["import", file.to_str().unwrap()]);
+    let live = [&TEN_DAYS[..], &["--speed", "600"]].concat();
+    let mut market =
+        Running::start(&mut on_brokers("owned", &scratch.join("1"), &live), scratch.join("said"));
+    let log = kafka_log("owned");
+    market.wait_until("there is something", || log.end(Topic::Orders, 0).unwrap() > 0);
+    refused(&mut import("owned"), "import into another one with --name OTHER");
+    refused(&mut on_brokers("owned", &scratch.join("2"), &live), "another log with --name OTHER");
+    let before = records(&*log);
+    market.wait_until("it goes on", || records(&*log) > before);
+    assert!(market.interrupt().success(), "{}", market.said());
+    // Somebody else's producer writes all the same.
+    let producer: BaseProducer = client().create().unwrap();
+    let foreign = BaseRecord::<str, str>::to("owned.orders").partition(1).payload(value);
+    producer.send(foreign).map_err(|(error, _)| error).unwrap();
+    producer.flush(MINUTE).unwrap();
+    let refusal = "of orders-1 was not written by this market";
+    refused(&mut on_brokers("owned", &scratch.join("1"), &live), refusal);
+
+    for _ in 0..2 {
+        assert!(import("imported").status().unwrap().success(), "two imports go into one log");
+    }
+    refused(&mut on_brokers("imported", &scratch.join("3"), &live), "another with --name OTHER");
+    kafka_log("foreign");
+    let foreign = BaseRecord::<str, str>::to("foreign.orders").partition(0).payload(value);
+    producer.send(foreign).map_err(|(error, _)| error).unwrap();
+    producer.flush(MINUTE).unwrap();
+    refused(&mut on_brokers("foreign", &scratch.join("4"), &live), "another log with --name OTHER");
 }
 
 #[test]

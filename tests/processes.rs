@@ -279,24 +279,30 @@ fn analytics_come_back_by_themselves_when_the_store_does() {
         Analytics::start(server.database("one"), &["-w", "2"]),
         Analytics::start(server.database("three"), &["--processes", "3"]),
     ];
-    all.iter_mut().for_each(|it| it.is_committed("at first"));
+    for analytics in &mut all {
+        analytics.is_committed("at first");
+    }
     for fault in [Some(Signal::INT), Some(Signal::QUIT), Some(Signal::KILL), None] {
         let what = format!("after {fault:?}");
-        match fault {
-            Some(signal) => server.restart(signal),
-            None => {
-                let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                    WHERE application_name = 'marketday' AND datname <> 'marketday'
-                      AND pid <> pg_backend_pid()";
-                connect(&server.running.config()).batch_execute(terminate).unwrap();
-            }
+        if let Some(signal) = fault {
+            server.restart(signal);
+        } else {
+            let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE application_name = 'marketday' AND datname <> 'marketday'
+                  AND pid <> pg_backend_pid()";
+            connect(&server.running.config()).batch_execute(terminate).unwrap();
         }
         all.iter_mut().for_each(Analytics::import_one);
-        all.iter_mut().for_each(|it| it.is_committed(&what));
+        for analytics in &mut all {
+            analytics.is_committed(&what);
+        }
     }
     for analytics in &mut all {
         let said = analytics.running.said();
-        assert!(said.contains("from the last commit") || said.contains("trying again in"), "{said}");
+        assert!(
+            said.contains("from the last commit") || said.contains("trying again in"),
+            "{said}"
+        );
         assert!(!said.contains("panicked"), "{said}");
         analytics.ends_well();
     }

@@ -214,7 +214,7 @@ fn a_market_keeps_its_seed_and_a_running_one_its_directory() {
     });
 
     refused(&mut with_database(&["up", "--dir", dir], &database), "another `marketday up`");
-    refused(&mut command(&["import", "-", "--dir", dir]), "somebody writes to it already");
+    refused(&mut command(&["import", "-", "--dir", dir]), "a market writes to this log");
     refused(&mut command(&["market", "--to", dir]), "another market is running in");
 
     // Another engine may take the store over; then the first one ends, and says why.

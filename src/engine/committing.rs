@@ -104,10 +104,10 @@ impl Commits {
         std::thread::spawn(move || {
             while let Some((epoch, closed)) = commits.next() {
                 let moved = closed.now;
-                let committed = committer.commit(epoch, closed);
+                let result = committer.commit(epoch, closed);
                 let mut queue = commits.queue();
                 queue.running = None;
-                if let Err(error) = committed {
+                if let Err(error) = result {
                     queue.failed = true;
                     queue.failure = Some(error);
                     return;

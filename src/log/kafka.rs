@@ -39,7 +39,9 @@ use rdkafka::producer::{
 };
 use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
 
-use super::{Batch, Broker, Log, OffsetNotHeld, PARTITIONS, Reader, Record, Writer, new_identity};
+use super::{
+    Batch, Broker, Log, OffsetNotHeld, Owner, PARTITIONS, Reader, Record, Writer, new_identity,
+};
 use crate::clock::Stopwatch;
 use crate::retry::{self, passes_in_log};
 
@@ -53,7 +55,7 @@ const LOOK: Duration = Duration::from_secs(10);
 const TRY: Duration = Duration::from_secs(2);
 
 /// How long a flush may take, with brokers that fail and come back, before it is an error.
-const OUTAGE: Duration = Duration::from_mins(120);
+const OUTAGE: Duration = Duration::from_hours(2);
 
 /// One attempt to commit; the next one starts from what has become of it. A flush that takes longer
 /// says so.
@@ -87,7 +89,8 @@ const FETCHED_KIB: &str = "8192";
 /// Copies of each record, where there are so many brokers.
 const COPIES: usize = 3;
 
-/// The topic whose first record names the log; the others name its writers, with [`WRITER`] as key.
+/// The topic whose first record names the log, and whose second one says whose it is; records with
+/// the key [`WRITER`] name its writers.
 const IDENTITY: &str = "log-identity";
 
 /// The key of a record that names a writer.
@@ -251,8 +254,18 @@ fn made(client: &BaseConsumer, place: &Place, names: &[&String]) -> Result<Metad
     }
 }
 
-/// What the first record of the topic of that name says; written if there is none.
+/// The log's name: the first record of its topic, written if there is none.
 fn identity(place: &Place) -> Result<String> {
+    if let Some(first) = said(place)?.into_iter().next() {
+        return Ok(first);
+    }
+    // Of two that write at once both go by the first record.
+    let said = say(place, &new_identity()?, 0)?;
+    Ok(said.into_iter().next().expect("it waits for one"))
+}
+
+/// What the records of that topic say: the log's name, then who writes it.
+fn said(place: &Place) -> Result<Vec<String>> {
     let topic = place.topic(IDENTITY);
     let reading = || format!("reading the log's name from topic {topic} on {}", place.brokers);
     let consumer: BaseConsumer = place.consumer("marketday").create()?;
@@ -260,27 +273,37 @@ fn identity(place: &Place) -> Result<String> {
     whole.add_partition_offset(&topic, 0, Offset::Beginning)?;
     consumer.assign(&whole).with_context(reading)?;
     let since = Stopwatch::start();
-    let mut written = false;
+    let mut said = Vec::new();
     while since.elapsed() < ANSWER {
         match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) if message.key() == Some(WRITER.as_bytes()) => {}
             Some(Ok(message)) => {
                 let value = message.payload().and_then(|value| str::from_utf8(value).ok());
-                return value.map(str::to_owned).with_context(reading);
+                said.push(value.with_context(reading)?.to_owned());
             }
-            // Of two that write at once both go by the first record.
-            Some(Err(KafkaError::PartitionEOF(_))) if !written => {
-                written = true;
-                let name = new_identity()?;
-                let producer: BaseProducer =
-                    place.client().set("enable.idempotence", "true").create()?;
-                let record = BaseRecord::<str, str>::to(&topic).partition(0).payload(&name);
-                producer.send(record).map_err(|(error, _)| error).with_context(reading)?;
-                producer.flush(ANSWER).with_context(reading)?;
-            }
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(said),
             _ => {}
         }
     }
     Err(anyhow!("no answer within {} s", ANSWER.as_secs()).context(reading()))
+}
+
+/// Adds a record to that topic, and waits until there are more than so many.
+fn say(place: &Place, what: &str, more_than: usize) -> Result<Vec<String>> {
+    let topic = place.topic(IDENTITY);
+    let writing = || format!("writing to topic {topic} on {}", place.brokers);
+    let producer: BaseProducer = place.client().set("enable.idempotence", "true").create()?;
+    let record = BaseRecord::<str, str>::to(&topic).partition(0).payload(what);
+    producer.send(record).map_err(|(error, _)| error).with_context(writing)?;
+    producer.flush(ANSWER).with_context(writing)?;
+    let since = Stopwatch::start();
+    while since.elapsed() < ANSWER {
+        let said = said(place)?;
+        if said.len() > more_than {
+            return Ok(said);
+        }
+    }
+    Err(anyhow!("it does not show what was written").context(writing()))
 }
 
 struct Kafka {
@@ -365,6 +388,22 @@ impl Log for Kafka {
         }
         let questions = Arc::clone(&self.questions);
         Ok(Box::new(KafkaWriter { producer, candidate, questions, sections, open: false }))
+    }
+
+    fn owner(&self) -> Result<Option<Owner>> {
+        said(&self.place)?.get(1).map(|word| Owner::from_word(word)).transpose()
+    }
+
+    fn claim(&self, owner: Owner) -> Result<Owner> {
+        if let Some(first) = self.owner()? {
+            return Ok(first);
+        }
+        let said = say(&self.place, owner.word(), 1)?;
+        Owner::from_word(&said[1])
+    }
+
+    fn another(&self) -> &'static str {
+        "--name OTHER"
     }
 
     fn readers(&self, topic: Topic, from: &[(u32, u64)]) -> Result<Vec<Box<dyn Reader>>> {
