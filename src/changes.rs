@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::clock::Stopwatch;
+use crate::retry::{self, Patience};
 use crate::store;
 
 /// How long after somebody followed last it is possible to take up the thread: an hour after the
@@ -196,6 +197,42 @@ fn register(client: &mut Client, table: &str) -> Result<(i64, i64)> {
     Ok((epoch, row.get(0)))
 }
 
+/// Follows a table as [`Follower`] does, through a store that goes away and comes back: then from the
+/// last commit point that was told of. The first connection is the caller's to make.
+pub fn follow_on(
+    database: &postgres::Config,
+    follower: Follower,
+    stop: &dyn Fn() -> bool,
+    tell: &mut Tell<'_>,
+) -> Result<()> {
+    let table = follower.table.clone();
+    // What a table holds as a whole is told once: cut off in there, nobody could go on.
+    let mut reached = (!follower.whole).then_some(follower.last);
+    let mut follower = Some(follower);
+    let mut ended = None;
+    let outcome = retry::again(Patience::Ever, stop, || {
+        let follower = match (follower.take(), reached) {
+            (Some(follower), _) => follower,
+            (None, Some(last)) => Follower::begin(database, &table, Begin::After(last))?,
+            (None, None) => return Ok(()),
+        };
+        let result = follower.follow(stop, &mut |last, changes| {
+            if changes.is_empty() || reached.is_some() {
+                reached = Some(last);
+            }
+            tell(last, changes)
+        });
+        match result {
+            Err(error) if reached.is_none() => {
+                ended = Some(error);
+                Ok(())
+            }
+            result => result,
+        }
+    });
+    ended.map_or(outcome, Err)
+}
+
 /// `marketday tail`: a line of JSON a change.
 pub fn tail(
     database: &postgres::Config,
@@ -205,7 +242,7 @@ pub fn tail(
     out: &mut dyn Write,
 ) -> Result<()> {
     let follower = Follower::begin(database, table, begin)?;
-    let ended = follower.follow(stop, &mut |_, changes| {
+    let ended = follow_on(database, follower, stop, &mut |_, changes| {
         for change in changes {
             serde_json::to_writer(&mut *out, change)?;
             writeln!(out)?;

@@ -27,8 +27,10 @@ use crate::migrate;
 use crate::page;
 use crate::private_postgres::PrivatePostgres;
 use crate::realism::{self, Form};
+use crate::retry::{self, Patience};
 use crate::scenario;
 use crate::status;
+use crate::store;
 use crate::supervise;
 use crate::truth;
 use crate::up;
@@ -74,6 +76,14 @@ enum Command {
 struct Import {
     /// The file; `-` is standard input.
     file: PathBuf,
+    /// Exit 0 with so many lines refused and records dead, together.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    max_rejects: u64,
+    /// Time of the heartbeats behind the records: 2026-11-27, 2026-11-27T14:00:00 (of the market's
+    /// zone), 2026-11-27T05:00:00Z or milliseconds since 1970 [default: that of the newest order
+    /// event, unless it stands alone, more than a day beyond all others].
+    #[arg(long, value_name = "INSTANT")]
+    until: Option<import::Instant>,
     #[command(flatten)]
     log: LogPlace,
 }
@@ -380,6 +390,8 @@ struct Workers {
 
 /// Runs a command; an error is printed once, with its causes.
 pub fn run(cli: Cli) -> ExitCode {
+    // Of one process among several its supervisor hears whether the error passes.
+    let supervised = matches!(&cli.command, Command::Analytics(it) if it.workers.once);
     let result = match cli.command {
         Command::Up(command) => run_up(&command),
         Command::Market(command) => run_market(&command),
@@ -395,7 +407,13 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Explain(command) => explain(&command),
     };
     result.unwrap_or_else(|error| {
+        if error.chain().any(<dyn std::error::Error>::is::<retry::Stopped>) {
+            return ExitCode::SUCCESS;
+        }
         _ = writeln!(std::io::stderr(), "marketday: {error:#}");
+        if supervised && retry::lost(&error) {
+            return ExitCode::from(supervise::LOST);
+        }
         ExitCode::FAILURE
     })
 }
@@ -407,35 +425,43 @@ pub(crate) struct Database {
 }
 
 impl Place {
-    fn database(&self) -> Result<Database> {
-        let database = if let Some(url) = &self.database {
+    /// The store; where it is away it is waited for with that patience.
+    fn database(&self, patience: Patience, stop: &dyn Fn() -> bool) -> Result<Database> {
+        let mut database = if let Some(url) = &self.database {
             let config = url.parse().context("reading the database's URL")?;
             Database { config, private: None }
         } else {
             let private = PrivatePostgres::start(&self.log.dir)?;
             Database { config: private.config(), private: Some(private) }
         };
-        migrate::run(&database.config)?;
+        store::notice_silence(&mut database.config);
+        retry::again(patience, stop, || migrate::run(&database.config))?;
         Ok(database)
     }
 
     /// The store, which must be there: for a command that only looks.
     fn look(&self) -> Result<Database> {
+        self.look_for(Patience::Look, &|| false)
+    }
+
+    fn look_for(&self, patience: Patience, stop: &dyn Fn() -> bool) -> Result<Database> {
         let dir = self.log.dir.display();
         ensure!(
             self.database.is_some() || self.log.dir.join("postgres").exists(),
             "there is no PostgreSQL in {dir}: run `marketday up --dir {dir}` first, or name another \
              --dir, or a database"
         );
-        self.database()
+        self.database(patience, stop)
     }
 }
 
 impl LogPlace {
-    /// The log, made if it is not there.
-    fn open(&self) -> Result<Arc<dyn Log>> {
+    /// The log, made if it is not there; brokers that are away are waited for, for a minute.
+    fn open(&self, stop: &dyn Fn() -> bool) -> Result<Arc<dyn Log>> {
         match self.kafka() {
-            Some(place) => log::kafka::open(place, true),
+            Some(place) => {
+                retry::again(Patience::Start, stop, || log::kafka::open(place.clone(), true))
+            }
             None => log::embedded::open(&self.dir.join("log")),
         }
     }
@@ -450,7 +476,7 @@ impl LogPlace {
             self.dir.join("log").exists(),
             "there is no log in {dir}: run `marketday up --dir {dir}` first, or name another --dir"
         );
-        self.open()
+        self.open(&|| false)
     }
 
     fn kafka(&self) -> Option<log::kafka::Place> {
@@ -460,6 +486,12 @@ impl LogPlace {
 }
 
 impl Database {
+    /// Starts the private server again if it has ended. Why it does not start shows when one connects,
+    /// and in the server's own log.
+    fn revive(&self) {
+        _ = self.private.as_ref().map(PrivatePostgres::revive);
+    }
+
     /// Stops the private server, unless somebody else uses it.
     fn stop(self) -> Result<()> {
         self.private.map_or(Ok(()), PrivatePostgres::stop)
@@ -523,8 +555,9 @@ fn run_up(command: &Up) -> Result<ExitCode> {
     let stop = stop_on_signal()?;
     let dir = &command.place.log.dir;
     let _only_one = up::lock(dir)?;
-    let log = command.place.log.open()?;
-    let database = command.place.database()?;
+    let stopped = || stop.load(Ordering::SeqCst);
+    let log = command.place.log.open(&stopped)?;
+    let database = command.place.database(Patience::Start, &stopped)?;
     let look = match &database.private {
         Some(private) => format!(
             "PGPASSWORD=$(cat {}) psql -h 127.0.0.1 -p {} -U marketday marketday",
@@ -533,7 +566,8 @@ fn run_up(command: &Up) -> Result<ExitCode> {
         ),
         None => "psql, on the database that you named".into(),
     };
-    let summary = up::run(dir, &log, &database.config, &look, &settings, &stop)?;
+    let revive = || database.revive();
+    let summary = up::run(dir, &log, &database.config, &look, &settings, &stop, &revive)?;
     database.stop()?;
     let out = &mut std::io::stdout().lock();
     if command.json {
@@ -574,7 +608,7 @@ fn run_market(command: &Market) -> Result<ExitCode> {
         Some(to) => place.dir = to.into(),
         None => {}
     }
-    let log = place.open()?;
+    let log = place.open(&|| false)?;
     let settings = market::settle(&place.dir, &wish, &*log)?;
     let remote = remote(&settings)?;
     let _listening = control::listen(&place.dir, &settings, &remote)?;
@@ -593,34 +627,47 @@ fn is_brokers(text: &str) -> bool {
 fn analytics(command: &Analytics) -> Result<ExitCode> {
     supervise::end_with_supervisor()?;
     let stop = stop_on_signal()?;
+    let stopped = || stop.load(Ordering::SeqCst);
     let communication = command.workers.communication()?;
-    let database = command.place.database()?;
+    let database = command.place.database(Patience::Start, &stopped)?;
+    let log = command.place.log.open(&stopped)?;
     if command.workers.processes > 1 && !command.workers.once {
-        let well = run_processes(command, &stop)?;
+        drop(log); // it is there, and so are its topics
+        let well = run_processes(command, &database, &stop)?;
         database.stop()?;
         return Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    let log = command.place.log.open()?;
-    engine::run(
-        &log,
-        engine::Settings {
-            database: database.config.clone(),
-            timely: communication,
-            exit_when_caught_up: command.exit_when_caught_up,
-            producer_done: Arc::new(AtomicBool::new(true)),
-            now: Arc::default(),
-            stop,
-        },
-    )?;
+    let settings = engine::Settings {
+        database: database.config.clone(),
+        timely: communication,
+        exit_when_caught_up: command.exit_when_caught_up,
+        producer_done: Arc::new(AtomicBool::new(true)),
+        now: Arc::default(),
+        stop: Arc::clone(&stop),
+    };
+    if command.workers.processes > 1 {
+        engine::run(&log, settings)?;
+    } else {
+        retry::again(Patience::Ever, &stopped, || {
+            database.revive();
+            engine::run(&log, settings.clone())
+        })?;
+    }
     database.stop()?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The processes of the analytics, or the one of them that this is, started again when one is lost.
-fn run_processes(command: &Analytics, stop: &AtomicBool) -> Result<bool> {
+fn run_processes(command: &Analytics, database: &Database, stop: &AtomicBool) -> Result<bool> {
     let Analytics { place, exit_when_caught_up, workers, .. } = command;
     let program = std::env::current_exe().context("finding this program")?;
-    supervise::supervise(workers.processes, workers.process, stop, |process, hosts| {
+    let ready = || {
+        retry::again(Patience::Ever, &|| stop.load(Ordering::SeqCst), || {
+            database.revive();
+            store::connect(&database.config).map(drop)
+        })
+    };
+    supervise::supervise(workers.processes, workers.process, stop, ready, |process, hosts| {
         let mut child = std::process::Command::new(&program);
         child.args(["analytics", "--once"]).arg("--dir").arg(&place.log.dir);
         for (flag, number) in [("-w", workers.workers), ("-n", workers.processes), ("-p", process)]
@@ -664,13 +711,13 @@ fn on_signal(set: impl Fn() -> bool + Send + 'static) -> Result<()> {
 fn tail(command: &Tail) -> Result<ExitCode> {
     let Tail { table, from, whole, place } = command;
     let stop = stop_on_signal()?;
-    let database = place.look()?;
+    let stopped = || stop.load(Ordering::Relaxed);
+    let database = place.look_for(Patience::Start, &stopped)?;
     let begin = match from {
         Some(commit_point) => Begin::After(*commit_point),
         None if *whole => Begin::Whole,
         None => Begin::Now,
     };
-    let stopped = || stop.load(Ordering::Relaxed);
     let out = &mut std::io::stdout().lock();
     changes::tail(&database.config, table, begin, &stopped, out)?;
     database.stop()?;
@@ -680,7 +727,7 @@ fn tail(command: &Tail) -> Result<ExitCode> {
 fn serve_page(command: &Page) -> Result<ExitCode> {
     let stop = stop_on_signal()?;
     let Page { listen, place } = command;
-    let database = place.look()?;
+    let database = place.look_for(Patience::Start, &|| stop.load(Ordering::Relaxed))?;
     let page = page::serve(listen.page, &database.config, &place.log.dir)?;
     writeln!(std::io::stdout(), "look at http://{}", page.address)?;
     while !stop.load(Ordering::Relaxed) {
@@ -797,12 +844,35 @@ fn import(command: &Import) -> Result<ExitCode> {
         let file = std::fs::File::open(&command.file);
         Box::new(file.with_context(|| format!("opening {}", command.file.display()))?)
     };
-    let log = command.log.open()?;
-    let imported = import::import(&*log, std::io::BufReader::new(input), |_| {})?;
+    let log = command.log.open(&|| false)?;
+    // Before it writes: on Kafka a new writer ends the one that is there.
+    ensure!(!market::writes(&command.log.dir, &*log)?, import::belongs_to_market(&*log));
+    let until = command.until.map(|until| until.0);
+    let imported = import::import(&*log, std::io::BufReader::new(input), until, |_| {})?;
     let out = &mut std::io::stdout().lock();
-    writeln!(out, "{} records imported, {} lines refused", imported.records, imported.refused)?;
+    let import::Imported { records, valid, duplicate, dead, refused, .. } = imported;
+    writeln!(
+        out,
+        "{records} records imported ({valid} valid, {duplicate} duplicate, {dead} dead), {refused} \
+         lines refused"
+    )?;
+    let clock = |at| wall_clock(at).format("%Y-%m-%d %H:%M:%S");
+    if let (Some(alone), Some(until)) = (imported.alone, imported.until) {
+        writeln!(
+            out,
+            "the newest order event, of {}, stands alone, more than a day beyond all others: the \
+             heartbeats say {}; --until INSTANT says otherwise",
+            clock(alone),
+            clock(until)
+        )?;
+    }
     for (line, reason) in imported.refused_first {
         writeln!(out, "line {line}: {reason}")?;
     }
-    Ok(ExitCode::SUCCESS)
+    let mut lead = format!("{dead} of {records} records are no events; the first: ");
+    for (line, reason) in imported.dead_first {
+        writeln!(out, "{}line {line}: {reason}", std::mem::take(&mut lead))?;
+    }
+    let well = refused + dead <= command.max_rejects;
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

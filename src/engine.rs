@@ -16,6 +16,7 @@ mod source;
 
 pub use replay::{Replay, replay};
 
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -32,7 +33,9 @@ use timely::worker::Worker;
 use crate::clock;
 use crate::crash;
 use crate::log::Log;
+use crate::retry;
 use crate::store::{self, Claim};
+use crate::supervise::LOST;
 use crate::wire::Decoded;
 use committing::Commits;
 use feed::{EPOCH, EPOCH_RECORDS, Epochs, Feed};
@@ -57,7 +60,13 @@ pub struct Settings {
 }
 
 /// Runs the analytics until told to stop, or caught up.
+///
+/// An error ends all workers of this process. Where timely's workers are in several processes, those
+/// of the others wait for ours in vain: then an error is printed and ends the process at once, and
+/// with its connections the others, whoever joins whatever. Its exit code says whether it passes by
+/// itself ([`LOST`]), for the supervisor.
 pub fn run(log: &Arc<dyn Log>, settings: Settings) -> Result<()> {
+    let alone = !matches!(settings.timely, timely::CommunicationConfig::Cluster { .. });
     let config = config(settings.timely.clone());
     let reading = Arc::new(Reading::default());
     let reporting = reading.report(Arc::clone(log), settings.database.clone());
@@ -66,18 +75,33 @@ pub fn run(log: &Arc<dyn Log>, settings: Settings) -> Result<()> {
     let failed = failure.clone();
     let workers = timely::execute(config, move |worker| {
         if let Err(error) = run_worker(worker, &log, &settings, &read, &failed) {
+            if !alone {
+                end_process(&error);
+            }
             failed.end(worker, error);
         }
     });
     let workers =
         workers.map_err(|message| anyhow!("starting the analytics' workers: {message}"))?;
     let ended: Vec<_> = workers.join().into_iter().collect();
-    reading.end();
+    let first = failure.first();
+    reading.end(first.is_ok());
+    // Where it failed, the reporting waits for servers that are away: nobody waits for it.
+    first?;
     reporting.join().map_err(|_| anyhow!("the reporting thread died"))?;
     for result in ended {
         result.map_err(|message| anyhow!("a worker of the analytics ended: {message}"))?;
     }
-    failure.first()
+    Ok(())
+}
+
+/// Says why, and ends the process without waiting for anything.
+fn end_process(error: &anyhow::Error) -> ! {
+    let code = if retry::lost(error) { i32::from(LOST) } else { 1 };
+    let mut stderr = std::io::stderr().lock();
+    _ = writeln!(stderr, "marketday: {error:#}");
+    // With the lock held: the first error is the one that counts.
+    std::process::exit(code);
 }
 
 /// Timely's and differential's settings, for whoever runs the graph.
@@ -129,18 +153,20 @@ fn run_worker(
     let mut client = store::connect(&settings.database)?;
     // Once the claim stands, no other engine can change the store: what all workers read back
     // after it is one snapshot.
-    let claim = (worker.index() == 0)
-        .then(|| store::claim(&mut client, log.identity()).map_err(|error| format!("{error:#}")));
+    let claim =
+        (worker.index() == 0).then(|| store::claim(&mut client, log.identity())).transpose()?;
     let started_at = clock::wall();
     let (claim, started_at) = agree(worker, failure, claim.map(|claim| (claim, started_at)))?;
-    let claim = claim.map_err(|error| anyhow!(error))?;
 
     let commits = Commits::new(claim.epoch);
+    let _abandon = commits.until_dropped();
     let mut committing = None;
     if worker.index() == 0 {
-        let client = store::connect(&settings.database)?;
-        committing =
-            Some(commits.start(store::Committer::new(client, &claim)?, Arc::clone(&settings.now)));
+        let mut client = store::connect(&settings.database)?;
+        let backend = client.query_one("SELECT pg_backend_pid()", &[])?.get(0);
+        let committer = store::Committer::new(client, &claim)?;
+        let now = Arc::clone(&settings.now);
+        committing = Some(commits.start(committer, now, &settings.database, backend));
     }
 
     let hydrated = claim.epoch + 1;
@@ -168,9 +194,7 @@ fn run_worker(
     let mut feed = Feed::new(worker, log, source, handles, epochs, &probe);
     loop {
         failure.check()?;
-        if let Some(error) = commits.failure() {
-            return Err(error);
-        }
+        commits.check()?;
         feed.advance();
         activator.activate();
 
@@ -191,16 +215,16 @@ fn run_worker(
     drop(feed.end());
     while !probe.done() {
         failure.check()?;
-        if let Some(error) = commits.failure() {
-            return Err(error);
-        }
+        commits.check()?;
         activator.activate();
         worker.step();
         worker.step_or_park(Some(EPOCH));
     }
     commits.close();
-    committing
-        .map_or(Ok(()), |thread| thread.join().map_err(|_| anyhow!("the committing thread died")))
+    if let Some(thread) = committing {
+        thread.join().map_err(|_| anyhow!("the committing thread died"))?;
+    }
+    commits.check()
 }
 
 /// Feeds what the store holds: every worker its shard of the ledgers, worker 0 the result rows as

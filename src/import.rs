@@ -1,18 +1,23 @@
 //! Puts events from a text file into the log, so that one's own data can be analysed.
 //!
 //! Values go in byte for byte, also those that are no valid events: whether they count is decided
-//! by the analytics alone, which keeps what it refuses as dead letters.
+//! by the analytics alone, which keeps what it refuses as dead letters. What it will refuse is told
+//! here already.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::io::{BufRead, Read};
+use std::str::FromStr;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use chrono::{DateTime, NaiveDate, NaiveDateTime};
+use dataflows::model::time::{DAY, TIME_END, TIME_MIN, ZONE};
 use dataflows::model::{Millis, Topic, partition_of};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::log::{Log, Writer};
-use crate::wire::{self, Words};
+use crate::log::{Batch, Log, Owner, Writer};
+use crate::wire::{self, Decoded, Words};
 
 /// Lines between two flushes: what may be lost by a crash, against the cost of waiting for a disk.
 const FLUSH_LINES: u64 = 10_000;
@@ -20,67 +25,224 @@ const FLUSH_LINES: u64 = 10_000;
 /// A line longer than this is refused, lest one without an end fill the memory.
 const LINE_BYTES_MAX: usize = 16 << 20;
 
-/// Refused lines that are listed; the others are only counted.
-const REFUSED_LISTED_MAX: usize = 100;
+/// Refused lines, and dead records, that are listed; the others are only counted.
+const LISTED_MAX: usize = 100;
 
 /// What an import did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
     /// Records put into the log, without the heartbeats.
     pub records: u64,
-    /// Of these, how many are valid events or heartbeats; the others will be dead letters.
+    /// Of these, valid events and heartbeats that are no duplicates.
     pub valid: u64,
+    /// Of these, valid events whose `event_id` an earlier one of the topic in the file has. The log
+    /// may hold more.
+    pub duplicate: u64,
+    /// Of these, those that will be dead letters.
+    pub dead: u64,
+    /// The first of them: the number of the line (from 1) and why.
+    pub dead_first: Vec<(u64, String)>,
     /// Lines that were not of the form.
     pub refused: u64,
-    /// The first of them, with their line numbers (from 1) and what is wrong with them.
+    /// The first of them, with their line numbers and what is wrong with them.
     pub refused_first: Vec<(u64, String)>,
-    /// The newest `at` of a valid event: the time of the heartbeats.
-    pub newest_at: Option<Millis>,
+    /// The time of the heartbeats, if there are any.
+    pub until: Option<Millis>,
+    /// The newest `at` of an order event, where it stands so alone that the heartbeats do not have it.
+    pub alone: Option<Millis>,
 }
 
-/// Puts the file's records into the log, then a heartbeat into every partition of `orders`.
+impl Imported {
+    fn list(list: &mut Vec<(u64, String)>, line: u64, what: String) {
+        if list.len() < LISTED_MAX {
+            list.push((line, what));
+        }
+    }
+}
+
+/// An instant as people write it: milliseconds since the epoch, RFC 3339, or a date, or date and
+/// time, of the market's zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instant(pub Millis);
+
+impl FromStr for Instant {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let local = |at: NaiveDateTime| at.and_utc().timestamp_millis() - ZONE;
+        let at = text
+            .parse()
+            .ok()
+            .or_else(|| DateTime::parse_from_rfc3339(text).ok().map(|at| at.timestamp_millis()))
+            .or_else(|| text.parse().ok().map(local))
+            .or_else(|| text.parse::<NaiveDate>().ok()?.and_hms_opt(0, 0, 0).map(local));
+        at.map(Instant).filter(|at| (TIME_MIN..TIME_END).contains(&at.0)).ok_or(
+            "an instant is milliseconds since 1970, 2026-11-27, 2026-11-27T14:00:00 (of the \
+             market's zone) or 2026-11-27T05:00:00Z, from 1990 to 2099",
+        )
+    }
+}
+
+/// The newest times of two customers; each heartbeat is another one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Clocks {
+    newest: Option<(Millis, Option<i64>)>,
+    /// The newest time of whoever is not the newest one's.
+    other: Option<Millis>,
+}
+
+impl Clocks {
+    fn hear(&mut self, at: Millis, who: Option<i64>) {
+        match &mut self.newest {
+            Some((newest, whose)) if who.is_some() && *whose == who => *newest = at.max(*newest),
+            Some((newest, _)) if *newest < at => {
+                self.other = Some(*newest);
+                self.newest = Some((at, who));
+            }
+            Some(_) => self.other = self.other.max(Some(at)),
+            None => self.newest = Some((at, who)),
+        }
+    }
+
+    /// Takes note of an order event or a heartbeat.
+    fn hear_event(&mut self, event: &Decoded) {
+        match event {
+            Decoded::Order(event) => self.hear(event.order.at, Some(event.order.user_id)),
+            Decoded::Heartbeat(at) => self.hear(*at, None),
+            Decoded::User(_) | Decoded::Product(_) | Decoded::Scenario(_) => {}
+        }
+    }
+
+    /// The newest time that does not stand alone.
+    fn reached(&self) -> Option<Millis> {
+        let ((newest, _), other) = (self.newest?, self.other?);
+        Some(if newest <= other + DAY { newest } else { other })
+    }
+}
+
+/// The offsets of the orders that a log holds: partition, first, and behind the last.
+type Extent = Vec<(u32, u64, u64)>;
+
+fn orders_in(log: &dyn Log) -> Result<Extent> {
+    let extent = |partition| {
+        let (start, end) =
+            (log.start(Topic::Orders, partition)?, log.end(Topic::Orders, partition)?);
+        Ok((partition, start, end))
+    };
+    (0..log.partitions(Topic::Orders)).map(extent).collect()
+}
+
+/// The greatest time that orders of that extent had reached.
+fn reached(log: &dyn Log, extent: &Extent) -> Result<Option<Millis>> {
+    let (mut reached, mut words, mut batch) = (None, Words::default(), Batch::default());
+    for &(partition, start, end) in extent {
+        let mut clocks = Clocks::default();
+        let mut reader = log.reader(Topic::Orders, partition, start)?;
+        while reader.position() < end {
+            batch.clear();
+            reader.wait(&mut batch, 1_000)?;
+            for record in batch.iter().filter(|record| record.offset < end) {
+                if let Ok(event) = wire::decode(Topic::Orders, record.value, &mut words) {
+                    clocks.hear_event(&event);
+                    reached = reached.max(clocks.reached());
+                }
+            }
+        }
+    }
+    Ok(reached)
+}
+
+/// The event ids that were seen, by topic: 64 neighbours share a word, since most ids are dense.
+#[derive(Default)]
+struct Seen([HashMap<u64, u64>; Topic::ALL.len()]);
+
+impl Seen {
+    /// Whether it is new.
+    fn add(&mut self, topic: Topic, event_id: u64) -> bool {
+        let word = self.0[topic as usize].entry(event_id / 64).or_default();
+        let bit = 1 << (event_id % 64);
+        let new = *word & bit == 0;
+        *word |= bit;
+        new
+    }
+}
+
+/// Puts the file's records into the log, then, where it has order events, a heartbeat into every
+/// partition of `orders`: at their newest time or, where that is of one customer alone and more than
+/// a day beyond all else, at the newest that is not; or at `until`.
 ///
 /// `report` is told how far it is after each flush. An import that was cut off can be repeated from
 /// the start: an `event_id` counts once.
 pub fn import(
     log: &dyn Log,
     mut input: impl BufRead,
+    until: Option<Millis>,
     mut report: impl FnMut(&Imported),
 ) -> Result<Imported> {
-    let mut writer = log.writer()?;
-    let mut words = Words::default();
-    let mut imported = Imported::default();
     let mut line = Vec::new();
+    let mut more = read_line(&mut input, 1, &mut line)?;
+    if line.starts_with(BOM) {
+        line.drain(..BOM.len());
+    }
+    if let Some(form) = other_form(&line) {
+        bail!(
+            "{form}; an import takes lines of JSON, an event each, as `marketday market --to -` \
+             prints them; nothing is imported"
+        );
+    }
+    let mut writer = log.writer()?;
+    if log.claim(Owner::Import)? == Owner::Market {
+        bail!(belongs_to_market(log));
+    }
+    let held = orders_in(log)?;
+    let mut import = Import {
+        log,
+        writer: &mut *writer,
+        words: Words::default(),
+        seen: Seen::default(),
+        clocks: Clocks::default(),
+        newest: None,
+        done: Imported::default(),
+    };
     for number in 1.. {
-        line.clear();
-        let reading = || format!("reading line {number}");
-        let limit = LINE_BYTES_MAX as u64;
-        if (&mut input).take(limit).read_until(b'\n', &mut line).with_context(reading)? == 0 {
+        if !more {
             break;
         }
-        let put = if line.len() == LINE_BYTES_MAX && !line.ends_with(b"\n") {
-            input.skip_until(b'\n').with_context(reading)?;
+        let form = if line.len() == LINE_BYTES_MAX && !line.ends_with(b"\n") {
+            input.skip_until(b'\n').with_context(|| format!("reading line {number}"))?;
             Err(format!("longer than {LINE_BYTES_MAX} bytes"))
         } else {
             Line::parse(&line)
         };
-        match put {
-            Ok(line) => line
-                .put(log, &mut *writer, &mut words, &mut imported)
-                .with_context(|| format!("importing line {number}"))?,
+        match form {
+            Ok(line) => {
+                import.put(number, line).with_context(|| format!("importing line {number}"))?;
+            }
             Err(problem) => {
-                imported.refused += 1;
-                if imported.refused_first.len() < REFUSED_LISTED_MAX {
-                    imported.refused_first.push((number, problem));
-                }
+                import.done.refused += 1;
+                Imported::list(&mut import.done.refused_first, number, problem);
             }
         }
         if number % FLUSH_LINES == 0 {
-            writer.flush()?;
-            report(&imported);
+            import.writer.flush()?;
+            report(&import.done);
+        }
+        more = read_line(&mut input, number + 1, &mut line)?;
+    }
+    let Import { mut done, clocks, newest, .. } = import;
+    done.until = until.or(newest);
+    // Alone in the file, and the log had not come near it either.
+    if let (None, Some(newest)) = (until, newest)
+        && clocks.reached() != Some(newest)
+    {
+        let reached = reached(log, &held)?;
+        if reached.is_none_or(|reached| newest > reached + DAY)
+            && let Some(before) = clocks.other.max(reached)
+        {
+            (done.until, done.alone) = (Some(before), Some(newest));
         }
     }
-    if let Some(at) = imported.newest_at {
+    if let Some(at) = done.until {
         let mut value = Vec::new();
         wire::encode_heartbeat(at, &mut value);
         for partition in 0..log.partitions(Topic::Orders) {
@@ -88,8 +250,80 @@ pub fn import(
         }
     }
     writer.flush()?;
-    report(&imported);
-    Ok(imported)
+    report(&done);
+    Ok(done)
+}
+
+/// Why nobody imports into a market's log.
+pub fn belongs_to_market(log: &dyn Log) -> String {
+    format!(
+        "a market writes to this log, and would take what is imported for its own: import into \
+         another one with {}",
+        log.another()
+    )
+}
+
+/// Reads the next line; whether there is one.
+fn read_line(input: &mut impl BufRead, number: u64, line: &mut Vec<u8>) -> Result<bool> {
+    line.clear();
+    let read = input.take(LINE_BYTES_MAX as u64).read_until(b'\n', line);
+    Ok(read.with_context(|| format!("reading line {number}"))? > 0)
+}
+
+/// The mark that some programs put before UTF-8.
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
+/// What a file is, by its first line, that is not one event a line.
+fn other_form(first: &[u8]) -> Option<&'static str> {
+    let text = first.trim_ascii();
+    match text {
+        [0x1f, 0x8b, ..] => Some("the file is compressed with gzip: unpack it first (`gzip -d`)"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [b'{', 0, ..] | [0, b'{', ..] => {
+            Some("the file is UTF-16: make it UTF-8 first (`iconv -f UTF-16 -t UTF-8`)")
+        }
+        b"{" => Some("the file has an event over several lines: put each on one (`jq -c .`)"),
+        [b'[', ..] => Some("the file is a JSON array: put each event on a line (`jq -c '.[]'`)"),
+        _ => None,
+    }
+}
+
+/// An import that is going on.
+struct Import<'a> {
+    log: &'a dyn Log,
+    writer: &'a mut dyn Writer,
+    words: Words,
+    seen: Seen,
+    clocks: Clocks,
+    /// Of a valid order event.
+    newest: Option<Millis>,
+    done: Imported,
+}
+
+impl Import<'_> {
+    fn put(&mut self, number: u64, line: Line<'_>) -> Result<()> {
+        let Line { topic, key, value } = line;
+        let (key, value) = (key.as_ref().map(|key| key.as_bytes()), value.get().as_bytes());
+        let partition = key.map_or(0, |key| partition_of(key, self.log.partitions(topic)));
+        let done = &mut self.done;
+        done.records += 1;
+        let mut at = 0;
+        match wire::decode(topic, Some(value), &mut self.words) {
+            Ok(event) => {
+                at = event.at();
+                let new = event.event_id().is_none_or(|id| self.seen.add(topic, id));
+                *if new { &mut done.valid } else { &mut done.duplicate } += 1;
+                self.clocks.hear_event(&event);
+                if matches!(event, Decoded::Order(_)) {
+                    self.newest = self.newest.max(Some(at));
+                }
+            }
+            Err(reason) => {
+                done.dead += 1;
+                Imported::list(&mut done.dead_first, number, reason.to_string());
+            }
+        }
+        self.writer.append(topic, partition, at, key, value)
+    }
 }
 
 /// What a line says.
@@ -115,30 +349,41 @@ impl<'a> Line<'a> {
             return Err("not a JSON object".into());
         }
         let Fields { topic, key, value } =
-            serde_json::from_slice(line).map_err(|e| e.to_string())?;
+            serde_json::from_slice(line).map_err(|e| another_form(line, &e))?;
         let topic =
             Topic::from_name(&topic).ok_or_else(|| format!("there is no topic {topic:?}"))?;
-        if !value.get().starts_with('{') {
-            return Err("`value` is not a JSON object".into());
+        match value.get().as_bytes().first() {
+            Some(b'{') => Ok(Line { topic, key, value }),
+            Some(b'"') => Err("`value` is a text: it is the event itself, a JSON object, not one \
+                               in quotation marks"
+                .into()),
+            _ => Err("`value` is not a JSON object".into()),
         }
-        Ok(Line { topic, key, value })
     }
+}
 
-    fn put(
-        self,
-        log: &dyn Log,
-        writer: &mut dyn Writer,
-        words: &mut Words,
-        imported: &mut Imported,
-    ) -> Result<()> {
-        let key = self.key.as_ref().map(|key| key.as_bytes());
-        let value = self.value.get().as_bytes();
-        let partition = key.map_or(0, |key| partition_of(key, log.partitions(self.topic)));
-        let at = wire::decode(self.topic, Some(value), words).ok().map(|event| event.at());
-        imported.records += 1;
-        imported.valid += u64::from(at.is_some());
-        imported.newest_at = imported.newest_at.max(at);
-        writer.append(self.topic, partition, at.unwrap_or(0), key, value)
+/// What is wrong with a line, in words of the form where it is another one that is known.
+fn another_form(line: &[u8], error: &serde_json::Error) -> String {
+    #[derive(Deserialize)]
+    struct Fields<'a> {
+        #[serde(borrow)]
+        topic: Option<&'a RawValue>,
+        #[serde(borrow)]
+        key: Option<&'a RawValue>,
+        #[serde(borrow)]
+        value: Option<&'a RawValue>,
+    }
+    let number = |text: &RawValue| text.get().starts_with(|c: char| c == '-' || c.is_ascii_digit());
+    match serde_json::from_slice(line) {
+        Ok(Fields { topic: None, key: None, value: None }) => {
+            "there is no `topic` and no `value`: an event stands in \
+             {\"topic\":...,\"key\":...,\"value\":{...}}"
+                .into()
+        }
+        Ok(Fields { key: Some(key), .. }) if number(key) => {
+            format!("`key` is a number: it is a text, \"{}\"", key.get())
+        }
+        _ => error.to_string(),
     }
 }
 
@@ -167,7 +412,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let log = embedded::open(dir.path()).unwrap();
         let mut reported = None;
-        let imported = import(&*log, text, |imported| reported = Some(imported.clone())).unwrap();
+        let imported =
+            import(&*log, text, None, |imported| reported = Some(imported.clone())).unwrap();
         assert_eq!(reported.as_ref(), Some(&imported));
         (dir, log, imported)
     }
@@ -188,7 +434,12 @@ mod tests {
             Imported {
                 records: 3,
                 valid: 2,
-                newest_at: Some(700_000_000_001),
+                dead: 1,
+                dead_first: vec![(
+                    2,
+                    "`event_id`: invalid value: integer `-1`, expected u64".into()
+                )],
+                until: Some(700_000_000_000),
                 ..Imported::default()
             }
         );
@@ -198,15 +449,18 @@ mod tests {
         let first = (place, 700_000_000_000, Some("21".to_owned()), order.to_owned());
         assert_eq!(orders.iter().filter(|record| **record == first).count(), 1);
         orders.retain(|record| *record != first);
-        let beat_in = |partition| (partition, 700_000_000_001, None, beat.to_owned());
-        assert_eq!(orders, [0, 0, 1, 2].map(beat_in), "the file's own, then one each");
+        let ours = r#"{"event":"heartbeat","at":700000000000}"#;
+        let beat_in = |partition| (partition, 700_000_000_000, None, ours.to_owned());
+        let own = (0, 700_000_000_001, None, beat.to_owned());
+        let [first, second, third] = [0, 1, 2].map(beat_in);
+        assert_eq!(orders, [own, first, second, third], "the file's own, then one each");
     }
 
     #[test]
     fn lines_of_another_form_are_counted_and_listed() {
         let mut text = [
-            &br#"["orders","1",{}]"#[..],
-            b"",
+            &b""[..],
+            br#"["orders","1",{}]"#,
             br#"{"topic":"carts","key":"1","value":{}}"#,
             br#"{"topic":"orders","key":1,"value":{}}"#,
             br#"{"topic":"orders","key":"1","value":[]}"#,
@@ -221,13 +475,49 @@ mod tests {
         text.extend_from_slice(b"\n{\"topic\":\"users\",\"key\":\"1\",\"value\":{}}\n");
         text.extend_from_slice(&[b'\n'; 200]);
         let (_dir, log, imported) = import_text(&text);
-        assert_eq!((imported.records, imported.valid, imported.newest_at), (2, 0, None));
+        assert_eq!((imported.records, imported.dead, imported.until), (2, 2, None));
         assert_eq!(imported.refused, 209);
-        assert_eq!(imported.refused_first.len(), REFUSED_LISTED_MAX);
+        assert_eq!(imported.refused_first.len(), LISTED_MAX);
         let numbers: Vec<u64> = imported.refused_first.iter().map(|(number, _)| *number).collect();
         assert_eq!(numbers[..10], [1, 2, 3, 4, 5, 6, 7, 8, 10, 12]);
         assert!(imported.refused_first[2].1.contains("carts"), "{:?}", imported.refused_first);
         assert_eq!(records(&*log, Topic::Orders).len(), 1, "without a valid time no heartbeat");
         assert_eq!(records(&*log, Topic::Users).len(), 1);
+    }
+
+    #[test]
+    fn instants_are_read_as_people_write_them() {
+        let at = Ok(Instant(1_795_755_600_000));
+        let forms = [
+            "1795755600000",
+            "2026-11-27T05:00:00Z",
+            "2026-11-27T14:00:00+09:00",
+            "2026-11-27T14:00:00",
+        ];
+        assert!(forms.iter().all(|form| form.parse() == at), "{:?}", forms.map(Instant::from_str));
+        assert_eq!("2026-11-27".parse(), Ok(Instant(1_795_755_600_000 - 14 * 3_600_000)));
+        assert!(
+            ["", "soon", "5", "2100-01-02"].iter().all(|form| Instant::from_str(form).is_err())
+        );
+    }
+
+    #[test]
+    fn a_clock_that_stands_alone_is_not_the_time() {
+        let reached = |heard: &[(Millis, Option<i64>)]| {
+            let mut clocks = Clocks::default();
+            for (at, who) in heard {
+                clocks.hear(*at, *who);
+            }
+            clocks.reached()
+        };
+        let far = 100 * DAY;
+        assert_eq!(reached(&[(far, Some(1))]), None);
+        assert_eq!(reached(&[(far, Some(1)), (far + 9, Some(1))]), None, "one customer is one");
+        assert_eq!(reached(&[(5, Some(1)), (7, Some(2)), (6, Some(1))]), Some(7));
+        assert_eq!(reached(&[(far, Some(1)), (7, Some(2)), (9, Some(3)), (8, Some(2))]), Some(9));
+        assert_eq!(reached(&[(7, Some(2)), (far, Some(1)), (far, Some(1))]), Some(7));
+        assert_eq!(reached(&[(7, None), (9, None)]), Some(9), "each heartbeat is another one");
+        assert_eq!(reached(&[(0, Some(1)), (DAY, Some(2))]), Some(DAY));
+        assert_eq!(reached(&[(0, Some(1)), (DAY + 1, Some(2))]), Some(0));
     }
 }

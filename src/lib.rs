@@ -60,6 +60,7 @@ pub mod migrate;
 pub mod private_postgres;
 pub mod process;
 pub mod realism;
+pub mod retry;
 pub mod scenario;
 pub mod status;
 pub mod supervise;

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use dataflows::model::{Millis, Topic};
 
 /// A log: what was appended and flushed can be read from any offset, in order, for ever.
@@ -47,10 +47,62 @@ pub trait Log: Send + Sync {
         Ok(())
     }
 
+    /// Who writes it, as the first of them has said; none in a log of a version before this was
+    /// said, of other producers, or of nobody.
+    fn owner(&self) -> Result<Option<Owner>> {
+        Ok(None)
+    }
+
+    /// Says for good who writes it, and returns who does: the first to say so.
+    fn claim(&self, owner: Owner) -> Result<Owner> {
+        Ok(owner)
+    }
+
+    /// The flag that names another log of this kind.
+    fn another(&self) -> &'static str {
+        "--dir OTHER"
+    }
+
     /// The brokers that keep it; none where it lies in files.
     fn brokers(&self) -> Result<Vec<Broker>> {
         Ok(Vec::new())
     }
+}
+
+/// Who writes a log: a market makes again what it has written, so nobody else may write there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// A market.
+    Market,
+    /// Imports.
+    Import,
+}
+
+impl Owner {
+    fn word(self) -> &'static str {
+        match self {
+            Owner::Market => "market",
+            Owner::Import => "import",
+        }
+    }
+
+    fn from_word(word: &str) -> Result<Owner> {
+        let owner = [Owner::Market, Owner::Import].into_iter().find(|owner| owner.word() == word);
+        owner
+            .with_context(|| format!("the log is written by {word:?}, which another version knows"))
+    }
+}
+
+/// Whether no partition holds a record.
+pub fn is_empty(log: &dyn Log) -> Result<bool> {
+    for topic in Topic::ALL {
+        for partition in 0..log.partitions(topic) {
+            if log.start(topic, partition)? < log.end(topic, partition)? {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
 }
 
 /// A broker that keeps copies of a log's partitions.
@@ -147,6 +199,9 @@ pub trait Reader: Send {
     /// have no record. At the partition's end it is the end.
     fn position(&self) -> u64;
 
+    /// What it reads.
+    fn partition(&self) -> (Topic, u32);
+
     /// Like [`Reader::read`], but waits: none means that the end was reached meanwhile.
     fn wait(&mut self, batch: &mut Batch, max: usize) -> Result<usize> {
         let before = self.position();
@@ -157,8 +212,11 @@ pub trait Reader: Send {
             }
             std::thread::sleep(WAIT_POLL);
         }
+        let (topic, partition) = self.partition();
         bail!(
-            "the log has given nothing from offset {before} on for {} s; is it reachable?",
+            "the log has given nothing of {}-{partition} from offset {before} on for {} s; is it \
+             reachable?",
+            topic.name(),
             (WAIT_POLL * WAIT_POLLS).as_secs()
         )
     }

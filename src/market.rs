@@ -2,18 +2,20 @@
 //!
 //! The workers encode; the thread that calls [`run`] appends, flushes and watches the clock. Its
 //! queue is bounded, so workers wait when the log is slow. A restart loads the newest snapshot (or
-//! none), simulates on from there, and skips what each partition holds already.
+//! none), simulates on from there, and compares what it makes with what each partition holds already:
+//! a record of somebody else's ends it. Commands wait until all of that is made again.
 //!
 //! Invariant: what is in the log depends on the settings and the journal of commands alone
 //! (`tests/market.rs`).
 
 pub mod control;
 mod dirt;
+mod held;
 mod keep;
 mod target;
 
 pub use dirt::Dirt;
-pub use keep::{History, Wish, settings_in, settle};
+pub use keep::{History, Wish, settings_in, settle, writes};
 
 use std::{
     cell::{Cell, RefCell},
@@ -212,7 +214,7 @@ impl Remote {
         ensure!(strength.is_none_or(allowed), "a strength is a factor from 0.05 to 10");
         let possible = |lasts| (1..=3_660 * DAY).contains(&lasts);
         ensure!(lasts.is_none_or(possible), "a scenario lasts for some time, ten years at most");
-        ensure!(word(&name), "a scenario's name has letters, digits and hyphens");
+        ensure!(word(&name), "a scenario's name has letters, digits and hyphens, at most 100");
         let words = settings.profile.words();
         if let Some(category) = categories.iter().find(|it| !words.contains(&it.as_str())) {
             bail!("there is no category `{category}`; there are {}", words.join(", "));
@@ -239,7 +241,7 @@ pub fn run(
     let kept = keep.newest()?;
     let target: Box<dyn Target + '_> = match keep.dirt()? {
         Some(dirt) => Box::new(Dirty::open(dirt, settings, workers, log, &keep, kept.as_ref())?),
-        None => Box::new(Records::open(log, kept.as_ref())?),
+        None => Box::new(Records::open(log, workers, kept.as_ref())?),
     };
     if kept.is_some() {
         crash::point("resume");
@@ -609,7 +611,12 @@ impl Driver<'_> {
     /// Lets the workers live on as far as they may.
     fn grant(&mut self, crew: &Crew) -> Result<()> {
         let Plan { settings, remote, .. } = *self.plan;
-        let requests = std::mem::take(&mut *remote.requests.lock().expect("no panic while held"));
+        // While the log holds more than has been made again, a command would change what is there.
+        let requests = if self.target.is_behind() {
+            Vec::new()
+        } else {
+            std::mem::take(&mut *remote.requests.lock().expect("no panic while held"))
+        };
         for (command, asked) in requests {
             let at = self.commands_until.max(self.leave);
             self.commands_until = at;
@@ -714,7 +721,8 @@ impl Driver<'_> {
             let orders_at = orders_at.map(|last| last.map_or(origin, |(at, _)| at)).collect();
             let snapshot = Snapshot::new(parts, orders_at);
             let snapshot = snapshot.context("worker 0 gave no part")?;
-            keep.save(&Kept { last, dirty: self.target.dirty()?, snapshot })?;
+            let made = self.target.made();
+            keep.save(&Kept { last, made, dirty: self.target.dirty()?, snapshot })?;
         }
         self.snapshot_cost = began.elapsed();
         self.since_snapshot = Stopwatch::start();

@@ -32,7 +32,7 @@ use tokio::sync::Semaphore;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 
-use crate::changes::{Begin, Follower};
+use crate::changes::{Begin, Follower, follow_on};
 use crate::market::control::{self, Ask};
 use crate::market::{self, ScenarioWish, Speed};
 use crate::{metrics, store};
@@ -317,13 +317,14 @@ async fn table_changes(
     let begin = last.or(after.from).map_or(Begin::Now, Begin::After);
     let place = Arc::clone(&shop.followers).try_acquire_owned();
     let place = place.context("too many follow tables already: close one of them")?;
-    let follower = blocking(move || Follower::begin(&shop.database, &table, begin)).await?;
+    let lent = Arc::clone(&shop);
+    let follower = blocking(move || Follower::begin(&lent.database, &table, begin)).await?;
     let (sender, receiver) = tokio::sync::mpsc::channel(64);
     // A thread each: it waits for commit points most of the time.
     std::thread::spawn(move || {
         let _place = place;
         let gone = || sender.is_closed();
-        let ended = follower.follow(&gone, &mut |last, changes| {
+        let ended = follow_on(&shop.database, follower, &gone, &mut |last, changes| {
             // One event a commit point, so that its id is a place to go on from.
             for of_one in changes.chunk_by(|a, b| a.commit_point == b.commit_point) {
                 let id = of_one[0].commit_point.to_string();

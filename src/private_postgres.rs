@@ -163,6 +163,15 @@ impl PrivatePostgres {
         self.home.password_file()
     }
 
+    /// Starts the server again if it has ended, where it was.
+    pub fn revive(&self) -> Result<()> {
+        let _one_at_a_time = self.home.lock()?;
+        if self.home.port_of_live_server()?.is_some() {
+            return Ok(());
+        }
+        self.home.launch(&self.tools)
+    }
+
     /// Stops the server, unless another marketday uses it: then that one does.
     pub fn stop(self) -> Result<()> {
         let _one_at_a_time = self.home.lock()?;

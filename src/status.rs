@@ -19,6 +19,8 @@ struct Status {
     /// Events counted a second of wall time, over the last minute's commit points.
     counted_per_second: i64,
     memory_bytes: i64,
+    /// What a commit waits for, if it waits for a lock.
+    waits: Option<String>,
     partitions: Vec<Partition>,
 }
 
@@ -33,9 +35,14 @@ struct Partition {
     written_at: String,
 }
 
+/// A table that somebody has locked is waited for as long as a server that is away.
+const PATIENCE: &str = "SET lock_timeout = '10s'";
+
 /// Writes the status, for people or as JSON.
 pub fn status(database: &postgres::Config, out: &mut dyn Write, json: bool) -> Result<()> {
     let mut client = store::connect(database)?;
+    let waits = store::waits_for_lock(&mut client, None)?;
+    client.batch_execute(PATIENCE)?;
     let progress = client.query_one(
         "SELECT (now AT TIME ZONE 'Asia/Seoul')::text, epoch, generation FROM progress",
         &[],
@@ -64,6 +71,7 @@ pub fn status(database: &postgres::Config, out: &mut dyn Write, json: bool) -> R
         counted: point.as_ref().map_or(0, |point| point.get(1)),
         counted_per_second: point.as_ref().map_or(0, |point| point.get(2)),
         memory_bytes: rows.iter().map(|row| row.get(7)).max().unwrap_or(0),
+        waits,
         partitions: rows
             .iter()
             .map(|row| Partition {
@@ -91,6 +99,9 @@ pub fn status(database: &postgres::Config, out: &mut dyn Write, json: bool) -> R
         status.counted, status.counted_per_second
     )?;
     writeln!(out, "engine        generation {}, epoch {}", status.generation, status.epoch)?;
+    if let Some(waits) = status.waits {
+        writeln!(out, "commit        waits {waits}")?;
+    }
     writeln!(out, "memory        {} MiB\n", status.memory_bytes >> 20)?;
     writeln!(
         out,

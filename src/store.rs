@@ -24,9 +24,49 @@ use postgres::fallible_iterator::FallibleIterator;
 use postgres::{Client, Config, NoTls};
 use serde::{Deserialize, Serialize};
 
+/// How sessions are named to the server, unless whoever named it says otherwise.
+const SESSION: &str = "marketday";
+
+/// How long a connection may be silent before it is asked whether it is still there, the pause
+/// between such questions, and how many may stay without an answer: 25 s in all.
+const SILENCE: (Duration, Duration, u32) = (Duration::from_secs(10), Duration::from_secs(5), 3);
+
+/// Sets what is not set: a cut cable or a paused host must be noticed within half a minute.
+pub fn notice_silence(config: &mut Config) {
+    let (idle, interval, retries) = SILENCE;
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(idle);
+    }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(idle + interval * retries);
+    }
+    if config.get_keepalives_idle() > idle {
+        config.keepalives_idle(idle);
+    }
+    if config.get_keepalives_interval().is_none() {
+        config.keepalives_interval(interval);
+    }
+    if config.get_keepalives_retries().is_none() {
+        config.keepalives_retries(retries);
+    }
+    if config.get_application_name().is_none() {
+        config.application_name(SESSION);
+    }
+}
+
+/// Where the server closes idle sessions: not ours, which are idle when nothing happens in the market.
+const STAY: &str = "SELECT set_config(name, '0', false) FROM pg_settings
+    WHERE name = 'idle_session_timeout' AND setting <> '0'";
+
 /// Connects; the error names the server, never the password.
 pub fn connect(config: &Config) -> Result<Client> {
-    config.connect(NoTls).with_context(|| {
+    let mut config = config.clone();
+    notice_silence(&mut config);
+    let connected = config.connect(NoTls).and_then(|mut client| {
+        client.batch_execute(STAY)?;
+        Ok(client)
+    });
+    connected.with_context(|| {
         format!(
             "connecting to PostgreSQL at {:?}, ports {:?}, database {:?}: is it running, and is the \
              password right?",
@@ -44,6 +84,28 @@ pub fn wait_for_commit(client: &mut Client, longest: Duration) -> Result<()> {
     heard.timeout_iter(longest).next().context("waiting for commit points")?;
     while heard.iter().next()?.is_some() {}
     Ok(())
+}
+
+/// Who keeps a session of marketday waiting for a lock, if one waits: the session of that backend,
+/// or the one that has waited longest.
+pub fn waits_for_lock(client: &mut Client, backend: Option<i32>) -> Result<Option<String>> {
+    let row = client.query_opt(
+        "SELECT (extract(epoch FROM clock_timestamp() - waiting.query_start))::bigint,
+                holder.pid::text, coalesce(nullif(holder.application_name, ''), 'unnamed'),
+                coalesce(left(regexp_replace(holder.query, '[[:space:]]+', ' ', 'g'), 80), '')
+         FROM pg_stat_activity AS waiting
+         CROSS JOIN LATERAL unnest(pg_blocking_pids(waiting.pid)) AS blocking (pid)
+         JOIN pg_stat_activity AS holder ON holder.pid = blocking.pid
+         WHERE waiting.wait_event_type = 'Lock' AND waiting.datname = current_database()
+           AND (waiting.pid = $1 OR $1 IS NULL AND waiting.application_name = $2)
+         ORDER BY waiting.query_start, holder.pid LIMIT 1",
+        &[&backend, &SESSION],
+    )?;
+    Ok(row.map(|row| {
+        let (seconds, pid): (i64, String) = (row.get(0), row.get(1));
+        let (name, query): (String, String) = (row.get(2), row.get(3));
+        format!("for {seconds} s for a lock that backend {pid} holds ({name}: {query})")
+    }))
 }
 
 /// What an engine takes over from the one before.

@@ -1,8 +1,9 @@
 //! Runs the processes of the analytics and starts them again when one of them is lost.
 //!
 //! Timely's processes live and die together: where one is killed the others end by themselves,
-//! with [`LOST`]. Then all are started again and go on from the last commit. A process that ends
-//! with an error of its own has said why; starting it again would only say it again, so all end.
+//! with [`LOST`]. So does one that has lost the store or the brokers, whose error it has said. Then
+//! all are started again, once the store is back, and go on from the last commit. A process that ends
+//! with another error of its own has said why; starting it again would only say it again, so all end.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -17,8 +18,10 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::clock::Stopwatch;
+use crate::retry::{self, PAUSE, STEADY};
 
-/// How a process ends that has lost another one: what a supervisor takes as "start me again".
+/// How a process ends that has lost another one, the store or the brokers: what a supervisor takes as
+/// "start me again".
 pub const LOST: u8 = 75;
 
 /// Names, to a process, the one that supervises it.
@@ -30,12 +33,6 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How long processes may take to end when they have lost one, or are told to: one by hand waits
 /// for the others in vain.
 const NOTICE: Duration = Duration::from_secs(10);
-
-/// The pause before all are started again: it doubles from the first to the second ...
-const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-
-/// ... and is short again once they have run for so long.
-const STEADY: Duration = Duration::from_secs(30);
 
 /// In a process that may have a supervisor: end when that is gone, however it went.
 pub fn end_with_supervisor() -> Result<()> {
@@ -51,11 +48,13 @@ pub fn end_with_supervisor() -> Result<()> {
 
 /// Runs processes of the analytics until they end or `stop` is set: the one of that `place`, or all
 /// of them on this machine. `start` gives the command of each; where all run here it is told a file
-/// of hosts with free ports, new ones every time. False if one has ended with an error of its own.
+/// of hosts with free ports, new ones every time. `ready` waits until they can be started again; it
+/// is told to stop with [`Stopped`](retry::Stopped). False if one has ended with an error of its own.
 pub fn supervise(
     processes: usize,
     place: Option<usize>,
     stop: &AtomicBool,
+    ready: impl Fn() -> Result<()>,
     start: impl Fn(usize, Option<&Path>) -> Command,
 ) -> Result<bool> {
     let mut pause = PAUSE.0;
@@ -89,12 +88,11 @@ pub fn supervise(
             "marketday: process {place} of the analytics is gone ({status}); starting again from \
              the last commit"
         );
-        let paused = Stopwatch::start();
-        while paused.elapsed() < pause {
-            if stop.load(Ordering::SeqCst) {
-                return Ok(true);
-            }
-            sleep(LOOK);
+        let stopped = || stop.load(Ordering::SeqCst);
+        let rested = retry::rest(pause, &stopped).map_err(anyhow::Error::from);
+        match rested.and_then(|()| ready()) {
+            Err(error) if error.is::<retry::Stopped>() => return Ok(true),
+            waited => waited?,
         }
         pause = (pause * 2).min(PAUSE.1);
     }

@@ -24,6 +24,7 @@ use crate::log::Log;
 use crate::market::{self, Ended, Remote, Speed, Wish, control};
 use crate::page;
 use crate::process;
+use crate::retry::{self, Patience};
 
 /// How everything is run.
 pub struct Settings {
@@ -104,6 +105,7 @@ pub fn lock(dir: &Path) -> Result<File> {
 }
 
 /// Runs until told to stop, or until the history is committed. `look` says how to see the tables.
+/// Where the store goes away the analytics begin again from the last commit, each time after `revive`.
 pub fn run(
     dir: &Path,
     log: &Arc<dyn Log>,
@@ -111,6 +113,7 @@ pub fn run(
     look: &str,
     settings: &Settings,
     stop: &Arc<AtomicBool>,
+    revive: &(dyn Fn() + Sync),
 ) -> Result<Summary> {
     let stopwatch = Stopwatch::start();
     let market_settings = market::settle(dir, &settings.wish, &**log)?;
@@ -148,7 +151,12 @@ pub fn run(
             producer_done.store(true, Ordering::SeqCst);
             ended
         });
-        let analytics = scope.spawn(|| engine::run(log, engine_settings));
+        let analytics = scope.spawn(|| {
+            retry::again(Patience::Ever, &|| stop.load(Ordering::Relaxed), || {
+                revive();
+                engine::run(log, engine_settings.clone())
+            })
+        });
         let mut market_seconds = None;
         while !(market.is_finished() && analytics.is_finished()) {
             let figures = remote.figures();

@@ -23,6 +23,18 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// The largest value that can be an event, in bytes.
 pub const VALUE_MAX: usize = 1 << 20;
 
+/// The longest word that is a key of a table, in bytes: an index row of PostgreSQL holds several.
+const KEY_BYTES_MAX: usize = 200;
+
+/// The most lines of an order event.
+const LINES_MAX: usize = 10_000;
+
+/// The most categories of an order event: a table has a row for each pair of them.
+const CATEGORIES_MAX: usize = 100;
+
+/// The greatest amount of an order event: millions of them can be added up.
+const AMOUNT_MAX: i64 = 1_000_000_000_000;
+
 /// How many different short texts [`Words`] shares; later ones are valid, but stand alone.
 const WORDS_MAX: usize = 4096;
 
@@ -113,12 +125,8 @@ pub fn decode(topic: Topic, value: Option<&[u8]>, words: &mut Words) -> Result<D
         str::from_utf8(value).map_err(|e| Reason(format!("not a JSON object: not UTF-8, {e}")))?;
     match topic {
         Topic::Users => parse::<UserFields>(value).map(|user| Decoded::User(user.event(words))),
-        Topic::Products => {
-            parse::<ProductFields>(value).map(|product| Decoded::Product(product.event(words)))
-        }
-        Topic::Scenarios => {
-            parse::<ScenarioFields>(value).map(|scenario| Decoded::Scenario(scenario.event(words)))
-        }
+        Topic::Products => parse::<ProductFields>(value)?.event(words).map(Decoded::Product),
+        Topic::Scenarios => parse::<ScenarioFields>(value)?.event(words).map(Decoded::Scenario),
         Topic::Orders => match parse::<OrderFields>(value) {
             Ok(order) => order.event(words),
             // To a heartbeat all fields of an order are unknown ones, whatever they hold.
@@ -395,19 +403,20 @@ object!(ProductFields<'de> {
 });
 
 impl ProductFields<'_> {
-    fn event(self, words: &mut Words) -> ProductEvent {
-        ProductEvent {
+    fn event(self, words: &mut Words) -> Result<ProductEvent, Reason> {
+        let category = key("category", &self.category)?;
+        Ok(ProductEvent {
             event_id: self.event_id,
             at: self.at.0,
             product: Product {
                 product_id: self.product_id.0,
                 name: Word::from(&*self.name.0),
-                category: words.get(&self.category.0),
+                category: words.get(category),
                 price: self.price.0,
                 stock: self.stock.0,
                 listed_at: self.listed_at.0,
             },
-        }
+        })
     }
 }
 
@@ -444,6 +453,7 @@ impl OrderFields<'_> {
         if self.lines.0.is_empty() {
             return Err(Reason::new("`lines` is empty"));
         }
+        within_limits(&self.lines.0)?;
         let lines = self.lines.0.iter().map(|line| Line {
             product_id: line.product_id.0,
             category: words.get(&line.category.0),
@@ -462,6 +472,42 @@ impl OrderFields<'_> {
             },
         }))
     }
+}
+
+/// That a table's rows and sums can take what the lines of an event say.
+fn within_limits(lines: &[LineFields<'_>]) -> Result<(), Reason> {
+    if lines.len() > LINES_MAX {
+        return Err(Reason(format!("`lines` has {} lines, more than {LINES_MAX}", lines.len())));
+    }
+    let mut amount = 0;
+    for (number, line) in (1..).zip(lines) {
+        key("category", &line.category)
+            .map_err(|reason| Reason(format!("`lines`: number {number}: {reason}")))?;
+        amount += line.quantity.0 * line.unit_price.0;
+        // A line's amount is far from the end of an i64, and so is a sum up to here.
+        if amount > AMOUNT_MAX {
+            return Err(Reason(format!("the amount of `lines` is more than {AMOUNT_MAX}")));
+        }
+    }
+    // Few lines have few categories.
+    if lines.len() > CATEGORIES_MAX {
+        let categories: HashSet<&str> = lines.iter().map(|line| &*line.category.0).collect();
+        if categories.len() > CATEGORIES_MAX {
+            let number = categories.len();
+            return Err(Reason(format!(
+                "`lines` has {number} different `category`, more than {CATEGORIES_MAX}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The text of a field that is a key, unless it is too long for one.
+fn key<'t>(name: &str, text: &'t Text<'_>) -> Result<&'t str, Reason> {
+    if text.0.len() > KEY_BYTES_MAX {
+        return Err(Reason(format!("`{name}` is longer than {KEY_BYTES_MAX} bytes")));
+    }
+    Ok(&text.0)
 }
 
 object!(EventField<'de> {
@@ -483,16 +529,20 @@ object!(ScenarioFields<'de> {
 });
 
 impl ScenarioFields<'_> {
-    fn event(self, words: &mut Words) -> ScenarioEvent {
-        ScenarioEvent {
+    fn event(self, words: &mut Words) -> Result<ScenarioEvent, Reason> {
+        let occurrence = Word::from(key("occurrence", &self.occurrence)?);
+        let name = words.get(key("name", &self.name)?);
+        let categories = self.categories.0.iter();
+        let categories = categories.map(|category| Ok(words.get(key("categories", category)?)));
+        Ok(ScenarioEvent {
             event_id: self.event_id,
             at: self.at.0,
-            occurrence: Word::from(&*self.occurrence.0),
-            name: words.get(&self.name.0),
+            occurrence,
+            name,
             action: self.action.0,
             strength: self.strength.0,
-            categories: self.categories.0.iter().map(|category| words.get(&category.0)).collect(),
-        }
+            categories: categories.collect::<Result<_, Reason>>()?,
+        })
     }
 }
 
@@ -892,6 +942,89 @@ mod tests {
         }
     }
 
+    /// An order event of lines with these categories, each of this quantity and price.
+    fn order_of(
+        categories: impl Iterator<Item = String>,
+        quantity: i64,
+        unit_price: i64,
+    ) -> String {
+        let [_, _, (_, mut order), ..] = samples();
+        let line = |category| {
+            json!({"product_id": 1, "category": category, "quantity": quantity,
+                   "unit_price": unit_price})
+        };
+        order["lines"] = categories.map(line).collect();
+        order.to_string()
+    }
+
+    #[test]
+    fn keys_have_at_most_two_hundred_bytes() {
+        // 66 characters of three bytes and two of one; escaped they are longer, and no longer so.
+        let (longest, long) = ("가".repeat(66) + "ab", "가".repeat(66) + "abc");
+        let [_, (_, product), _, (_, scenario), _] = samples();
+        for (topic, sample, name) in [
+            (Topic::Products, &product, "category"),
+            (Topic::Scenarios, &scenario, "occurrence"),
+            (Topic::Scenarios, &scenario, "name"),
+            (Topic::Scenarios, &scenario, "categories"),
+        ] {
+            for (text, valid) in [("", true), (&longest, true), (&long, false)] {
+                let mut with = sample.clone();
+                let key = json!(text);
+                with[name] = if name == "categories" { json!(["a", key]) } else { key };
+                let read = decoded(topic, &with.to_string());
+                if valid {
+                    read.unwrap();
+                } else {
+                    assert_eq!(read, Err(format!("`{name}` is longer than 200 bytes")));
+                }
+            }
+        }
+        let line = |text: &str| order_of(["a".to_owned(), text.to_owned()].into_iter(), 1, 1);
+        decoded(Topic::Orders, &line(&longest)).unwrap();
+        let escaped = line(&longest).replace("가", "\\uac00");
+        assert_eq!(decoded(Topic::Orders, &escaped), decoded(Topic::Orders, &line(&longest)));
+        let reason = decoded(Topic::Orders, &line(&long)).unwrap_err();
+        assert_eq!(reason, "`lines`: number 2: `category` is longer than 200 bytes");
+        // What is no key may be as long as the record.
+        let [(_, mut user), ..] = samples();
+        (user["name"], user["region"]) = (json!("가".repeat(99_000)), json!("가".repeat(99_000)));
+        decoded(Topic::Users, &user.to_string()).unwrap();
+    }
+
+    #[test]
+    fn an_order_event_has_so_many_lines_categories_and_won() {
+        let a = |lines| std::iter::repeat_n("a".to_owned(), lines);
+        let words = |words: usize| (0..10 * words).map(move |place| (place % words).to_string());
+        for (text, reason) in [
+            (order_of(a(10_000), 1, 1), None),
+            (order_of(a(10_001), 1, 1), Some("`lines` has 10001 lines, more than 10000")),
+            (order_of(words(100), 1, 1), None),
+            (
+                order_of(words(101), 1, 1),
+                Some("`lines` has 101 different `category`, more than 100"),
+            ),
+            (order_of(a(1), 1_000, 1_000_000_000), None),
+            (order_of(a(1_000), 1_000, 1_000_000), None),
+            (order_of(a(1_001), 1_000, 1_000_000), Some("more than 1000000000000")),
+            // They would leave an i64 together.
+            (
+                order_of(a(9_999), 1_000_000, 1_000_000_000),
+                Some("`lines` is more than 10000000000"),
+            ),
+        ] {
+            match (decoded(Topic::Orders, &text), reason) {
+                (Ok(_), None) => {}
+                (Err(said), Some(words)) => assert!(said.contains(words), "{said}"),
+                (read, _) => panic!("{read:?} instead of {reason:?}"),
+            }
+        }
+        // What is taken back is counted, too; to a heartbeat lines are nothing.
+        let long = order_of(a(10_001), 1, 1);
+        decoded(Topic::Orders, &long.replace("placed", "refunded")).unwrap_err();
+        decoded(Topic::Orders, &long.replace("placed", "heartbeat")).unwrap();
+    }
+
     #[test]
     fn a_taking_back_is_not_before_its_order() {
         let [_, _, (_, mut order), ..] = samples();
@@ -1035,11 +1168,10 @@ mod tests {
                     (Topic::Products, Decoded::Product(ProductEvent { event_id, at, product }))
                 });
         let line = (id(), word(), 1..=1_000_000_i64, 0..=1_000_000_000_i64).prop_map(
-            |(product_id, category, quantity, unit_price)| Line {
-                product_id,
-                category,
-                quantity,
-                unit_price,
+            |(product_id, category, quantity, unit_price)| {
+                // A fourth of the greatest amount.
+                let unit_price = unit_price.min(AMOUNT_MAX / 4 / quantity);
+                Line { product_id, category, quantity, unit_price }
             },
         );
         let kinds = vec![OrderKind::Placed, OrderKind::Cancelled, OrderKind::Refunded];

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use dataflows::model::Topic;
 use marketday::log::{Log, embedded};
-use postgres::Config;
+use postgres::{Client, Config};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -42,6 +42,11 @@ fn order(event_id: u64, event: &str, order_id: i64, user_id: i64, after: i64) ->
                      {"product_id": 99, "category": "책", "quantity": 1, "unit_price": order_id}]})
 }
 
+/// A line of an order, of one won.
+fn short_line(category: &str) -> Value {
+    json!({"product_id": 1, "category": category, "quantity": 1, "unit_price": 1})
+}
+
 fn scenario(event_id: u64) -> Value {
     json!({"event_id": event_id, "at": AT, "occurrence": "sale-2026", "name": "sale",
            "action": "start", "strength": 1.5, "categories": ["식품"]})
@@ -58,6 +63,17 @@ fn good() -> [Vec<Line>; 2] {
     late["ordered_at"] = late["at"].clone();
     let mut long = order(u64::MAX, "placed", 10, 2, 0);
     long["lines"] = vec![long["lines"][0].clone(); 160].into();
+    // As many lines, categories and won as may be, and words as long as may be.
+    let mut most = order(14, "placed", 14, 1, 0);
+    let key = |number: usize| format!("{number:02}{}", "가".repeat(66));
+    most["lines"] = (0..10_000).map(|number| short_line(&format!("{}", number % 100))).collect();
+    let mut longest = order(15, "placed", 15, 2, 0);
+    longest["lines"] = (0..100).map(|number| short_line(&key(number))).collect();
+    longest["lines"][0]["quantity"] = json!(1_000);
+    longest["lines"][0]["unit_price"] = json!(1_000_000_000 - 1);
+    let mut sale = scenario(1);
+    (sale["name"], sale["occurrence"]) = (json!(key(1)), json!(key(2)));
+    sale["categories"] = json!([key(3), ""]);
     let mut padded = user(3, 3, "padded");
     padded["more"] = json!({"at": "ignored", "deep": [[[1.5]]]});
     [
@@ -82,6 +98,9 @@ fn good() -> [Vec<Line>; 2] {
         vec![
             line(Topic::Orders, 1, &order(9, "placed", 9, 1, 0)),
             line(Topic::Orders, 2, &long),
+            line(Topic::Orders, 1, &most),
+            line(Topic::Orders, 2, &longest),
+            line(Topic::Scenarios, 2, &sale),
             line(Topic::Orders, 1, &order(11, "refunded", 0, 1, DAY)),
             line(Topic::Users, 77, &user(9, 77, "late to be known")),
             line(Topic::Orders, 1, &order(12, "cancelled", 7, 1, DAY)),
@@ -117,6 +136,41 @@ fn with(value: &Value, field: &str, text: &str) -> String {
     let mut value = value.clone();
     value[field] = json!("HERE");
     value.to_string().replace("\"HERE\"", text)
+}
+
+/// What is longer, more or dearer than a table can take: a field and its value.
+fn beyond_limits() -> Vec<(Topic, &'static str, String, &'static str)> {
+    let long = "가".repeat(67);
+    let text = json!(long).to_string();
+    let lines = |lines: usize, words: usize, quantity: i64| -> String {
+        let line = |place: usize| {
+            let mut line = short_line(&(place % words).to_string());
+            line["quantity"] = json!(quantity);
+            line["unit_price"] = json!(1_000_000_000);
+            line
+        };
+        json!((0..lines).map(line).collect::<Vec<_>>()).to_string()
+    };
+    let unlike = json!([short_line("a"), short_line(&long)]).to_string();
+    let motley = lines(101, 101, 1);
+    let dear = "amount of `lines` is more than 1000000000000";
+    vec![
+        (Topic::Products, "category", text.clone(), "`category` is longer than 200 bytes"),
+        (Topic::Scenarios, "name", text.clone(), "`name` is longer than 200 bytes"),
+        (Topic::Scenarios, "occurrence", text, "`occurrence` is longer than 200 bytes"),
+        (
+            Topic::Scenarios,
+            "categories",
+            json!(["a", long]).to_string(),
+            "`categories` is longer than 200 bytes",
+        ),
+        (Topic::Orders, "lines", unlike, "number 2: `category` is longer than 200 bytes"),
+        (Topic::Orders, "lines", lines(10_001, 1, 1), "`lines` has 10001 lines, more than 10000"),
+        (Topic::Orders, "lines", motley, "101 different `category`, more than 100"),
+        (Topic::Orders, "lines", lines(1_001, 1, 1), dear),
+        // Together they would leave an i64.
+        (Topic::Orders, "lines", lines(9_999, 1, 1_000_000), dear),
+    ]
 }
 
 /// What no event can be. The times that can be read are of the year 2099: `now` must not see them.
@@ -204,6 +258,11 @@ fn bad() -> Vec<Bad> {
         (Topic::Scenarios, &scenario, "categories", "[1]", "`categories`"),
     ] {
         add(topic, with(value, field, text).as_bytes(), reason);
+    }
+    for (topic, field, text, reason) in beyond_limits() {
+        let values = [(Topic::Products, &product), (Topic::Scenarios, &scenario)];
+        let value = values.into_iter().find(|(it, _)| *it == topic).map_or(&order, |it| it.1);
+        add(topic, with(value, field, &text).as_bytes(), reason);
     }
     add(Topic::Orders, br#"{"event":"heartbeat"}"#, "`at` is missing");
     add(Topic::Orders, br#"{"event":"heartbeat","at":4102444800000}"#, "`at`");
@@ -327,11 +386,15 @@ fn lines_that_are_no_records_are_listed_and_do_not_reach_the_log() {
     let good = line(Topic::Users, 1, &user(0, 1, "n"));
     import(&dir, std::slice::from_ref(&good));
     let file = dir.with_extension("txt");
-    fs::write(&file, "[1]\n\n{\"topic\":\"carts\",\"key\":\"1\",\"value\":{}}\nnot json\n")
+    fs::write(&file, "\n[1]\n{\"topic\":\"carts\",\"key\":\"1\",\"value\":{}}\nnot json\n")
         .unwrap();
-    let said = marketday(&["import", file.to_str().unwrap(), "--dir", dir.to_str().unwrap()]);
+    let args = ["import", file.to_str().unwrap(), "--dir", dir.to_str().unwrap()];
+    let output = command(&args).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stdout).unwrap();
     let said: Vec<&str> = said.lines().collect();
-    assert_eq!(said[0], "0 records imported, 4 lines refused");
+    let none = "0 records imported (0 valid, 0 duplicate, 0 dead), 4 lines refused";
+    assert_eq!(said[0], none);
     for (place, number) in [(1, 1), (2, 2), (3, 3), (4, 4)] {
         assert!(said[place].starts_with(&format!("line {number}: ")), "{said:?}");
     }
@@ -339,4 +402,68 @@ fn lines_that_are_no_records_are_listed_and_do_not_reach_the_log() {
     let database = fresh_database();
     analytics(&dir, &database, "1");
     assert_eq!(tables(&database)["users"].len(), 1);
+}
+
+/// Imports a file of `tests/cases`: the reasons of its dead letters, and the store, which `verify`
+/// finds right.
+fn case(file: &str) -> (Vec<String>, Client) {
+    let (dir, database) = (scratch().join("market"), fresh_database());
+    let file = format!("{}/tests/cases/{file}", env!("CARGO_MANIFEST_DIR"));
+    // Whether it tells of dead ones by its exit is not looked at here.
+    let mut import = command(&["import", &file, "--dir", dir.to_str().unwrap()]);
+    import.output().unwrap();
+    // The second run finds nothing new, and nothing that stops it.
+    analytics(&dir, &database, "2");
+    analytics(&dir, &database, "1");
+    let mut db = connect(&database);
+    let sql = "SELECT reason FROM dead_letters ORDER BY topic, partition, \"offset\"";
+    let reasons = db.query(sql, &[]).unwrap();
+    (reasons.iter().map(|row| row.get(0)).collect(), db)
+}
+
+fn rows<const N: usize>(db: &mut Client, tables: [&str; N]) -> [i64; N] {
+    let count = |table| format!("SELECT count(*) FROM {table}");
+    tables.map(|table| db.query_one(&count(table), &[]).unwrap().get(0))
+}
+
+#[test]
+fn a_word_that_no_index_can_hold_is_a_dead_letter() {
+    let (dead, mut db) = case("02-long-category/category_2800.ndjson");
+    assert_eq!(dead, ["`lines`: number 1: `category` is longer than 200 bytes"]);
+    let held = rows(&mut db, ["users", "products", "order_events", "basket_pairs"]);
+    assert_eq!(held, [2, 1, 1, 0]);
+
+    // Names and regions are no keys.
+    let (dead, mut db) = case("02-long-category/names_20000.ndjson");
+    assert_eq!(dead, ["`category` is longer than 200 bytes"]);
+    assert_eq!(rows(&mut db, ["users", "products", "order_events"]), [3, 1, 2]);
+    let long = "users WHERE length(name) = 20000 AND length(region) = 20000";
+    assert_eq!(rows(&mut db, [long]), [1]);
+}
+
+#[test]
+fn what_other_tools_write_is_dead_and_the_reason_names_the_field() {
+    let (dead, mut db) = case("06-other-tools-forms/input.ndjson");
+    let fields = [
+        "`at`: ",
+        "`at`: ",
+        "`at`: ",
+        "`at`: ",
+        "`user_id`: ",
+        "`event_id`: ",
+        "`order_id`: ",
+        "`lines`: number 1: `unit_price`: ",
+        "`lines`: number 1: `unit_price` is missing",
+        "`lines`: number 1: `quantity`: ",
+        "`user_id`: ",
+        "`event_id` is missing",
+        "`event_id` is missing",
+        "`at`: ",
+        "`user_id` is given twice",
+    ];
+    assert_eq!(dead.len(), fields.len(), "{dead:#?}");
+    for (reason, field) in dead.iter().zip(fields) {
+        assert!(reason.starts_with(field), "{field} {reason}");
+    }
+    assert_eq!(rows(&mut db, ["users", "products", "order_events"]), [2, 1, 0]);
 }

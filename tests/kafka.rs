@@ -7,15 +7,16 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use dataflows::model::Topic;
-use marketday::log::Log;
+use marketday::log::{Log, Writer};
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::support::{
-    Redis, Running, brokers, command, connect, database_url, fresh_database, hashes, kafka_log,
-    kill_broker, marketday, scratch, start_broker, wait_until,
+    self, Redis, Running, brokers, command, connect, database_url, fresh_database, hashes,
+    kafka_log, kill_broker, marketday, refused, scratch, start_broker, wait_until,
 };
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -117,6 +118,92 @@ fn records_that_are_gone_stop_the_analytics_and_are_never_skipped() {
     assert!(said.contains("the log does not hold offset") && said.contains("orders-0"), "{said}");
 }
 
+/// A producer of somebody else with the transactional id of a log.
+fn other_producer(log: &dyn Log) -> BaseProducer {
+    let mut config = client();
+    config.set("transactional.id", format!("marketday-{}", log.identity()));
+    let producer: BaseProducer = config.create().unwrap();
+    producer.init_transactions(MINUTE).unwrap();
+    producer
+}
+
+/// What the brokers tell a writer that was silent for too long is what they tell one that was ended by
+/// another: both are shown here by one that takes its id and does nothing.
+#[test]
+fn a_writer_that_the_brokers_have_ended_begins_again_unless_another_has_begun() {
+    let log = kafka_log("ended");
+    let append = |writer: &mut dyn Writer, value: &str| {
+        writer.append(Topic::Orders, 1, 1, None, value.as_bytes())
+    };
+    let mut writer = log.writer().unwrap();
+    append(&mut *writer, "before").unwrap();
+    writer.flush().unwrap();
+    // In the middle of a transaction, then between two.
+    append(&mut *writer, "open").unwrap();
+    drop(other_producer(&*log));
+    append(&mut *writer, "open as well").unwrap();
+    writer.flush().unwrap();
+    drop(other_producer(&*log));
+    append(&mut *writer, "between").unwrap();
+    writer.flush().unwrap();
+    let values = || -> Vec<String> {
+        let held = support::records(&*log, Topic::Orders, 1);
+        held.iter().map(|it| String::from_utf8(it.value.unwrap().to_vec()).unwrap()).collect()
+    };
+    assert_eq!(values(), ["before", "open", "open as well", "between"]);
+
+    // Another that has become the writer is told from that.
+    append(&mut *writer, "never seen").unwrap();
+    let mut other = log.writer().unwrap();
+    append(&mut *other, "the other's").unwrap();
+    other.flush().unwrap();
+    append(&mut *writer, "nor this").unwrap();
+    let ended = format!("{:#}", writer.flush().unwrap_err());
+    assert!(ended.contains("another market or import has begun to write to the log"), "{ended}");
+    append(&mut *other, "goes on").unwrap();
+    other.flush().unwrap();
+    assert_eq!(values()[4..], ["the other's", "goes on"]);
+}
+
+#[test]
+fn records_are_read_whatever_they_are_compressed_with() {
+    let log = kafka_log("compressed");
+    // The client compresses as it is told, with what was built in.
+    let codecs = ["none", "gzip", "snappy", "lz4", "zstd"];
+    for codec in codecs {
+        let mut config = client();
+        config.set("compression.type", codec).set("linger.ms", "50");
+        let producer: BaseProducer = config.create().unwrap();
+        for _ in 0..100 {
+            let record = BaseRecord::<str, str>::to("compressed.users").partition(0);
+            producer.send(record.payload(&codec.repeat(100))).unwrap();
+        }
+        producer.flush(MINUTE).unwrap();
+    }
+    let held = support::records(&*log, Topic::Users, 0);
+    let held: Vec<&[u8]> = held.iter().map(|record| record.value.unwrap()).collect();
+    let sent: Vec<String> =
+        codecs.iter().flat_map(|codec| (0..100).map(|_| codec.repeat(100))).collect();
+    assert!(held.iter().zip(&sent).all(|(held, sent)| *held == sent.as_bytes()));
+    assert_eq!(held.len(), sent.len());
+}
+
+#[test]
+fn brokers_that_are_away_are_tried_again_and_unknown_ones_are_not() {
+    let (dir, database) = (scratch(), fresh_database());
+    let analytics = |brokers: &str| {
+        let mut analytics = command(&["analytics", "--brokers", brokers, "--dir"]);
+        analytics.arg(&dir).env("DATABASE_URL", database_url(&database));
+        analytics
+    };
+    support::refused(&mut analytics("no-such-host.invalid:9092"), "no such host is known");
+    let mut away = Running::start(&mut analytics("127.0.0.1:1"), dir.join("said"));
+    away.wait_until("it is tried again", || {
+        fs::read_to_string(dir.join("said")).unwrap().contains("trying again in")
+    });
+    assert!(away.interrupt().success() || away.said().contains("are they running?"));
+}
+
 #[test]
 fn of_two_markets_of_one_name_only_the_last_one_writes() {
     let scratch = scratch();
@@ -151,6 +238,44 @@ fn of_two_markets_of_one_name_only_the_last_one_writes() {
     alone_runs.kill();
     let log = marketday::log::embedded::open(&alone.join("log")).unwrap();
     assert_eq!(hashes(&*log, |topic, partition| held(&(topic, partition))), found);
+}
+
+/// On a cluster the log itself tells, also a machine that has no directory of its market.
+#[test]
+fn a_markets_topics_are_the_markets_and_others_are_not() {
+    let scratch = scratch();
+    let file = scratch.join("one.ndjson");
+    let value = r#"{"event_id":0,"at":1790000000000,"event":"heartbeat"}"#;
+    fs::write(&file, format!(r#"{{"topic":"orders","key":"1","value":{value}}}"#)).unwrap();
+    let import =
+        |name| on_brokers(name, &scratch.join("elsewhere"), &["import", file.to_str().unwrap()]);
+    let live = [&TEN_DAYS[..], &["--speed", "600"]].concat();
+    let mut market =
+        Running::start(&mut on_brokers("owned", &scratch.join("1"), &live), scratch.join("said"));
+    let log = kafka_log("owned");
+    market.wait_until("there is something", || log.end(Topic::Orders, 0).unwrap() > 0);
+    refused(&mut import("owned"), "import into another one with --name OTHER");
+    refused(&mut on_brokers("owned", &scratch.join("2"), &live), "another log with --name OTHER");
+    let before = records(&*log);
+    market.wait_until("it goes on", || records(&*log) > before);
+    assert!(market.interrupt().success(), "{}", market.said());
+    // Somebody else's producer writes all the same.
+    let producer: BaseProducer = client().create().unwrap();
+    let foreign = BaseRecord::<str, str>::to("owned.orders").partition(1).payload(value);
+    producer.send(foreign).map_err(|(error, _)| error).unwrap();
+    producer.flush(MINUTE).unwrap();
+    let refusal = "of orders-1 was not written by this market";
+    refused(&mut on_brokers("owned", &scratch.join("1"), &live), refusal);
+
+    for _ in 0..2 {
+        assert!(import("imported").status().unwrap().success(), "two imports go into one log");
+    }
+    refused(&mut on_brokers("imported", &scratch.join("3"), &live), "another with --name OTHER");
+    kafka_log("foreign");
+    let foreign = BaseRecord::<str, str>::to("foreign.orders").partition(0).payload(value);
+    producer.send(foreign).map_err(|(error, _)| error).unwrap();
+    producer.flush(MINUTE).unwrap();
+    refused(&mut on_brokers("foreign", &scratch.join("4"), &live), "another log with --name OTHER");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use dataflows::model::Topic;
 use marketday::log::embedded::{self, Damaged};
-use marketday::log::{Batch, Log, OffsetNotHeld, Reader, Writer, kafka, newest_record};
+use marketday::log::{Batch, Log, OffsetNotHeld, Owner, Reader, Writer, kafka, newest_record};
 
 use crate::support::brokers;
 
@@ -59,6 +59,7 @@ fn conforms(open: &dyn Fn() -> Arc<dyn Log>) {
     let other = open();
     assert!(!log.identity().is_empty());
     assert_eq!(log.identity(), other.identity());
+    has_one_owner(&*log, &*other);
     for topic in Topic::ALL {
         assert_eq!(log.partitions(topic), if topic == Topic::Scenarios { 1 } else { 3 });
         for partition in 0..log.partitions(topic) {
@@ -153,6 +154,14 @@ fn conforms(open: &dyn Fn() -> Arc<dyn Log>) {
     }
 
     one_can_write(&*log, writer, &*reopened);
+}
+
+/// Who writes it is said once, for all handles.
+fn has_one_owner(log: &dyn Log, other: &dyn Log) {
+    assert_eq!(log.owner().unwrap(), None);
+    assert_eq!(log.claim(Owner::Import).unwrap(), Owner::Import);
+    assert_eq!(other.claim(Owner::Market).unwrap(), Owner::Import);
+    assert_eq!(other.owner().unwrap(), Some(Owner::Import));
 }
 
 /// Of two writers of a log only one can write.

@@ -201,6 +201,223 @@ fn survive_kills(dir: &Path, database: &Config, supervisors: &mut [Running]) {
     assert!(verify.env("DATABASE_URL", database_url(database)).status().unwrap().success());
 }
 
+/// A `PostgreSQL` that is not the program's own, and may go away.
+struct Server {
+    dir: PathBuf,
+    running: PrivatePostgres,
+}
+
+impl Server {
+    fn start() -> Server {
+        let dir = scratch();
+        Server { running: PrivatePostgres::start(&dir).unwrap(), dir }
+    }
+
+    fn database(&self, name: &str) -> Config {
+        let mut config = self.running.config();
+        connect(&config).batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
+        config.dbname(name);
+        config
+    }
+
+    /// Sends it a signal, waits until it has ended and starts it again.
+    fn restart(&mut self, signal: Signal) {
+        let pid = fs::read_to_string(self.dir.join("postgres/data/postmaster.pid")).unwrap();
+        let pid = Pid::from_raw(pid.lines().next().unwrap().parse().unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+        wait_until("the server has ended", || test_kill_process(pid).is_err());
+        self.running = PrivatePostgres::start(&self.dir).unwrap();
+    }
+}
+
+/// Analytics that run over the events and a database.
+struct Analytics {
+    dir: PathBuf,
+    database: Config,
+    running: Running,
+    events: i64,
+}
+
+impl Analytics {
+    fn start(database: Config, flags: &[&str]) -> Analytics {
+        let dir = imported();
+        let mut analytics = command(&[&["analytics"], flags].concat());
+        analytics.arg("--dir").arg(&dir).env("DATABASE_URL", database_url(&database));
+        let running = Running::start(&mut analytics, said(&dir, "all"));
+        Analytics { dir, database, running, events: 50 + 500 + 24_000 }
+    }
+
+    fn is_committed(&mut self, what: &str) {
+        let (database, events) = (&self.database, self.events);
+        self.running.wait_until(&format!("all is committed {what}"), || {
+            let Ok(mut client) = database.connect(postgres::NoTls) else { return false };
+            let query = "SELECT counted FROM commit_points ORDER BY epoch DESC LIMIT 1";
+            let point = client.query_opt(query, &[]).ok().flatten();
+            point.is_some_and(|point| point.get::<_, i64>(0) == events)
+        });
+    }
+
+    fn import_one(&mut self) {
+        let more = self.dir.join("more.ndjson");
+        fs::write(&more, event(self.events)).unwrap();
+        marketday(&["import", more.to_str().unwrap(), "--dir", self.dir.to_str().unwrap()]);
+        self.events += 1;
+    }
+
+    fn ends_well(&mut self) {
+        assert!(self.running.interrupt().success(), "{}", self.running.said());
+        let mut verify = command(&["verify", "--dir", self.dir.to_str().unwrap()]);
+        let output = verify.env("DATABASE_URL", database_url(&self.database)).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+#[test]
+fn analytics_come_back_by_themselves_when_the_store_does() {
+    let mut server = Server::start();
+    let mut all = [
+        Analytics::start(server.database("one"), &["-w", "2"]),
+        Analytics::start(server.database("three"), &["--processes", "3"]),
+    ];
+    for analytics in &mut all {
+        analytics.is_committed("at first");
+    }
+    for fault in [Some(Signal::INT), Some(Signal::QUIT), Some(Signal::KILL), None] {
+        let what = format!("after {fault:?}");
+        if let Some(signal) = fault {
+            server.restart(signal);
+        } else {
+            let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE application_name = 'marketday' AND datname <> 'marketday'
+                  AND pid <> pg_backend_pid()";
+            connect(&server.running.config()).batch_execute(terminate).unwrap();
+        }
+        all.iter_mut().for_each(Analytics::import_one);
+        for analytics in &mut all {
+            analytics.is_committed(&what);
+        }
+    }
+    for analytics in &mut all {
+        let said = analytics.running.said();
+        assert!(
+            said.contains("from the last commit") || said.contains("trying again in"),
+            "{said}"
+        );
+        assert!(!said.contains("panicked"), "{said}");
+        analytics.ends_well();
+    }
+
+    // Where it does not come back, they end all the same when they are told to.
+    for (database, flags) in [("again", &["-w", "2"][..]), ("thrice", &["--processes", "3"])] {
+        let mut analytics = Analytics::start(server.database(database), flags);
+        analytics.is_committed("before the server ends");
+        let pid = fs::read_to_string(server.dir.join("postgres/data/postmaster.pid")).unwrap();
+        let pid = Pid::from_raw(pid.lines().next().unwrap().parse().unwrap()).unwrap();
+        kill_process(pid, Signal::INT).unwrap();
+        analytics.import_one();
+        let said = said(&analytics.dir, "all");
+        analytics.running.wait_until("it is tried again", || {
+            fs::read_to_string(&said).unwrap().contains("trying again in 0.2 s")
+        });
+        assert!(analytics.running.interrupt().success(), "{}", analytics.running.said());
+        wait_until("the server has ended", || test_kill_process(pid).is_err());
+        server.running = PrivatePostgres::start(&server.dir).unwrap();
+    }
+}
+
+#[test]
+fn a_server_of_ours_that_is_killed_is_started_again() {
+    let dir = imported();
+    let name = dir.to_str().unwrap();
+    let mut analytics =
+        Running::start(&mut command(&["analytics", "--dir", name]), said(&dir, "all"));
+    let epoch = || -> Option<i64> {
+        let server = PrivatePostgres::start(&dir).ok()?;
+        let mut client = server.config().connect(postgres::NoTls).ok()?;
+        Some(client.query_one("SELECT epoch FROM progress", &[]).ok()?.get(0))
+    };
+    let pid_file = dir.join("postgres/data/postmaster.pid");
+    analytics.wait_until("something is committed", || epoch().is_some_and(|epoch| epoch > 0));
+    let pid = fs::read_to_string(&pid_file).unwrap();
+    let pid = Pid::from_raw(pid.lines().next().unwrap().parse().unwrap()).unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
+    analytics.wait_until("another server runs", || {
+        let now = fs::read_to_string(&pid_file).unwrap_or_default();
+        now.lines().next().is_some_and(|now| now != pid.as_raw_nonzero().to_string())
+    });
+    let more = dir.join("more.ndjson");
+    fs::write(&more, event(24_550)).unwrap();
+    marketday(&["import", more.to_str().unwrap(), "--dir", name]);
+    analytics.wait_until("it is committed", || {
+        let Ok(server) = PrivatePostgres::start(&dir) else { return false };
+        let Ok(mut client) = server.config().connect(postgres::NoTls) else { return false };
+        let query = "SELECT counted FROM commit_points ORDER BY epoch DESC LIMIT 1";
+        let point = client.query_opt(query, &[]).ok().flatten();
+        point.is_some_and(|point| point.get::<_, i64>(0) == 24_551)
+    });
+    assert!(analytics.interrupt().success(), "{}", analytics.said());
+    marketday(&["verify", "--dir", name]);
+}
+
+#[test]
+fn three_processes_that_are_fenced_end_and_say_so() {
+    let mut analytics = Analytics::start(fresh_database(), &["--processes", "3"]);
+    analytics.is_committed("at first");
+    let name = analytics.dir.to_str().unwrap();
+    let mut other = command(&["analytics", "--exit-when-caught-up", "--dir", name]);
+    other.env("DATABASE_URL", database_url(&analytics.database));
+    assert!(other.status().unwrap().success());
+    analytics.import_one();
+    assert_eq!(analytics.running.end().code(), Some(1), "{}", analytics.running.said());
+    let said = analytics.running.said();
+    assert!(said.contains("another engine has taken this database over"), "{said}");
+    assert!(!said.contains("panicked") && !said.contains("starting again"), "{said}");
+}
+
+#[test]
+fn a_server_that_ends_idle_sessions_does_not_end_ours() {
+    let database = fresh_database();
+    let name = database.get_dbname().unwrap();
+    let timeout = format!("ALTER DATABASE {name} SET idle_session_timeout = '1s'");
+    connect(&database).batch_execute(&timeout).unwrap();
+    let mut analytics = Analytics::start(database, &["--processes", "3"]);
+    analytics.is_committed("at first");
+    let database = analytics.database.clone();
+    analytics.running.wait_until("the committing session was idle for long", || {
+        let query = "SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND application_name = 'marketday'
+              AND state = 'idle' AND state_change < clock_timestamp() - interval '2 s'";
+        connect(&database).query_one(query, &[]).unwrap().get::<_, i64>(0) > 0
+    });
+    analytics.import_one();
+    analytics.is_committed("after a pause");
+    assert_eq!(analytics.running.said(), "");
+    analytics.ends_well();
+}
+
+#[test]
+fn a_commit_that_waits_for_a_lock_says_so_and_status_does() {
+    let mut analytics = Analytics::start(fresh_database(), &[]);
+    analytics.is_committed("at first");
+    let mut other = connect(&analytics.database);
+    let mut holding = other.transaction().unwrap();
+    holding.batch_execute("LOCK TABLE order_events IN EXCLUSIVE MODE").unwrap();
+    analytics.import_one();
+    let file = said(&analytics.dir, "all");
+    analytics.running.wait_until("it says what it waits for", || {
+        let said = fs::read_to_string(&file).unwrap();
+        said.contains("a commit waits for") && said.contains("LOCK TABLE order_events")
+    });
+    let mut status = command(&["status", "--dir", analytics.dir.to_str().unwrap()]);
+    let output = status.env("DATABASE_URL", database_url(&analytics.database)).output().unwrap();
+    let status = String::from_utf8_lossy(&output.stdout);
+    assert!(status.contains("commit        waits for"), "{status}");
+    holding.rollback().unwrap();
+    analytics.is_committed("without the lock");
+    assert_eq!(analytics.running.said().lines().count(), 1, "{}", analytics.running.said());
+    analytics.ends_well();
+}
+
 /// A late order, as a line of an import.
 fn event(event_id: i64) -> String {
     format!(

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use dataflows::model::Topic;
 use marketday::log::embedded;
+use marketday::market::Speed;
+use marketday::market::control::{Ask, ask};
 use serde_json::Value;
 
 use crate::support::{
@@ -105,6 +107,57 @@ fn a_scenario_by_hand_is_part_of_the_market() {
         ids.sort_unstable();
         assert!(ids.iter().copied().eq(0..ids.len() as u64), "{topic:?}: not every event once");
     }
+}
+
+/// Killed, started again and asked at once: what the log holds stays as it is, and a market that
+/// lives through the journal from the beginning has the same log.
+#[test]
+fn a_scenario_in_a_market_that_lives_again_begins_behind_its_log() {
+    let (dir, replay) = (scratch(), scratch().join("replay"));
+    let history = ["--history", "2d", "--start", "2026-11-30", "--speed", "600"];
+    let run = |dir: &Path, said: &str| {
+        let mut market = command(&["market", "--to", dir.to_str().unwrap()]);
+        Running::start(market.args(history), scratch().join(said))
+    };
+    let mut market = run(&dir, "first");
+    let live = || ask(&dir, &Ask::Look).is_ok_and(|it| it.clock > it.start + 3_600_000);
+    market.wait_until("it has lived for an hour", live);
+    market.kill();
+    for file in fs::read_dir(dir.join("market")).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "snapshot") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    let (held, length) = (partitions(&dir), log_end(&dir));
+    let times = events(&dir, Topic::Orders).into_iter().map(|it| it["at"].as_i64().unwrap());
+    let newest = times.max().unwrap();
+    let log = embedded::open(&dir.join("log")).unwrap();
+    let ends: BTreeMap<_, _> =
+        held.keys().map(|place| (*place, log.end(place.0, place.1).unwrap())).collect();
+
+    let mut market = run(&dir, "second");
+    market.wait_until("it can be spoken to", || ask(&dir, &Ask::Look).is_ok());
+    marketday(&["scenario", "start", "flash", "--strength", "9", "--dir", dir.to_str().unwrap()]);
+    market.wait_until("it goes on", || log_end(&dir) > length + 3_000);
+    assert!(market.interrupt().success(), "{}", market.said());
+    let journal = dir.join("market/commands.ndjson");
+    let command: Value = serde_json::from_str(&fs::read_to_string(&journal).unwrap()).unwrap();
+    assert!(command["at"].as_i64().unwrap() >= newest, "{command} after {newest}");
+    assert_eq!(first_records(&dir, |topic, partition| ends[&(topic, partition)]), held);
+
+    fs::create_dir_all(replay.join("market")).unwrap();
+    fs::copy(journal, replay.join("market/commands.ndjson")).unwrap();
+    let all = |dir: &Path, topic, partition| {
+        embedded::open(&dir.join("log")).unwrap().end(topic, partition).unwrap()
+    };
+    let mut market = run(&replay, "replay");
+    market.wait_until("it can be spoken to", || ask(&replay, &Ask::Look).is_ok());
+    ask(&replay, &Ask::Speed(Speed::Max)).unwrap();
+    let as_far = || held.keys().all(|&(topic, n)| all(&replay, topic, n) >= all(&dir, topic, n));
+    market.wait_until("it is as far", as_far);
+    assert!(market.interrupt().success(), "{}", market.said());
+    assert_eq!(first_records(&replay, |topic, n| all(&dir, topic, n)), partitions(&dir));
 }
 
 #[test]

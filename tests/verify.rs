@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 
 use anyhow::{Result, bail};
 use dataflows::QUERIES;
 use dataflows::model::time::{self, TICK};
 use dataflows::model::{Millis, Topic};
-use marketday::log::{Batch, Log, Reader, Record, Writer};
+use marketday::log::{Batch, Log, Reader, Record, Writer, embedded};
 use marketday::verify::verify;
 use postgres::{Client, Config};
 use serde_json::{Value, json};
@@ -351,8 +352,19 @@ fn import_line(topic: Topic, value: &Value) -> String {
     json!({"topic": topic.name(), "key": "1", "value": value}).to_string() + "\n"
 }
 
-/// Four Mondays with eight orders a minute from ten to eleven; on the fifth they fail to come from
-/// 10:20 on, while a sale runs. Then three orders, a stop and an older scenario arrive late.
+/// Puts decisions of the scenario producer into a log, without a heartbeat after them.
+fn decide(dir: &Path, events: &[Value]) {
+    let log = embedded::open(&dir.join("log")).unwrap();
+    let mut writer = log.writer().unwrap();
+    for event in events {
+        writer.append(Topic::Scenarios, 0, 0, None, event.to_string().as_bytes()).unwrap();
+    }
+    writer.flush().unwrap();
+}
+
+/// Four Mondays with eight orders a minute from ten to eleven, on one of them twice as many, which
+/// matters to no alert; on the fifth they fail to come from 10:20 on, while a sale runs, and another
+/// whose stop is announced. Then three orders, a stop and an older scenario arrive late.
 #[test]
 fn scenarios_and_missing_orders_follow_the_story() {
     const MONDAY: Millis = 1_772_413_200_000; // 2026-03-02 10:00 in Seoul
@@ -366,19 +378,26 @@ fn scenarios_and_missing_orders_follow_the_story() {
             "lines": [{"product_id": 1, "category": "books", "quantity": 1, "unit_price": 10}]}),
         )
     };
-    let scenario = |event_id: u64, occurrence: &str, action: &str, at: Millis| {
-        import_line(
-            Topic::Scenarios,
-            &json!({"event_id": event_id, "at": at, "name": "sale",
-            "occurrence": occurrence, "action": action, "strength": 2.0, "categories": []}),
-        )
+    let of = |event_id: u64, name: &str, occurrence: &str, action: &str, at: Millis| {
+        json!({"event_id": event_id, "at": at, "name": name, "occurrence": occurrence,
+               "action": action, "strength": 2.0, "categories": []})
+    };
+    let scenario = |event_id, occurrence: &str, action: &str, at| {
+        import_line(Topic::Scenarios, &of(event_id, "sale", occurrence, action, at))
     };
     let monday = |week: i64, minute: i64| MONDAY + week * 7 * time::DAY + minute * time::MINUTE;
     let mut first = String::new();
     for (minutes, week) in [60, 60, 60, 60, 20].into_iter().zip(0..) {
         first.extend((0..minutes * 8).map(|n| order(monday(week, 0) + n * 7_500)));
     }
+    first.extend((0..480).map(|n| order(monday(1, 0) + n * 7_500 + 1)));
     first.push_str(&order(monday(4, 70)));
+    // Of the same word; the stop, and another start, are where now does not get.
+    let announced = [
+        of(1, "gifts", "march", "start", monday(4, 10)),
+        of(2, "gifts", "march", "stop", monday(5, 0)),
+        of(3, "gifts", "may", "start", monday(4, 70) + 1),
+    ];
     first.push_str(&scenario(5, "march", "start", monday(4, 0)));
     first.push_str(&scenario(4, "march", "stop", monday(4, 0))); // not after the start
     first.push_str(&scenario(6, "april", "stop", monday(1, 0))); // of something that never starts
@@ -393,8 +412,9 @@ fn scenarios_and_missing_orders_follow_the_story() {
     let tables_after = |lines: &str| {
         let (file, dir) = (dir.join("lines"), dir.join("market"));
         std::fs::write(&file, lines).unwrap();
+        marketday(&["import", file.to_str().unwrap(), "--dir", dir.to_str().unwrap()]);
+        decide(&dir, &announced);
         let dir = dir.to_str().unwrap();
-        marketday(&["import", file.to_str().unwrap(), "--dir", dir]);
         for args in [
             &["analytics", "--exit-when-caught-up", "-w", "2", "--dir", dir][..],
             &["verify", "--dir", dir],
@@ -415,7 +435,7 @@ fn scenarios_and_missing_orders_follow_the_story() {
         (scenarios, rows(&mut client, alerts))
     };
     let (scenarios, alerts) = tables_after(&first);
-    assert_eq!(scenarios, ["sale|march|161|1610|1920|19200"]);
+    assert_eq!(scenarios, ["gifts|march|81|810|2000|20000", "sale|march|161|1610|2400|24000"]);
     assert_eq!(
         alerts,
         [
@@ -424,7 +444,14 @@ fn scenarios_and_missing_orders_follow_the_story() {
         ]
     );
     let (scenarios, alerts) = tables_after(&then);
-    assert_eq!(scenarios, ["sale|february|1604|16040|1920|19200", "sale|march|160|1600|640|6400"]);
+    assert_eq!(
+        scenarios,
+        [
+            "gifts|march|84|840|2000|20000",
+            "sale|february|2084|20840|1920|19200",
+            "sale|march|160|1600|800|8000",
+        ]
+    );
     assert_eq!(
         alerts,
         [
@@ -435,7 +462,11 @@ fn scenarios_and_missing_orders_follow_the_story() {
     let mut client = client(&database);
     assert_eq!(
         rows(&mut client, "SELECT * FROM scenario_lift"),
-        ["sale|february|1604|16040|334.2|334.2", "sale|march|160|1600|100.0|100.0"]
+        [
+            "gifts|march|84|840|16.8|16.8",
+            "sale|february|2084|20840|434.2|434.2",
+            "sale|march|160|1600|80.0|80.0",
+        ]
     );
 }
 
@@ -638,13 +669,16 @@ impl Log for Story {
         let reader = |&(partition, offset): &(u32, u64)| {
             let records = self.of(topic, partition);
             let values = records.into_iter().map(|(value, _)| value.to_owned()).collect();
-            Box::new(StoryReader { values, next: offset as usize }) as Box<dyn Reader>
+            let next = offset as usize;
+            Box::new(StoryReader { topic, partition, values, next }) as Box<dyn Reader>
         };
         Ok(from.iter().map(reader).collect())
     }
 }
 
 struct StoryReader {
+    topic: Topic,
+    partition: u32,
     values: Vec<String>,
     next: usize,
 }
@@ -662,6 +696,10 @@ impl Reader for StoryReader {
 
     fn position(&self) -> u64 {
         self.next as u64
+    }
+
+    fn partition(&self) -> (Topic, u32) {
+        (self.topic, self.partition)
     }
 }
 
@@ -705,9 +743,9 @@ fn story() -> Story {
         let event = placed(order as u64, order, NOW - 10_800_000, 200_000);
         add(Topic::Orders, 1, event, Counted);
     }
-    // Enough that orders are missed four weeks later, two hours ago.
-    for order in 1_000..1_400 {
-        let at = NOW - 28 * time::DAY - 2 * time::HOUR;
+    // Enough in three of four weeks that orders are missed in the fourth after, two hours ago.
+    for order in 1_000..2_200 {
+        let at = NOW - (2 + order % 3) * 7 * time::DAY - 2 * time::HOUR;
         add(Topic::Orders, 1, placed(order as u64, order, at, 1), Counted);
     }
     let scenario = json!({"event_id": 0, "at": NOW, "occurrence": "o", "name": "sale",

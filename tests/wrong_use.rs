@@ -130,18 +130,41 @@ fn a_database_that_does_not_let_us_in_is_named_without_its_password() {
     let closed = format!("postgres://me:sekret@{closed}/db");
     let mut wrong = fresh_database();
     wrong.password("sekret");
+    let mut nowhere = fresh_database();
+    nowhere.dbname("nowhere");
+    let unknown = "postgres://me:sekret@no-such-host.invalid/db";
+    // What looks waits for ten seconds, what runs for a minute and with a line a try.
+    let waiting = ["up", "analytics", "verify", "status"].map(|name| {
+        let dir = scratch();
+        marketday::log::embedded::open(&dir.join("log")).unwrap();
+        let mut waiting = command(&[name, "--dir", dir.to_str().unwrap()]);
+        Running::start(waiting.env("DATABASE_URL", &closed), dir.join("said"))
+    });
     for args in [
         &["up"][..],
         &["up", "-w", "2"],
         &["analytics", "--exit-when-caught-up"],
         &["analytics", "--exit-when-caught-up", "-w", "2"],
+        &["analytics", "--processes", "2"],
         &["verify"],
         &["status"],
     ] {
         let args = [args, &["--dir", dir]].concat();
-        refused(command(&args).env("DATABASE_URL", &closed), "Connection refused");
+        refused(command(&args).env("DATABASE_URL", unknown), "connecting to PostgreSQL at");
+        refused(&mut with_database(&args, &nowhere), "database \"nowhere\" does not exist");
         refused(&mut with_database(&args, &wrong), "password authentication failed");
         refused(command(&args).env("DATABASE_URL", "mysql://me:sekret@host"), "database's URL");
+    }
+    let [mut up, mut analytics, verify, status] = waiting;
+    for mut looks in [verify, status] {
+        assert_eq!(looks.end().code(), Some(1));
+        one_sentence(&looks.said(), "Connection refused");
+    }
+    for running in [&mut up, &mut analytics] {
+        let said = running.said();
+        assert!(said.lines().count() > 3, "{said}");
+        said.lines().for_each(|line| one_sentence(line, "trying again in"));
+        assert!(running.interrupt().success(), "{}", running.said());
     }
 }
 
@@ -191,7 +214,7 @@ fn a_market_keeps_its_seed_and_a_running_one_its_directory() {
     });
 
     refused(&mut with_database(&["up", "--dir", dir], &database), "another `marketday up`");
-    refused(&mut command(&["import", "-", "--dir", dir]), "somebody writes to it already");
+    refused(&mut command(&["import", "-", "--dir", dir]), "a market writes to this log");
     refused(&mut command(&["market", "--to", dir]), "another market is running in");
 
     // Another engine may take the store over; then the first one ends, and says why.

@@ -115,8 +115,9 @@ fn feed(handles: &mut Handles, event: Event, offset: u64, (index, peers): (usize
 /// A story: few customers and products, so that they collide; bursts, so that grades move, every
 /// seven hours from some day on, or back from a border; orders for customers and products that are
 /// known late, changed, or never known; cancellations that name another customer. Scenarios of few
-/// occurrences, that start, change and stop in any order. In some stories the same hour is crowded
-/// for four weeks, and then is not.
+/// occurrences, of which two may have one word, that start, change and stop in any order, some after
+/// the last order. In some stories the same hour is crowded for four weeks, one of them more or less
+/// than the others, and then is not.
 fn stories() -> impl Strategy<Value = Vec<Event>> {
     let user = (0..6i64, 0..40 * DAY, 0..600i64, 0..3_000i32);
     let product = (0..5i64, 0..40 * DAY, 0..40 * DAY);
@@ -128,19 +129,24 @@ fn stories() -> impl Strategy<Value = Vec<Event>> {
             .prop_map(|(border, side)| ((BORDERS[border] + side).min(END), -7 * HOUR)),
     ];
     let order = (0..7i64, burst, 1..14usize, prop::collection::vec(line, 1..4), fate);
-    let crowd =
-        (0..7i64, 0..4_800i64, 0..25i64, 0..4usize).prop_map(|(user_id, hour, minute, rest)| {
+    let odd = (0..4usize, prop::sample::select(vec![1, 60, 100, 200]));
+    let crowd = (0..7i64, 0..4_800i64, 0..25i64, odd, 0..4usize).prop_map(
+        |(user_id, hour, minute, (odd_week, odd), rest)| {
             let begins = START + hour * HOUR + minute * MINUTE;
             let lines = vec![(0, 0, 1, 1)];
             let week = |(times, week)| {
                 (user_id, (begins + week * WEEK, 17 * SECOND), times, lines.clone(), None)
             };
-            [120, 120, 120, 120, rest].into_iter().zip(0..).map(week).collect::<Vec<_>>()
-        });
+            let mut weeks = [120, 120, 120, 120, rest];
+            weeks[odd_week] = odd;
+            weeks.into_iter().zip(0..).map(week).collect::<Vec<_>>()
+        },
+    );
     let instant = prop_oneof![
         4 => (0..300 * DAY).prop_map(|after| START + after),
         1 => (0..3i64).prop_map(|day| START + day * DAY),
         1 => (0..BORDERS.len(), -1..2i64).prop_map(|(border, side)| BORDERS[border] + side),
+        1 => (1..90 * DAY).prop_map(|after| END + after),
     ];
     let scenario = (0..4usize, 0..2usize, 0..3usize, instant);
     (
@@ -347,8 +353,9 @@ proptest! {
     }
 }
 
-/// What random stories seldom meet: an order in the month after that of `now`, one in the days
-/// before a birthday, and sales whole days after a listing.
+/// What random stories seldom meet: an order in the month after that of `now`, while a scenario of
+/// which the stop is told already goes on, one in the days before a birthday, and sales whole days
+/// after a listing.
 #[test]
 fn at_the_edges_the_tables_say_what_spec_says() {
     let thirty = day_of(END) - 10_957; // born 1995-01-01
@@ -356,6 +363,10 @@ fn at_the_edges_the_tables_say_what_spec_says() {
     let sales = [0, 1, 3, 4, 8];
     for (product_id, days) in (0..).zip(sales) {
         story.push(product_event(1 + product_id as u64, (product_id, 0, 40 * DAY - days * DAY)));
+    }
+    let scenarios = [(0, 0, END - 3 * DAY), (0, 2, END + 2 * DAY), (1, 0, END), (2, 0, END + 1)];
+    for (event_id, (occurrence, action, at)) in (1..).zip(scenarios) {
+        story.push(scenario_event(event_id, (occurrence, 0, action, at)));
     }
     // Every partition is at END before one goes on, and so `now` stays there.
     let orders = [

@@ -403,7 +403,12 @@ fn scenario_impact(events: &[&ScenarioEvent], placed: &[&Order], row: Put<'_>) {
     let starts = events.iter().filter(|event| event.action == ScenarioAction::Start);
     for start in starts.clone() {
         let order = |event: &ScenarioEvent| (event.at, event.event_id);
-        let same = |event: &ScenarioEvent| event.occurrence == start.occurrence;
+        let same = |event: &ScenarioEvent| {
+            event.name == start.name && event.occurrence == start.occurrence
+        };
+        if start.at > END {
+            continue;
+        }
         if starts.clone().any(|other| same(other) && order(other) < order(start)) {
             continue;
         }
@@ -411,7 +416,7 @@ fn scenario_impact(events: &[&ScenarioEvent], placed: &[&Order], row: Put<'_>) {
         let stop = stops
             .filter(|stop| same(stop) && order(start) < order(stop))
             .min_by_key(|it| order(it));
-        let active = |at| start.at <= at && stop.map_or(at <= END, |stop| at < stop.at);
+        let active = |at| start.at <= at && at <= END && stop.is_none_or(|stop| at < stop.at);
         let during = only(placed, |order| active(order.at));
         // As often as there is an active instant in whose four weeks before the order is.
         let before = placed.iter().flat_map(|order| {
@@ -437,8 +442,10 @@ fn order_alerts(placed: &[&Order], row: Put<'_>) {
         *by_hour.entry(hour_of(clock(order.at))).or_default() += 1;
     }
     let Some((first, _)) = by_hour.first_key_value() else { return };
-    let before = |clock: NaiveDateTime| -> i64 {
-        let hours = (1..=4).map(|week| hour_of(clock) - TimeDelta::weeks(week));
+    // What one of the weeks before says of the ten minutes that end with a minute.
+    let before = |minute: NaiveDateTime, week: i64| -> i64 {
+        let minutes = (0..10).map(|back| minute - TimeDelta::minutes(back));
+        let hours = minutes.map(|minute| hour_of(minute) - TimeDelta::weeks(week));
         hours.filter_map(|hour| by_hour.get(&hour)).sum()
     };
     // Nothing is expected elsewhere than in the hours of four weeks and the minutes after.
@@ -451,7 +458,9 @@ fn order_alerts(placed: &[&Order], row: Put<'_>) {
     for minute in minutes {
         let end = minute + TimeDelta::minutes(1);
         let begin = end - TimeDelta::minutes(10);
-        let before: i64 = (0..10).map(|back| before(minute - TimeDelta::minutes(back))).sum();
+        let weeks: Vec<i64> = (1..=4).map(|week| before(minute, week)).collect();
+        let outer = weeks.iter().min().unwrap() + weeks.iter().max().unwrap();
+        let before = 2 * (weeks.iter().sum::<i64>() - outer);
         if minute < *first + TimeDelta::weeks(4) || end > clock(END) || before < 16 * 240 {
             continue; // with less than 16 expected, four roots are more than all of it
         }

@@ -354,7 +354,8 @@ fn span([least, most]: [Span; 2]) -> bool {
 
 /// Whether a text is a word as scenarios and categories are named by.
 pub fn word(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    (1..=100).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 /// A profile's table, with what it takes from its base.

@@ -26,18 +26,20 @@ pub struct Alert {
     pub minute: Millis,
     /// Orders placed in the ten minutes.
     pub orders: i64,
-    /// For each of them, the orders of the same hour of the week in the four weeks before: so 240
-    /// times what was to be expected.
+    /// Over them, the orders of the same hour of the week, in each of the four weeks before; and of
+    /// the four sums the two middle ones, twice: so 240 times what was to be expected, and one week
+    /// of a sale or of an outage does not matter.
     pub orders_before: i64,
 }
 
 impl Alert {
     /// Half of what was expected at most, and four standard deviations of it missing at least.
     fn of(minute: Millis, orders: i64, orders_before: i64) -> Option<Alert> {
-        let missing = orders_before - 240 * orders;
+        let missing = i128::from(orders_before - 240 * orders);
+        // The square of an hour's ten million orders would not fit into an i64.
         let fires = orders_before > 0
             && 480 * orders <= orders_before
-            && missing * missing >= 3_840 * orders_before;
+            && missing * missing >= 3_840 * i128::from(orders_before);
         fires.then_some(Alert { minute, orders, orders_before })
     }
 
@@ -74,10 +76,9 @@ impl Orders {
         self.0.first_key_value().map(|(hour, _)| (hour + 4 * WEEK_HOURS) * HOUR_MINUTES)
     }
 
-    /// The orders of the same hour of the week in the four weeks before.
-    fn before(&self, hour: u32) -> i64 {
-        let weeks = (1..=4).filter_map(|week| self.0.get(&(hour - week * WEEK_HOURS)));
-        weeks.map(|hour| hour.orders).sum()
+    /// The orders of the same hour in each of the four weeks before.
+    fn weeks_before(&self, hour: u32) -> [i64; 4] {
+        [1, 2, 3, 4].map(|week| self.0.get(&(hour - week * WEEK_HOURS)).map_or(0, |it| it.orders))
     }
 
     /// The alert of a minute.
@@ -85,7 +86,8 @@ impl Orders {
         if minute < self.first_watched()? {
             return None;
         }
-        let (mut orders, mut orders_before) = (0, 0);
+        let mut orders = 0;
+        let mut weeks = [0; 4];
         let first = minute + 1 - WINDOW;
         for of_hour in first / HOUR_MINUTES..=minute / HOUR_MINUTES {
             let start = of_hour * HOUR_MINUTES;
@@ -95,9 +97,12 @@ impl Orders {
                 let minutes = &hour.minutes[from as usize..=to as usize];
                 orders += minutes.iter().copied().map(i64::from).sum::<i64>();
             }
-            orders_before += i64::from(to - from + 1) * self.before(of_hour);
+            for (sum, of_week) in weeks.iter_mut().zip(self.weeks_before(of_hour)) {
+                *sum += i64::from(to - from + 1) * of_week;
+            }
         }
-        Alert::of(Millis::from(minute) * MINUTE, orders, orders_before)
+        weeks.sort_unstable();
+        Alert::of(Millis::from(minute) * MINUTE, orders, 2 * (weeks[1] + weeks[2]))
     }
 
     /// Adds the minutes that have orders before, among those of a range: as few steps as hours

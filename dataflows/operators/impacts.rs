@@ -1,6 +1,7 @@
 //! What was placed while a scenario was active, and at the same times of the four weeks before.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Bound::{Excluded, Unbounded};
 
 use differential_dataflow::consolidation::consolidate;
@@ -20,20 +21,25 @@ use crate::{Collection, Epoch};
 /// When an occurrence of a scenario is active.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Active {
-    /// Which occurrence.
-    pub occurrence: Word,
-    /// The scenario's name, by the record that started it.
+    /// The scenario's name.
     pub name: Word,
+    /// Which of its occurrences: another scenario may use the same word.
+    pub occurrence: Word,
     /// The first active instant.
     pub start: Millis,
-    /// The first instant that is no longer active; without one it is active up to `now`.
+    /// The first instant that is no longer active, if it is known; `now` comes before it or not.
     pub stop: Option<Millis>,
 }
 
 impl Active {
-    /// The end of what is active so far, exclusive.
+    /// The first instant that can never be active.
+    fn stop(&self) -> Millis {
+        self.stop.unwrap_or(Millis::MAX)
+    }
+
+    /// The end of what is active so far, exclusive; before it begins its start.
     fn until(&self, now: Millis) -> Millis {
-        self.stop.unwrap_or_else(|| now.saturating_add(1).max(self.start))
+        self.stop().min(now.saturating_add(1)).max(self.start)
     }
 
     /// What orders that arrive add: each once if it was placed while active, else once for each
@@ -56,27 +62,29 @@ impl Active {
     }
 }
 
-/// When the occurrences are active: from the first start to the first stop after it.
+/// When the occurrences are active, whatever `now` is: from the first start to the first stop after
+/// it. An occurrence is named by its scenario's name and its own word together.
 ///
 /// Work: an event walks those of its occurrence. State: all starts and stops.
 pub fn actives(events: Collection<'_, ScenarioEvent>) -> Collection<'_, Active> {
     events
         .filter(|event| event.action != ScenarioAction::Change)
-        .map(|event| (event.occurrence, (event.at, event.event_id, event.action, event.name)))
-        .reduce_named("actives", |occurrence, events, active| {
+        .map(|event| ((event.name, event.occurrence), (event.at, event.event_id, event.action)))
+        .reduce_named("actives", |(name, occurrence), events, active| {
             // They come sorted, by time and then by id.
             let mut events = events.iter().map(|(event, _)| event);
-            let start = events.find(|(_, _, action, _)| *action == ScenarioAction::Start);
-            let stop = events.find(|(_, _, action, _)| *action == ScenarioAction::Stop);
-            active.extend(start.map(|(start, _, _, name)| {
-                let (occurrence, name) = (occurrence.clone(), name.clone());
-                (Active { occurrence, name, start: *start, stop: stop.map(|it| it.0) }, 1)
+            let start = events.find(|(_, _, action)| *action == ScenarioAction::Start);
+            let stop = events.find(|(_, _, action)| *action == ScenarioAction::Stop);
+            active.extend(start.map(|(start, _, _)| {
+                let (name, occurrence) = (name.clone(), occurrence.clone());
+                (Active { name, occurrence, start: *start, stop: stop.map(|it| it.0) }, 1)
             }));
         })
-        .map(|(_occurrence, active)| active)
+        .map(|(_named, active)| active)
 }
 
-/// What was placed while active, and at the same times of the four weeks before, all together.
+/// What was placed while active, and at the same times of the four weeks before, all together. That
+/// it has begun is the one event of the first.
 pub type Impact = (Sums, Sums);
 
 fn placed(amount: Krw) -> Sums {
@@ -84,7 +92,7 @@ fn placed(amount: Krw) -> Sums {
 }
 
 /// A placed order in its hour. Twelve bytes: an `i64` would make them sixteen.
-struct Entry {
+struct Order {
     offset: u32,
     amount: [u8; 8],
 }
@@ -94,7 +102,7 @@ struct Entry {
 struct Hour {
     sums: Sums,
     /// Sorted by offset.
-    orders: Vec<Entry>,
+    orders: Vec<Order>,
 }
 
 /// Placed orders, by the start of their hour.
@@ -113,7 +121,25 @@ impl Orders {
         let offset = offset as u32;
         // Most belong at or near the end.
         let place = hour.orders.partition_point(|order| order.offset <= offset);
-        hour.orders.insert(place, Entry { offset, amount: amount.to_ne_bytes() });
+        hour.orders.insert(place, Order { offset, amount: amount.to_ne_bytes() });
+    }
+
+    /// Takes out one order, if it is here.
+    fn remove(&mut self, at: Millis, amount: Krw) -> bool {
+        let offset = at.rem_euclid(HOUR);
+        let Some(hour) = self.0.get_mut(&(at - offset)) else { return false };
+        let place = hour.orders.partition_point(|order| Millis::from(order.offset) < offset);
+        let found = hour.orders[place..]
+            .iter()
+            .take_while(|order| Millis::from(order.offset) == offset)
+            .position(|order| order.amount == amount.to_ne_bytes());
+        let Some(found) = found else { return false };
+        hour.orders.remove(place + found);
+        hour.sums.plus_equals(&placed(amount).multiply(&-1));
+        if hour.orders.is_empty() {
+            self.0.remove(&(at - offset));
+        }
+        true
     }
 
     /// The sums from an instant on, until before another.
@@ -137,18 +163,30 @@ impl Orders {
     }
 }
 
-/// What was placed, less what was withdrawn. No event of the shop withdraws a placed order, so
-/// the second is empty; a dataflow may, and at another worker.
+/// What was placed, less what was withdrawn. An order that goes again leaves nothing where it came;
+/// what came at another worker is held here as gone.
 #[derive(Default)]
 struct Placed {
     come: Orders,
     gone: Orders,
+    /// Orders in both.
+    held: usize,
 }
 
 impl Placed {
     fn add(&mut self, ((at, amount), diff): ((Millis, Krw), isize)) {
-        let orders = if diff > 0 { &mut self.come } else { &mut self.gone };
-        (0..diff.abs()).for_each(|_| orders.add(at, amount));
+        let mut both = (&mut self.come, &mut self.gone);
+        if diff < 0 {
+            both = (both.1, both.0);
+        }
+        for _ in 0..diff.abs() {
+            if both.1.remove(at, amount) {
+                self.held -= 1;
+            } else {
+                both.0.add(at, amount);
+                self.held += 1;
+            }
+        }
     }
 
     fn sums(&self, from: Millis, until: Millis) -> Sums {
@@ -156,6 +194,16 @@ impl Placed {
         sums.negate();
         sums.plus_equals(&self.come.sums(from, until));
         sums
+    }
+
+    /// What an occurrence is at `now`; the row itself is `row`.
+    fn impact_at(&self, active: &Active, now: Millis, row: Sums) -> Impact {
+        if now < active.start {
+            return Impact::default();
+        }
+        let mut impact = self.impact(active.start, active.start, active.until(now));
+        impact.0.plus_equals(&row);
+        impact
     }
 
     /// What the active instants from one to before another add to what began at `start`.
@@ -189,18 +237,21 @@ enum Entered {
     Active(Active),
 }
 
-/// The impact of each occurrence, as differences, from the placed orders as (when, amount).
+/// The impact of each occurrence that `now` has reached, as differences, from the placed orders as
+/// (when, amount).
 ///
 /// An impact is a sum over orders and over active instants, so three things change it, each by its
 /// own share: an order that comes adds to the occurrences that it stands in or before, `now` adds
-/// the instants since it was last seen to those that are open, and an occurrence that starts, stops
-/// or is corrected is summed up once. The orders stay at the worker where they are. No differential
+/// the instants since it was last seen to those that stop later, and an occurrence that is told or
+/// corrected is summed up once. The orders stay at the worker where they are. No differential
 /// operator joins by ranges of time.
 ///
-/// Work: an epoch looks at the open occurrences and those that stop after the first order in it,
-/// which live are the same. A move of `now` costs five look-ups an open occurrence, one that starts
-/// or stops a step for each hour that it lasts and is compared with. State: 12 bytes for each placed
-/// order (and an eighth as room to grow), since a start may always come late, and 80 an hour.
+/// Work: an epoch looks at the occurrences that stop after the first order in it or after `now`,
+/// which live are the open ones and those announced. A move of `now` costs five look-ups an open
+/// occurrence, one that is told or corrected a step for each hour that it lasts and is compared with.
+/// State: 12 bytes for each placed order (and an eighth as room to grow), since a start may always
+/// come late, and 80 an hour; an order that is withdrawn at another worker than it came to stays at
+/// both.
 pub fn impacts<'s>(
     orders: Collection<'s, (Millis, Krw)>,
     actives: Collection<'s, Active>,
@@ -219,9 +270,10 @@ pub fn impacts<'s>(
             "impacts",
             |_capability, info| {
                 let mut kept = Kept::by(scope, &info);
-                let mut number = 0;
+                // Every worker has a share of the sums; a row is told of once.
+                let row = Sums { events: i64::from(scope.index() == 0), ..Sums::default() };
                 let mut placed = Placed::default();
-                // By when they stop; what is open stops at the end of time.
+                // By when they stop; without a stop, at the end of time.
                 let mut actives: BTreeMap<Millis, Vec<Active>> = BTreeMap::new();
                 let mut now = Millis::MIN;
                 let mut held: Held<Arrivals> = Held::new();
@@ -251,42 +303,68 @@ pub fn impacts<'s>(
                                 session.give((active.clone(), epoch, impact));
                             }
                         };
-                        let stop = |active: &Active| active.stop.unwrap_or(Millis::MAX);
                         consolidate(&mut arrived.actives);
                         consolidate(&mut arrived.placed);
 
                         for (active, _) in arrived.actives.iter().filter(|(_, diff)| *diff < 0) {
-                            let mut impact =
-                                placed.impact(active.start, active.start, active.until(now));
+                            let mut impact = placed.impact_at(active, now, row);
                             impact.negate();
                             give(active, impact);
-                            let same_stop = actives.entry(stop(active)).or_default();
-                            same_stop.retain(|other| other != active);
+                            if let Entry::Occupied(mut same_stop) = actives.entry(active.stop()) {
+                                same_stop.get_mut().retain(|other| other != active);
+                                if same_stop.get().is_empty() {
+                                    same_stop.remove();
+                                }
+                            }
                         }
                         if let Some(((first, _), _)) = arrived.placed.first() {
                             let touched = actives.range((Excluded(*first), Unbounded));
                             for active in touched.flat_map(|(_stop, actives)| actives) {
                                 give(active, active.impact_of(&arrived.placed, active.until(now)));
                             }
-                            number += arrived.placed.len();
                             arrived.placed.into_iter().for_each(|order| placed.add(order));
                         }
                         let before = now;
                         now = arrived.now.map_or(now, |to| to.max(now));
-                        for active in actives.get(&Millis::MAX).into_iter().flatten() {
+                        // What stops later than `now` was has more active instants, or begins.
+                        let later = actives.range((Excluded(before), Unbounded));
+                        for active in later.flat_map(|(_stop, actives)| actives) {
                             let (from, until) = (active.until(before), active.until(now));
-                            give(active, placed.impact(active.start, from, until));
+                            let mut impact = placed.impact(active.start, from, until);
+                            if (before..now).contains(&(active.start - 1)) {
+                                impact.0.plus_equals(&row);
+                            }
+                            give(active, impact);
                         }
                         for (active, _) in arrived.actives.into_iter().filter(|(_, diff)| *diff > 0)
                         {
-                            let until = active.until(now);
-                            give(&active, placed.impact(active.start, active.start, until));
-                            actives.entry(stop(&active)).or_default().push(active);
+                            give(&active, placed.impact_at(&active, now, row));
+                            actives.entry(active.stop()).or_default().push(active);
                         }
                     }
-                    kept.tell(|| number + actives.values().map(Vec::len).sum::<usize>());
+                    kept.tell(|| placed.held + actives.values().map(Vec::len).sum::<usize>());
                 }
             },
         )
         .as_collection()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two orders of one instant and amount are two; the taking-back may come first.
+    #[test]
+    fn what_comes_and_goes_leaves_nothing() {
+        let mut orders = Placed::default();
+        let script = [(5, 70, 2), (5, 80, 1), (5, 70, -1), (HOUR, 70, -1), (5, 70, -1)];
+        for (at, amount, diff) in script {
+            orders.add(((at, amount), diff));
+        }
+        assert_eq!(orders.sums(0, HOUR), placed(80));
+        assert_eq!((orders.sums(HOUR, WEEK).orders, orders.held), (-1, 2));
+        orders.add(((5, 80), -1));
+        orders.add(((HOUR, 70), 1));
+        assert_eq!((orders.held, orders.come.0.len(), orders.gone.0.len()), (0, 0, 0));
+    }
 }

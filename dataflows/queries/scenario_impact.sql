@@ -1,34 +1,37 @@
--- What was placed while each occurrence of a scenario was active, and at the same times of the four
--- weeks before.
+-- What was placed while each occurrence of a scenario was active, up to now, and at the same times of
+-- the four weeks before. An occurrence is named by its name and its own word together.
 --
 -- Reads the twin of orders_by_hour, which `marketday verify` computes before: what was placed up to
 -- an instant is the whole hours before it and, order by order, its own hour.
-WITH first AS (
-    SELECT DISTINCT ON (occurrence) occurrence, name, at AS start, event_id AS start_id
+WITH market AS (
+    SELECT now FROM commit_points ORDER BY epoch DESC LIMIT 1
+),
+first AS (
+    SELECT DISTINCT ON (name, occurrence) name, occurrence, at AS start, event_id AS start_id
     FROM scenario_events
     WHERE action = 'start'
-    ORDER BY occurrence, at, event_id
+    ORDER BY name, occurrence, at, event_id
 ),
 active AS (
-    SELECT occurrence, name, start,
-           coalesce((SELECT min(at)
-                     FROM scenario_events AS stop
-                     WHERE stop.occurrence = first.occurrence AND action = 'stop'
-                       AND (at, event_id) > (start, start_id)),
-                    greatest(start, (SELECT now FROM commit_points ORDER BY epoch DESC LIMIT 1)
-                                        + interval '1 ms')) AS stop
-    FROM first
+    SELECT name, occurrence, start,
+           least(now + interval '1 ms',
+                 (SELECT min(at)
+                  FROM scenario_events AS stop
+                  WHERE (stop.name, stop.occurrence) = (first.name, first.occurrence)
+                    AND action = 'stop' AND (at, event_id) > (start, start_id))) AS stop
+    FROM first, market
+    WHERE start <= now
 ),
 -- From start to stop, exclusive; and before: the four weeks once for each whole week, and of each
 -- of them once the part that the rest of the last week has.
 part AS (
-    SELECT occurrence, name, false AS before, 1 AS times, start AS from_at, stop AS to_at
+    SELECT name, occurrence, false AS before, 1 AS times, start AS from_at, stop AS to_at
     FROM active
     UNION ALL
-    SELECT occurrence, name, true, weeks, start - interval '672 hours', start
+    SELECT name, occurrence, true, weeks, start - interval '672 hours', start
     FROM active, LATERAL (SELECT div(extract(epoch FROM stop - start), 604800)::int) AS whole (weeks)
     UNION ALL
-    SELECT occurrence, name, true, 1, start - week * interval '168 hours',
+    SELECT name, occurrence, true, 1, start - week * interval '168 hours',
            stop - (weeks + week) * interval '168 hours'
     FROM active, LATERAL (SELECT div(extract(epoch FROM stop - start), 604800)::int) AS whole (weeks),
          generate_series(1, 4) AS week

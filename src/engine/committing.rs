@@ -1,14 +1,23 @@
 //! The thread that commits, and what it shares with the workers of its process.
 
+use std::io::Write;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, sleep};
+use std::time::Duration;
 
-use anyhow::{Error, anyhow};
+use anyhow::{Error, Result};
 use dataflows::Epoch;
 use dataflows::analytics::Closed;
 
-use crate::store::Committer;
+use crate::clock::Stopwatch;
+use crate::store::{self, Committer};
+
+/// A commit that takes so long is asked what it waits for ...
+const LONG: Duration = Duration::from_secs(5);
+
+/// ... this often.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Closed epochs on their way to the store. Those that close while a transaction runs are merged
 /// into the next, whose size is then bounded by the number of keys touched; how many records can
@@ -26,7 +35,11 @@ struct Shared {
 struct Queue {
     waiting: Option<(Epoch, Closed)>,
     closed: bool,
-    failure: Option<String>,
+    /// Taken by the worker that ends with it.
+    failure: Option<Error>,
+    failed: bool,
+    /// Since when a commit runs.
+    running: Option<Stopwatch>,
 }
 
 impl Commits {
@@ -61,8 +74,13 @@ impl Commits {
     }
 
     /// Why committing has ended, if it failed.
-    pub(super) fn failure(&self) -> Option<Error> {
-        self.queue().failure.as_ref().map(|failure| anyhow!(failure.clone()))
+    pub(super) fn check(&self) -> Result<()> {
+        self.queue().failure.take().map_or(Ok(()), Err)
+    }
+
+    /// Gives up what waits when dropped, so that the thread ends however the worker does.
+    pub(super) fn until_dropped(&self) -> Abandon {
+        Abandon(self.clone())
     }
 
     /// Nothing more will come.
@@ -71,16 +89,30 @@ impl Commits {
         self.0.filled.notify_one();
     }
 
-    /// Starts the thread that commits whatever waits, one transaction after the other.
-    pub(super) fn start(&self, mut committer: Committer, now: Arc<AtomicI64>) -> JoinHandle<()> {
+    /// Starts the thread that commits whatever waits, one transaction after the other, and one
+    /// that says when a commit waits; the committer's session is that of `backend`.
+    pub(super) fn start(
+        &self,
+        mut committer: Committer,
+        now: Arc<AtomicI64>,
+        database: &postgres::Config,
+        backend: i32,
+    ) -> JoinHandle<()> {
+        let (commits, database) = (self.clone(), database.clone());
+        std::thread::spawn(move || commits.watch(&database, backend));
         let commits = self.clone();
         std::thread::spawn(move || {
             while let Some((epoch, closed)) = commits.next() {
                 let moved = closed.now;
-                if let Err(error) = committer.commit(epoch, closed) {
-                    commits.queue().failure = Some(format!("{error:#}"));
+                let result = committer.commit(epoch, closed);
+                let mut queue = commits.queue();
+                queue.running = None;
+                if let Err(error) = result {
+                    queue.failed = true;
+                    queue.failure = Some(error);
                     return;
                 }
+                drop(queue);
                 if let Some(moved) = moved {
                     now.store(moved, Ordering::Relaxed);
                 }
@@ -93,6 +125,7 @@ impl Commits {
         let mut queue = self.queue();
         loop {
             if let Some(waiting) = queue.waiting.take() {
+                queue.running = Some(Stopwatch::start());
                 return Some(waiting);
             }
             if queue.closed {
@@ -100,5 +133,45 @@ impl Commits {
             }
             queue = self.0.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Says once of a commit that takes long what it waits for, until committing ends.
+    fn watch(&self, database: &postgres::Config, backend: i32) {
+        let mut told = false;
+        loop {
+            sleep(LOOK);
+            let queue = self.queue();
+            let (ended, running) = (queue.failed || queue.closed, queue.running);
+            drop(queue);
+            match running.map(Stopwatch::elapsed).filter(|running| *running > LONG) {
+                None if ended => return,
+                None => told = false,
+                Some(_) if told => {}
+                Some(running) => {
+                    let waits = store::connect(database)
+                        .and_then(|mut client| store::waits_for_lock(&mut client, Some(backend)));
+                    let seconds = running.as_secs();
+                    let line = match waits {
+                        Ok(None) => continue,
+                        Ok(Some(waits)) => format!("a commit waits {waits}"),
+                        Err(error) => {
+                            format!("a commit takes {seconds} s, and its server says: {error:#}")
+                        }
+                    };
+                    told = true;
+                    _ = writeln!(std::io::stderr(), "marketday: {line}");
+                }
+            }
+        }
+    }
+}
+
+/// See [`Commits::until_dropped`].
+pub(super) struct Abandon(Commits);
+
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        self.0.queue().waiting = None;
+        self.0.close();
     }
 }

@@ -18,7 +18,7 @@ use timely::dataflow::operators::vec::input::Handle;
 use timely::dataflow::operators::vec::{Broadcast, Input};
 use timely::worker::Worker;
 
-use super::source::Source;
+use super::source::{Reached, Source};
 use crate::clock;
 use crate::log::Log;
 
@@ -69,6 +69,7 @@ impl Feed {
     /// Reads an epoch's records, unless too many are uncommitted; returns how many.
     pub(super) fn read(&mut self) -> Result<usize> {
         if self.uncommitted() >= UNCOMMITTED_RECORDS {
+            self.source.rest();
             return Ok(0);
         }
         let read = self.source.read(EPOCH_RECORDS, self.pace.horizon(), &mut self.handles)?;
@@ -80,8 +81,13 @@ impl Feed {
     }
 
     /// How far each partition has been read.
-    pub(super) fn offsets(&self) -> impl Iterator<Item = (Topic, u32, u64)> {
+    pub(super) fn offsets(&self) -> impl Iterator<Item = (Topic, u32, Reached)> {
         self.source.offsets()
+    }
+
+    /// The log holds more than it gives: of which partition, as a sentence.
+    pub(super) fn starving(&self) -> Result<Option<String>> {
+        self.source.starving(&*self.log)
     }
 
     /// Whether all that the log holds by now has been read and committed.

@@ -14,9 +14,9 @@ use timely::dataflow::operators::Probe;
 use timely::worker::Worker;
 
 use super::feed::{EPOCH, Epochs, Feed};
-use super::source::Source;
+use super::source::{STALLED, Source};
 use super::{Failure, config};
-use crate::clock;
+use crate::clock::{self, Stopwatch};
 use crate::log::Log;
 use crate::profile::{self, Operator};
 
@@ -74,11 +74,18 @@ fn replay_at(
     let epochs = Epochs::new(begin.hydrated + 1, started_at);
     let mut feed = Feed::new(worker, log, source, handles, epochs, &probe);
     let mut records = 0;
+    let mut idle = Stopwatch::start();
     loop {
         failure.check()?;
         feed.advance();
         let read = feed.read()?;
         records += read;
+        if read > 0 {
+            idle = Stopwatch::start();
+        } else if idle.elapsed() > STALLED {
+            feed.starving()?.map_or(Ok(()), |what| Err(anyhow!(what)))?;
+            idle = Stopwatch::start();
+        }
         if read == 0 && feed.is_through()? {
             break;
         }

@@ -1,6 +1,7 @@
 //! How far the analytics are, told once a second outside the commits, so that a stall shows.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, sleep};
@@ -8,7 +9,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 use dataflows::model::Topic;
+use rdkafka::error::KafkaError;
 
+use super::source::{self, Reached, STALLED};
+use crate::clock::Stopwatch;
 use crate::log::Log;
 use crate::process;
 use crate::store;
@@ -16,20 +20,22 @@ use crate::store;
 /// How far the workers of this process have read.
 #[derive(Default)]
 pub(super) struct Reading {
-    offsets: Mutex<BTreeMap<(Topic, u32), u64>>,
+    offsets: Mutex<BTreeMap<(Topic, u32), Reached>>,
     ended: AtomicBool,
+    failed: AtomicBool,
 }
 
 impl Reading {
-    /// Tells the offset behind the last record read.
-    pub(super) fn tell(&self, topic: Topic, partition: u32, offset: u64) {
+    /// Tells how far a partition is read.
+    pub(super) fn tell(&self, topic: Topic, partition: u32, reached: Reached) {
         let mut offsets = self.offsets.lock().unwrap_or_else(PoisonError::into_inner);
-        offsets.insert((topic, partition), offset);
+        offsets.insert((topic, partition), reached);
     }
 
-    /// Nothing more will be read.
-    pub(super) fn end(&self) {
-        self.ended.store(true, Ordering::Relaxed);
+    /// Nothing more will be read; if that went well, what was is told once more.
+    pub(super) fn end(&self, well: bool) {
+        let ended = if well { &self.ended } else { &self.failed };
+        ended.store(true, Ordering::Relaxed);
     }
 
     /// Starts the thread that writes `pipeline_status` and `broker_status`. Where that fails the commits fail too, and
@@ -42,14 +48,20 @@ impl Reading {
         let reading = Arc::clone(self);
         std::thread::spawn(move || {
             let mut client = None;
+            let mut stalls = Stalls::default();
             for beat in 0u64.. {
+                if reading.failed.load(Ordering::Relaxed) {
+                    return;
+                }
                 let ended = reading.ended.load(Ordering::Relaxed);
                 if beat.is_multiple_of(10) || ended {
                     if client.is_none() {
                         client = store::connect(&database).ok();
                     }
-                    let written = client.as_mut().map(|client| reading.write(&*log, client));
-                    if written.is_some_and(|written| written.is_err()) {
+                    let write = |client| reading.write(&*log, client, &mut stalls);
+                    let written = client.as_mut().map(write);
+                    if let Some(Err(error)) = written {
+                        stalls.failed(&error);
                         client = None;
                     }
                 }
@@ -61,7 +73,12 @@ impl Reading {
         })
     }
 
-    fn write(&self, log: &dyn Log, client: &mut postgres::Client) -> Result<()> {
+    fn write(
+        &self,
+        log: &dyn Log,
+        client: &mut postgres::Client,
+        stalls: &mut Stalls,
+    ) -> Result<()> {
         let offsets = self.offsets.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let committed = store::committed_tallies(client)?;
         let memory = process::resident_bytes().unwrap_or(0);
@@ -83,8 +100,9 @@ impl Reading {
                 &[&i64::from(broker.id), &i64::from(broker.partitions), &i64::from(broker.in_sync)],
             )?;
         }
-        for ((topic, partition), read) in offsets {
-            let end = log.end(topic, partition)?;
+        for ((topic, partition), reached) in offsets {
+            let (end, read) = (log.end(topic, partition)?, reached.offset);
+            stalls.look(topic, partition, reached, end);
             let committed = committed.get(&(topic, partition)).map_or(0, |tally| tally.next_offset);
             tx.execute(
                 "INSERT INTO pipeline_status
@@ -105,6 +123,47 @@ impl Reading {
             )?;
         }
         tx.commit()?;
+        stalls.brokers_away = false;
         Ok(())
+    }
+}
+
+/// What stands still.
+#[derive(Default)]
+struct Stalls {
+    /// Since when the log has given nothing of a partition from an offset on, short of its end, and
+    /// whether that was said.
+    places: BTreeMap<(Topic, u32), (u64, Stopwatch, bool)>,
+    /// It was said that the brokers do not answer.
+    brokers_away: bool,
+}
+
+impl Stalls {
+    /// Says once that a partition stands still.
+    fn look(&mut self, topic: Topic, partition: u32, reached: Reached, end: u64) {
+        let Reached { offset, hungry } = reached;
+        if !hungry || offset >= end {
+            self.places.remove(&(topic, partition));
+            return;
+        }
+        let new = (offset, Stopwatch::start(), false);
+        let place = self.places.entry((topic, partition)).or_insert(new);
+        if place.0 != offset {
+            *place = new;
+        }
+        let (_, since, told) = place;
+        if !*told && since.elapsed() > STALLED {
+            *told = true;
+            let what = source::starving(topic, partition, offset, end);
+            _ = writeln!(std::io::stderr(), "marketday: {what}");
+        }
+    }
+
+    /// Says once that the brokers do not answer.
+    fn failed(&mut self, error: &anyhow::Error) {
+        let of_log = error.chain().any(<dyn std::error::Error>::is::<KafkaError>);
+        if of_log && !std::mem::replace(&mut self.brokers_away, true) {
+            _ = writeln!(std::io::stderr(), "marketday: {error:#}; waiting for the brokers");
+        }
     }
 }

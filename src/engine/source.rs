@@ -1,6 +1,7 @@
 //! Reading a worker's partitions in the order of event time, and decoding them into the graph.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use dataflows::analytics::{DEAD_LETTERS, Handles, Output};
@@ -17,6 +18,9 @@ use crate::wire::{self, Decoded, Reason, Words};
 /// Records fetched from a partition at a time.
 const FETCH: usize = 2_000;
 
+/// A log that gives nothing for so long, short of the end, is spoken of.
+pub(super) const STALLED: Duration = Duration::from_secs(30);
+
 /// A dead letter keeps at most this much of the value.
 const DEAD_VALUE_BYTES: usize = 64 << 10;
 
@@ -25,6 +29,24 @@ pub(super) struct Source {
     partitions: Vec<Partition>,
     batch: Batch,
     words: Words,
+}
+
+/// How far a partition has been read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reached {
+    /// The offset behind the last record.
+    pub(super) offset: u64,
+    /// The log gave nothing when it was asked last.
+    pub(super) hungry: bool,
+}
+
+/// A log that holds more of a partition than it gives.
+pub(super) fn starving(topic: Topic, partition: u32, offset: u64, end: u64) -> String {
+    let (name, seconds) = (topic.name(), STALLED.as_secs());
+    format!(
+        "the log has given nothing of {name}-{partition} from offset {offset} on for {seconds} s, \
+         and holds it up to offset {end}"
+    )
 }
 
 struct Partition {
@@ -37,6 +59,8 @@ struct Partition {
     fetched: VecDeque<Fetched>,
     /// The newest time of a record given so far.
     newest_at: Millis,
+    /// The log gave nothing when it was asked last.
+    hungry: bool,
 }
 
 struct Fetched {
@@ -75,6 +99,7 @@ impl Source {
                     next_offset,
                     fetched,
                     newest_at,
+                    hungry: false,
                 });
             }
         }
@@ -83,16 +108,35 @@ impl Source {
 
     /// Names every partition to the store, so that one without records has its line there too.
     pub(super) fn announce(&self, handles: &mut Handles) {
-        for (topic, partition, next_offset) in self.offsets() {
+        for (topic, partition, Reached { offset: next_offset, .. }) in self.offsets() {
             let tally = Tally { next_offset, ..Tally::default() };
             handles.outputs.send(Output::Tally(topic, partition, tally));
         }
     }
 
-    /// How far each partition has been given to the graph.
-    pub(super) fn offsets(&self) -> impl Iterator<Item = (Topic, u32, u64)> {
+    /// How far each partition has been given to the graph, and whether the log gave nothing more.
+    pub(super) fn offsets(&self) -> impl Iterator<Item = (Topic, u32, Reached)> {
         let partitions = self.partitions.iter();
-        partitions.map(|partition| (partition.topic, partition.partition, partition.next_offset))
+        partitions.map(|it| {
+            let reached = Reached { offset: it.next_offset, hungry: it.hungry };
+            (it.topic, it.partition, reached)
+        })
+    }
+
+    /// The log is not asked for the time being.
+    pub(super) fn rest(&mut self) {
+        self.partitions.iter_mut().for_each(|partition| partition.hungry = false);
+    }
+
+    /// The first partition of which the log holds more than it gives, as a sentence.
+    pub(super) fn starving(&self, log: &dyn Log) -> Result<Option<String>> {
+        for it in self.partitions.iter().filter(|it| it.hungry) {
+            let end = log.end(it.topic, it.partition)?;
+            if it.next_offset < end {
+                return Ok(Some(starving(it.topic, it.partition, it.next_offset, end)));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether everything that the log holds by now has been given to the graph.
@@ -177,7 +221,11 @@ impl Source {
             return Ok(());
         }
         self.batch.clear();
-        partition.reader.read(&mut self.batch, FETCH)?;
+        let (offset, name) = (partition.reader.position(), partition.topic.name());
+        let read = partition.reader.read(&mut self.batch, FETCH).with_context(|| {
+            format!("reading {name}-{} from offset {offset} on", partition.partition)
+        })?;
+        partition.hungry = read == 0;
         for record in self.batch.iter() {
             let origin = Origin {
                 partition: partition.partition,

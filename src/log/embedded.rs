@@ -4,6 +4,7 @@
 //! log.json                  identity and number of partitions; its lock is the writer's
 //! ends                      per partition: what is durable (for the next writer)
 //! published                 per partition: what may be read (for readers, of all processes)
+//! owner                     who writes it: `market` or `import`
 //! orders-0/00000000000000000000.seg   records from that offset on, about 64 MiB a file
 //! ```
 //!
@@ -26,7 +27,7 @@ use dataflows::model::{Millis, Topic};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Batch, Log, OffsetNotHeld, PARTITIONS, Reader, Record, Writer, new_identity};
+use super::{Batch, Log, OffsetNotHeld, Owner, PARTITIONS, Reader, Record, Writer, new_identity};
 
 /// Where a segment is full. Larger ones make opening in the middle slower, smaller ones more files.
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -319,6 +320,32 @@ impl Log for Embedded {
         let writer = EmbeddedWriter::open(self.0.clone())
             .with_context(|| format!("opening the log in {} for writing", dir.display()))?;
         Ok(Box::new(writer))
+    }
+
+    fn owner(&self) -> Result<Option<Owner>> {
+        let path = self.0.dir.join("owner");
+        match fs::read_to_string(&path) {
+            Ok(word) => Ok(Some(Owner::from_word(word.trim())?)),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e).with_context(|| format!("reading {}", path.display())),
+        }
+    }
+
+    fn claim(&self, owner: Owner) -> Result<Owner> {
+        let dir = &self.0.dir;
+        let claiming = || format!("saying who writes to the log in {}", dir.display());
+        let handle = File::open(dir).with_context(claiming)?;
+        handle.lock().with_context(claiming)?;
+        if let Some(first) = self.owner()? {
+            return Ok(first);
+        }
+        let new = dir.join("owner.new");
+        let mut file = File::create(&new).with_context(claiming)?;
+        file.write_all(owner.word().as_bytes()).with_context(claiming)?;
+        file.sync_all().with_context(claiming)?;
+        fs::rename(new, dir.join("owner")).with_context(claiming)?;
+        handle.sync_all().with_context(claiming)?;
+        Ok(owner)
     }
 
     fn readers(&self, topic: Topic, from: &[(u32, u64)]) -> Result<Vec<Box<dyn Reader>>> {
@@ -651,6 +678,10 @@ impl Reader for EmbeddedReader {
 
     fn position(&self) -> u64 {
         self.offset
+    }
+
+    fn partition(&self) -> (Topic, u32) {
+        (self.topic, self.partition)
     }
 }
 

@@ -4,6 +4,12 @@
 //! committed records only. So a flush is all or nothing, and the brokers themselves see to it that
 //! there is one writer: a new one with the log's transactional id ends the one before.
 //!
+//! The brokers end a writer in the same words when it was silent for too long. So whoever becomes the
+//! writer says so with a record of its own in the topic [`IDENTITY`], in its first transaction. A
+//! writer that was ended looks there: where the newest such record is another's it ends; where it is
+//! its own, nobody else has written or can write without a newer one, and it begins again with what
+//! its open transaction held, unless that was committed after all.
+//!
 //! A topic that is missing is made, with what the market needs and brokers do not have by default:
 //! records are kept for ever, and may bear any time, since market time is not the brokers'.
 //!
@@ -12,6 +18,8 @@
 //! groups for the eyes of Kafka's tools only; nothing here ever reads them back.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::Write as _;
+use std::net::ToSocketAddrs;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -31,20 +39,43 @@ use rdkafka::producer::{
 };
 use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
 
-use super::{Batch, Broker, Log, OffsetNotHeld, PARTITIONS, Reader, Record, Writer, new_identity};
+use super::{
+    Batch, Broker, Log, OffsetNotHeld, Owner, PARTITIONS, Reader, Record, Writer, new_identity,
+};
 use crate::clock::Stopwatch;
+use crate::retry::{self, passes_in_log};
 
 /// How long a question to the brokers may take, with a broker that dies meanwhile.
 const ANSWER: Duration = Duration::from_secs(30);
+
+/// How long it may take to find out that there are no brokers, for who only looks.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// One attempt to have an answer.
 const TRY: Duration = Duration::from_secs(2);
 
 /// How long a flush may take, with brokers that fail and come back, before it is an error.
-const FLUSH: Duration = Duration::from_mins(3);
+const OUTAGE: Duration = Duration::from_hours(2);
 
-/// One attempt to commit; the next one starts from what has become of it.
+/// One attempt to commit; the next one starts from what has become of it. A flush that takes longer
+/// says so.
 const ATTEMPT: Duration = Duration::from_secs(10);
+
+/// The pause between attempts that fail at once.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a writer may be silent within a transaction, in ms: the most that brokers allow by
+/// default, and what all allow.
+const SILENCE_MS: [&str; 2] = ["900000", "60000"];
+
+/// What a broker does not answer within so long is asked again, elsewhere, in ms: a cut cable.
+const SOCKET_MS: &str = "20000";
+
+/// How long a writer that was ended waits for another to say that it is the writer now.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// How often a new writer begins again when one that is being ended gets in between.
+const TURNS: u32 = 5;
 
 /// How soon it is asked again whether a commit can be seen.
 const MARK: Duration = Duration::from_millis(1);
@@ -58,8 +89,12 @@ const FETCHED_KIB: &str = "8192";
 /// Copies of each record, where there are so many brokers.
 const COPIES: usize = 3;
 
-/// The topic whose first record names the log.
+/// The topic whose first record names the log, and whose second one says whose it is; records with
+/// the key [`WRITER`] name its writers.
 const IDENTITY: &str = "log-identity";
+
+/// The key of a record that names a writer.
+const WRITER: &str = "writer";
 
 /// Where a log is.
 #[derive(Clone, Debug)]
@@ -81,7 +116,11 @@ impl Place {
 
     fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &self.brokers).set("client.id", "marketday");
+        config
+            .set("bootstrap.servers", &self.brokers)
+            .set("client.id", "marketday")
+            .set("socket.timeout.ms", SOCKET_MS)
+            .set("socket.keepalive.enable", "true");
         config
     }
 
@@ -102,6 +141,13 @@ impl Place {
         config
     }
 
+    /// Brokers of whom none has an address by their names will not be there in a minute either.
+    fn resolve(&self) -> Result<()> {
+        let known = self.brokers.split(',').any(|broker| broker.trim().to_socket_addrs().is_ok());
+        ensure!(known, "{}: no such host is known", self.asking());
+        Ok(())
+    }
+
     fn asking(&self) -> String {
         format!("asking the brokers at {}", self.brokers)
     }
@@ -109,8 +155,9 @@ impl Place {
 
 /// Opens the log on a cluster; `create` makes the topics that are missing.
 pub fn open(place: Place, create: bool) -> Result<Arc<dyn Log>> {
+    place.resolve()?;
     let questions: Arc<BaseConsumer> = Arc::new(place.consumer("marketday").create()?);
-    let metadata = metadata(&questions, &place)?;
+    let metadata = metadata(&questions, &place, if create { ANSWER } else { LOOK })?;
     let wanted: Vec<String> = Topic::ALL
         .iter()
         .map(|topic| topic.name())
@@ -145,9 +192,9 @@ pub fn open(place: Place, create: bool) -> Result<Arc<dyn Log>> {
     Ok(Arc::new(Kafka { place, identity, counts, questions, consumers }))
 }
 
-fn metadata(client: &BaseConsumer, place: &Place) -> Result<Metadata> {
+fn metadata(client: &BaseConsumer, place: &Place, longest: Duration) -> Result<Metadata> {
     client
-        .fetch_metadata(None, ANSWER)
+        .fetch_metadata(None, longest)
         .with_context(|| format!("{} for their topics: are they running?", place.asking()))
 }
 
@@ -198,7 +245,7 @@ fn make(place: &Place, names: &[&String], brokers: usize) -> Result<()> {
 fn made(client: &BaseConsumer, place: &Place, names: &[&String]) -> Result<Metadata> {
     let since = Stopwatch::start();
     loop {
-        let metadata = metadata(client, place)?;
+        let metadata = metadata(client, place, ANSWER)?;
         if names.iter().all(|name| partitions(&metadata, name).is_some()) {
             return Ok(metadata);
         }
@@ -207,8 +254,18 @@ fn made(client: &BaseConsumer, place: &Place, names: &[&String]) -> Result<Metad
     }
 }
 
-/// What the first record of the topic of that name says; written if there is none.
+/// The log's name: the first record of its topic, written if there is none.
 fn identity(place: &Place) -> Result<String> {
+    if let Some(first) = said(place)?.into_iter().next() {
+        return Ok(first);
+    }
+    // Of two that write at once both go by the first record.
+    let said = say(place, &new_identity()?, 0)?;
+    Ok(said.into_iter().next().expect("it waits for one"))
+}
+
+/// What the records of that topic say: the log's name, then who writes it.
+fn said(place: &Place) -> Result<Vec<String>> {
     let topic = place.topic(IDENTITY);
     let reading = || format!("reading the log's name from topic {topic} on {}", place.brokers);
     let consumer: BaseConsumer = place.consumer("marketday").create()?;
@@ -216,27 +273,37 @@ fn identity(place: &Place) -> Result<String> {
     whole.add_partition_offset(&topic, 0, Offset::Beginning)?;
     consumer.assign(&whole).with_context(reading)?;
     let since = Stopwatch::start();
-    let mut written = false;
+    let mut said = Vec::new();
     while since.elapsed() < ANSWER {
         match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) if message.key() == Some(WRITER.as_bytes()) => {}
             Some(Ok(message)) => {
                 let value = message.payload().and_then(|value| str::from_utf8(value).ok());
-                return value.map(str::to_owned).with_context(reading);
+                said.push(value.with_context(reading)?.to_owned());
             }
-            // Of two that write at once both go by the first record.
-            Some(Err(KafkaError::PartitionEOF(_))) if !written => {
-                written = true;
-                let name = new_identity()?;
-                let producer: BaseProducer =
-                    place.client().set("enable.idempotence", "true").create()?;
-                let record = BaseRecord::<str, str>::to(&topic).partition(0).payload(&name);
-                producer.send(record).map_err(|(error, _)| error).with_context(reading)?;
-                producer.flush(ANSWER).with_context(reading)?;
-            }
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(said),
             _ => {}
         }
     }
     Err(anyhow!("no answer within {} s", ANSWER.as_secs()).context(reading()))
+}
+
+/// Adds a record to that topic, and waits until there are more than so many.
+fn say(place: &Place, what: &str, more_than: usize) -> Result<Vec<String>> {
+    let topic = place.topic(IDENTITY);
+    let writing = || format!("writing to topic {topic} on {}", place.brokers);
+    let producer: BaseProducer = place.client().set("enable.idempotence", "true").create()?;
+    let record = BaseRecord::<str, str>::to(&topic).partition(0).payload(what);
+    producer.send(record).map_err(|(error, _)| error).with_context(writing)?;
+    producer.flush(ANSWER).with_context(writing)?;
+    let since = Stopwatch::start();
+    while since.elapsed() < ANSWER {
+        let said = said(place)?;
+        if said.len() > more_than {
+            return Ok(said);
+        }
+    }
+    Err(anyhow!("it does not show what was written").context(writing()))
 }
 
 struct Kafka {
@@ -301,29 +368,42 @@ impl Log for Kafka {
     }
 
     fn writer(&self) -> Result<Box<dyn Writer>> {
-        let mut config = self.place.client();
-        config
-            .set("transactional.id", format!("marketday-{}", self.identity))
-            .set("acks", "all")
-            .set("compression.type", "lz4")
-            .set("linger.ms", "20")
-            .set("queue.buffering.max.kbytes", "65536");
-        let sections = Topic::ALL
-            .into_iter()
-            .flat_map(|topic| (0..self.partitions(topic)).map(move |partition| (topic, partition)));
-        let sections: Vec<Section> = sections
-            .map(|(topic, partition)| {
-                let name = self.topic(topic);
-                Section { topic, partition, name, pending: Batch::default() }
-            })
-            .collect();
-        let delivered = Delivered(sections.iter().map(|_| AtomicI64::new(0)).collect());
-        let producer: ThreadedProducer<_> = config.create_with_context(delivered)?;
-        producer
-            .init_transactions(FLUSH)
-            .with_context(|| format!("becoming the writer of the log on {}", self.place.brokers))?;
-        let (brokers, questions) = (self.place.brokers.clone(), Arc::clone(&self.questions));
-        Ok(Box::new(KafkaWriter { producer, questions, brokers, sections, open: false }))
+        let becoming = || format!("becoming the writer of the log on {}", self.place.brokers);
+        let mut candidate = Candidate {
+            place: self.place.clone(),
+            identity: self.identity.clone(),
+            token: new_identity()?,
+            sections: Topic::ALL.iter().map(|topic| self.partitions(*topic) as usize).sum(),
+            silence: SILENCE_MS[0],
+        };
+        let producer = candidate.take_over().with_context(becoming)?;
+        let mut sections = Vec::new();
+        for topic in Topic::ALL {
+            for partition in 0..self.partitions(topic) {
+                let (name, pending) = (self.topic(topic), Batch::default());
+                // Nobody else moves the end from here on.
+                let seen = self.end(topic, partition)?;
+                sections.push(Section { topic, partition, name, pending, seen });
+            }
+        }
+        let questions = Arc::clone(&self.questions);
+        Ok(Box::new(KafkaWriter { producer, candidate, questions, sections, open: false }))
+    }
+
+    fn owner(&self) -> Result<Option<Owner>> {
+        said(&self.place)?.get(1).map(|word| Owner::from_word(word)).transpose()
+    }
+
+    fn claim(&self, owner: Owner) -> Result<Owner> {
+        if let Some(first) = self.owner()? {
+            return Ok(first);
+        }
+        let said = say(&self.place, owner.word(), 1)?;
+        Owner::from_word(&said[1])
+    }
+
+    fn another(&self) -> &'static str {
+        "--name OTHER"
     }
 
     fn readers(&self, topic: Topic, from: &[(u32, u64)]) -> Result<Vec<Box<dyn Reader>>> {
@@ -384,7 +464,7 @@ impl Log for Kafka {
     }
 
     fn brokers(&self) -> Result<Vec<Broker>> {
-        let metadata = metadata(&self.questions, &self.place)?;
+        let metadata = metadata(&self.questions, &self.place, ANSWER)?;
         let mut brokers: BTreeMap<i32, Broker> = BTreeMap::new();
         let ours = Topic::ALL.map(|topic| self.topic(topic));
         let topics =
@@ -409,6 +489,8 @@ struct Section {
     name: String,
     /// What the open transaction holds of it, to be sent again if that has to be given up.
     pending: Batch,
+    /// An offset behind all that was flushed: records from there on are of the open transaction.
+    seen: u64,
 }
 
 /// For each section: the offset of the last record that the brokers have taken.
@@ -422,20 +504,165 @@ impl ProducerContext for Delivered {
 
     fn delivery(&self, result: &DeliveryResult<'_>, section: usize) {
         // A record that was not taken shows when the transaction is committed.
-        if let Ok(message) = result {
-            self.0[section].store(message.offset(), Ordering::Release);
+        if let (Ok(message), Some(last)) = (result, self.0.get(section)) {
+            last.store(message.offset(), Ordering::Release);
         }
     }
 }
 
+/// Who wants to be the log's writer.
+struct Candidate {
+    place: Place,
+    /// The log's.
+    identity: String,
+    /// Names this writer among the log's.
+    token: String,
+    /// How many partitions are written to.
+    sections: usize,
+    silence: &'static str,
+}
+
+/// A producer with the log's transactional id.
+type Transactional = ThreadedProducer<Delivered>;
+
+impl Candidate {
+    /// Becomes the one with the log's transactional id: the one before is ended.
+    fn producer(&mut self) -> Result<Transactional> {
+        loop {
+            let mut config = self.place.client();
+            config
+                .set("transactional.id", format!("marketday-{}", self.identity))
+                .set("transaction.timeout.ms", self.silence)
+                .set("acks", "all")
+                .set("compression.type", "lz4")
+                .set("linger.ms", "20")
+                .set("queue.buffering.max.kbytes", "65536");
+            let delivered = Delivered((0..self.sections).map(|_| AtomicI64::new(0)).collect());
+            let producer: Transactional = config.create_with_context(delivered)?;
+            match producer.init_transactions(ANSWER * 2) {
+                Err(error)
+                    if error.rdkafka_error_code() == Some(Code::InvalidTransactionTimeout)
+                        && self.silence != SILENCE_MS[1] =>
+                {
+                    self.silence = SILENCE_MS[1];
+                }
+                begun => return Ok(begun.map(|()| producer)?),
+            }
+        }
+    }
+
+    /// Becomes the writer, and says so.
+    fn take_over(&mut self) -> Result<Transactional> {
+        let mut turn = 0;
+        loop {
+            let producer = self.producer()?;
+            turn += 1;
+            match self.say(&producer) {
+                Ok(()) => return Ok(producer),
+                Err(_) if turn < TURNS && is_ended(&producer) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn say(&self, producer: &Transactional) -> Result<(), KafkaError> {
+        let topic = self.place.topic(IDENTITY);
+        producer.begin_transaction()?;
+        let record = BaseRecord::<str, str, usize>::with_opaque_to(&topic, usize::MAX);
+        let record = record.partition(0).key(WRITER).payload(&self.token);
+        producer.send(record).map_err(|(error, _)| error)?;
+        producer.commit_transaction(ANSWER)
+    }
+
+    /// Whether nobody has become the writer since.
+    fn is_writer(&self) -> Result<bool> {
+        let mut newest = None;
+        let topic = self.place.topic(IDENTITY);
+        read_committed(&self.place, &topic, 0, Offset::Beginning, |message| {
+            if message.key() == Some(WRITER.as_bytes()) {
+                newest = message.payload().map(<[u8]>::to_vec);
+            }
+            true
+        })?;
+        Ok(newest.as_deref() == Some(self.token.as_bytes()))
+    }
+
+    fn ensure_writer(&self) -> Result<()> {
+        ensure!(
+            self.is_writer()?,
+            "another market or import has begun to write to the log on {}; this one ends",
+            self.place.brokers
+        );
+        Ok(())
+    }
+}
+
+/// Gives what is committed in a partition from an offset to the end, until `more` says no.
+fn read_committed(
+    place: &Place,
+    topic: &str,
+    partition: i32,
+    from: Offset,
+    mut more: impl FnMut(&BorrowedMessage<'_>) -> bool,
+) -> Result<()> {
+    let consumer: BaseConsumer = place.consumer("marketday").create()?;
+    let mut one = TopicPartitionList::new();
+    one.add_partition_offset(topic, partition, from)?;
+    consumer.assign(&one)?;
+    let since = Stopwatch::start();
+    while since.elapsed() < ANSWER {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) if more(&message) => {}
+            Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) => return Ok(()),
+            Some(Err(error)) if !mends_itself(&error) => return Err(error.into()),
+            _ => {}
+        }
+    }
+    Err(KafkaError::MessageConsumption(Code::OperationTimedOut).into())
+}
+
+/// Whether the brokers have ended a producer: for another with its id, or for its silence.
+fn is_ended(producer: &Transactional) -> bool {
+    let fatal = producer.client().fatal_error();
+    fatal.is_some_and(|(code, _)| {
+        matches!(
+            code,
+            Code::Fenced
+                | Code::ProducerFenced
+                | Code::InvalidProducerEpoch
+                | Code::InvalidProducerIdMapping
+                | Code::UnknownProducerId
+                | Code::InvalidTransactionalState
+        )
+    })
+}
+
+/// Whether the client goes on by itself after an error that it tells of.
+fn mends_itself(error: &KafkaError) -> bool {
+    !matches!(error, KafkaError::MessageConsumptionFatal(_))
+        && error.rdkafka_error_code().is_some_and(passes_in_log)
+}
+
 struct KafkaWriter {
     /// Threaded: giving a transaction up waits for reports that somebody has to take meanwhile.
-    producer: ThreadedProducer<Delivered>,
+    producer: Transactional,
+    candidate: Candidate,
     questions: Arc<BaseConsumer>,
-    brokers: String,
     sections: Vec<Section>,
     /// A transaction has begun.
     open: bool,
+}
+
+/// What a flush does next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Commits the open transaction.
+    Commit,
+    /// Gives it up and sends what it held in a new one.
+    SendAgain,
+    /// The brokers have ended the producer: begins again with another.
+    BeginAgain,
+    Done,
 }
 
 impl KafkaWriter {
@@ -458,9 +685,50 @@ impl KafkaWriter {
         }
     }
 
-    /// Gives the open transaction up and puts what it held into a new one.
-    fn send_again(&mut self) -> Result<(), KafkaError> {
-        self.producer.abort_transaction(ATTEMPT)?;
+    fn take(&mut self, step: Step) -> Result<Step> {
+        Ok(match step {
+            Step::Commit => self.producer.commit_transaction(ATTEMPT).map(|()| Step::Done)?,
+            Step::SendAgain => {
+                self.producer.abort_transaction(ATTEMPT)?;
+                self.send_all()?;
+                Step::Commit
+            }
+            Step::BeginAgain => {
+                let since = Stopwatch::start();
+                while since.elapsed() < GRACE {
+                    self.candidate.ensure_writer()?;
+                    std::thread::sleep(PAUSE);
+                }
+                let producer = self.candidate.producer()?;
+                // Who had become the writer before that has said so before that.
+                self.candidate.ensure_writer()?;
+                self.producer = producer;
+                if self.was_committed()? {
+                    return Ok(Step::Done);
+                }
+                self.send_all()?;
+                Step::Commit
+            }
+            Step::Done => Step::Done,
+        })
+    }
+
+    /// Whether what is pending was committed, by a producer that was ended before it heard of it.
+    fn was_committed(&self) -> Result<bool> {
+        let Some(section) = self.sections.iter().find(|it| !it.pending.is_empty()) else {
+            return Ok(true);
+        };
+        let (partition, from) = (section.partition as i32, Offset::Offset(section.seen as i64));
+        let mut found = false;
+        read_committed(&self.candidate.place, &section.name, partition, from, |_| {
+            found = true;
+            false
+        })?;
+        Ok(found)
+    }
+
+    /// Puts what is pending into a new transaction.
+    fn send_all(&self) -> Result<(), KafkaError> {
         self.producer.begin_transaction()?;
         for (place, section) in self.sections.iter().enumerate() {
             for record in section.pending.iter() {
@@ -472,37 +740,36 @@ impl KafkaWriter {
 
     /// Waits until readers can see what was committed: the brokers mark that in each partition
     /// after they have said yes.
-    fn wait_until_readable(&self) -> Result<()> {
+    fn wait_until_readable(&mut self) -> Result<()> {
         let since = Stopwatch::start();
-        for (place, section) in self.sections.iter().enumerate() {
+        for (place, section) in self.sections.iter_mut().enumerate() {
             if section.pending.is_empty() {
                 continue;
             }
+            // None was taken by this producer where the one before has committed.
             let last = self.producer.context().0[place].load(Ordering::Acquire) as u64;
-            while ends(&self.questions, &section.name, section.partition)?.1 <= last {
+            let behind = section.seen.max(last + 1);
+            loop {
+                match ends(&self.questions, &section.name, section.partition) {
+                    Ok((_, end)) if end >= behind => {
+                        section.seen = end;
+                        break;
+                    }
+                    Err(error) if !retry::transient(&error) => return Err(error),
+                    _ => {}
+                }
                 ensure!(
-                    since.elapsed() < FLUSH,
+                    since.elapsed() < OUTAGE,
                     "{}-{} on {} does not show what was committed",
                     section.name,
                     section.partition,
-                    self.brokers
+                    self.candidate.place.brokers
                 );
                 std::thread::sleep(MARK);
             }
+            section.pending.clear();
         }
         Ok(())
-    }
-
-    /// Whether another writer has taken over, or the client is of no use any more for another reason.
-    fn fatal(&self) -> Option<anyhow::Error> {
-        let (code, reason) = self.producer.client().fatal_error()?;
-        Some(match code {
-            Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => anyhow!(
-                "another market or import has begun to write to the log on {}; this one ends",
-                self.brokers
-            ),
-            _ => anyhow!("writing to the log on {}: {reason}", self.brokers),
-        })
     }
 }
 
@@ -516,9 +783,11 @@ impl Writer for KafkaWriter {
         value: &[u8],
     ) -> Result<()> {
         if !self.open {
-            self.producer
-                .begin_transaction()
-                .map_err(|error| self.fatal().unwrap_or_else(|| error.into()))?;
+            match self.producer.begin_transaction() {
+                // The flush begins again, with another producer.
+                Err(_) if is_ended(&self.producer) => {}
+                begun => begun?,
+            }
             self.open = true;
         }
         let is = |it: &Section| (it.topic, it.partition) == (topic, partition);
@@ -529,7 +798,8 @@ impl Writer for KafkaWriter {
         match self.send(place, record) {
             // The transaction has failed already; the flush finds out and sends everything again.
             Ok(()) | Err(KafkaError::MessageProduction(Code::State)) => Ok(()),
-            Err(error) => Err(self.fatal().unwrap_or_else(|| error.into())),
+            Err(_) if is_ended(&self.producer) => Ok(()),
+            Err(error) => Err(error),
         }
         .with_context(|| format!("appending to {}-{partition}", topic.name()))
     }
@@ -539,34 +809,52 @@ impl Writer for KafkaWriter {
             return Ok(());
         }
         let since = Stopwatch::start();
-        let mut again = false;
-        loop {
-            let attempt =
-                if again { self.send_again() } else { self.producer.commit_transaction(ATTEMPT) };
-            match attempt {
-                Ok(()) if again => again = false,
-                Ok(()) => break,
-                Err(error) => {
-                    if let Some(fatal) = self.fatal() {
-                        return Err(fatal);
+        let (mut step, mut told) = (Step::Commit, false);
+        while step != Step::Done {
+            let error = match self.take(step) {
+                Ok(next) => {
+                    step = next;
+                    continue;
+                }
+                Err(error) => error,
+            };
+            let brokers = &self.candidate.place.brokers;
+            let of_log = error.downcast_ref::<KafkaError>();
+            let fatal = self.producer.client().fatal_error();
+            if is_ended(&self.producer) {
+                // What is no error of the brokers is the end: another has begun to write.
+                ensure!(of_log.is_some(), error);
+                step = Step::BeginAgain;
+            } else if let Some((_, reason)) = fatal {
+                bail!("writing to the log on {brokers}: {reason}");
+            } else {
+                match of_log {
+                    None => return Err(error),
+                    Some(KafkaError::Transaction(error)) if error.txn_requires_abort() => {
+                        step = Step::SendAgain;
                     }
-                    if let KafkaError::Transaction(error) = &error {
-                        again |= error.txn_requires_abort();
-                    }
-                    if since.elapsed() > FLUSH {
-                        let waited = since.elapsed().as_secs();
-                        return Err(anyhow!(error).context(format!(
-                            "committing to the log on {} for {waited} s: are enough brokers up?",
-                            self.brokers
-                        )));
-                    }
+                    Some(_) => {}
                 }
             }
+            let waited = since.elapsed();
+            if waited > OUTAGE {
+                let waited = waited.as_secs();
+                return Err(error.context(format!(
+                    "committing to the log on {brokers} for {waited} s: are enough brokers up?"
+                )));
+            }
+            if waited > ATTEMPT && !told {
+                told = true;
+                _ = writeln!(
+                    std::io::stderr(),
+                    "marketday: the log on {brokers} does not take what is written ({error:#}); \
+                     waiting for it"
+                );
+            }
+            std::thread::sleep(PAUSE);
         }
         self.open = false;
-        self.wait_until_readable()?;
-        self.sections.iter_mut().for_each(|section| section.pending.clear());
-        Ok(())
+        self.wait_until_readable()
     }
 }
 
@@ -624,6 +912,10 @@ impl Reader for KafkaReader {
     fn position(&self) -> u64 {
         self.position
     }
+
+    fn partition(&self) -> (Topic, u32) {
+        (self.topic, self.partition)
+    }
 }
 
 impl KafkaReader {
@@ -638,17 +930,13 @@ impl KafkaReader {
                 let (topic, partition, wanted) = (self.topic, self.partition, self.position);
                 bail!(OffsetNotHeld { topic, partition, wanted, start, end })
             }
-            KafkaError::MessageConsumptionFatal(_)
-            | KafkaError::MessageConsumption(
-                Code::UnknownTopicOrPartition
-                | Code::UnknownTopic
-                | Code::UnknownPartition
-                | Code::TopicAuthorizationFailed
-                | Code::GroupAuthorizationFailed
-                | Code::Authentication
-                | Code::BadMessage,
-            ) => Err(error).with_context(|| format!("reading {}-{}", self.name, self.partition)),
-            _ => Ok(()),
+            // Another's end.
+            KafkaError::PartitionEOF(_) => Ok(()),
+            error if mends_itself(&error) => Ok(()),
+            error => Err(error).with_context(|| {
+                let KafkaReader { name, partition, position, .. } = self;
+                format!("reading {name}-{partition} from offset {position} on")
+            }),
         }
     }
 

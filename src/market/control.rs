@@ -20,8 +20,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{Remote, Request, Speed};
 
-/// How long one waits for the other; a market carries a request out in some milliseconds.
+/// How long one waits for the other to speak.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long one waits for a scenario: some milliseconds, but a market that lives through its log
+/// again carries it out behind that.
+const CARRY_OUT: Duration = Duration::from_mins(2);
 
 /// What one asks of a market.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -96,8 +99,12 @@ pub fn listen(dir: &Path, settings: &Settings, remote: &Arc<Remote>) -> Result<L
     // Ends with the process: nobody can be kept waiting by it.
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            // Who does not say what they want in time is not heard.
-            _ = serve(&stream, &settings, &remote);
+            let (settings, remote) = (settings.clone(), Arc::clone(&remote));
+            // Who asks how it stands does not wait for another's scenario.
+            thread::spawn(move || {
+                // Who does not say what they want in time is not heard.
+                _ = serve(&stream, &settings, &remote);
+            });
         }
     });
     Ok(Listening { path })
@@ -120,7 +127,7 @@ fn carry_out(line: &str, settings: &Settings, remote: &Remote) -> Result<Standin
         Ask::Look => {}
         Ask::Scenario(request) => {
             let asked = remote.ask(settings, request)?;
-            let at = asked.recv_timeout(PATIENCE);
+            let at = asked.recv_timeout(CARRY_OUT);
             from = Some(at.context("the market did not carry it out in time")?);
         }
         Ask::Pause(paused) => remote.paused.store(paused, Ordering::Relaxed),
@@ -154,7 +161,8 @@ pub fn ask(dir: &Path, what: &Ask) -> Result<Standing> {
             dir.display()
         )
     })?;
-    stream.set_read_timeout(Some(2 * PATIENCE))?;
+    let patience = if matches!(what, Ask::Scenario(_)) { CARRY_OUT } else { PATIENCE };
+    stream.set_read_timeout(Some(patience + PATIENCE))?;
     send(&stream, what)?;
     let mut line = String::new();
     BufReader::new(&stream).read_line(&mut line).context("waiting for the market's answer")?;

@@ -33,11 +33,12 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     Encoded, Events, ascend,
+    held::{Held, Made},
     keep::{Keep, Kept},
-    target::{Stamp, Target},
+    target::{Stamp, Target, by_partition},
 };
 use crate::crash;
-use crate::log::{Batch, Log, Writer};
+use crate::log::{Log, Writer};
 
 /// What is done to a market's records, as the flag `--dirt` says it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -246,8 +247,6 @@ struct Section {
     records: u64,
     /// The newest of them by its own time.
     newest: Option<Stamp>,
-    /// An offset up to which the records are counted, and how many that were.
-    counted: (u64, u64),
 }
 
 /// What the dirt has done so far, and what it holds back.
@@ -260,11 +259,10 @@ pub(super) struct HeldBack {
     labelled: u64,
 }
 
-/// The log, behind the dirt. What a partition holds already is skipped by its number of records.
+/// The log, behind the dirt. What a partition holds already is skipped.
 pub(super) struct Dirty<'a> {
     dirt: Dirt,
     settings: &'a Settings,
-    log: &'a dyn Log,
     keep: &'a Keep,
     writer: Box<dyn Writer>,
     labels: Labels,
@@ -273,10 +271,9 @@ pub(super) struct Dirty<'a> {
     done: Vec<Millis>,
     /// The last record that the market has made, by topic and partition.
     last: Vec<Vec<Option<Stamp>>>,
-    /// Records that the log held when it was opened, by topic and partition.
-    found: Vec<Vec<u64>>,
-    found_until: Millis,
-    held: HeldBack,
+    held: Held,
+    held_until: Millis,
+    back: HeldBack,
     /// Orders whose placing waits.
     away: HashSet<OrderId>,
 }
@@ -286,7 +283,7 @@ impl<'a> Dirty<'a> {
         dirt: Dirt,
         settings: &'a Settings,
         workers: usize,
-        log: &'a dyn Log,
+        log: &dyn Log,
         keep: &'a Keep,
         kept: Option<&Kept>,
     ) -> Result<Self> {
@@ -294,51 +291,29 @@ impl<'a> Dirty<'a> {
         let writer = log.writer()?;
         let last = kept.map(|kept| kept.last.clone());
         let last = last.unwrap_or_else(|| by_partition(log, |_, _| None));
-        let held = kept.and_then(|kept| kept.dirty.clone()).unwrap_or_else(|| HeldBack {
+        let back = kept.and_then(|kept| kept.dirty.clone()).unwrap_or_else(|| HeldBack {
             waiting: BTreeMap::new(),
             sections: by_partition(log, |_, _| Section::default()),
             labelled: 0,
         });
-        let mut found = by_partition(log, |_, _| 0);
+        let held = Held::open(log, kept.map(|kept| &kept.made), &last, false)?;
         let orders = last[Topic::Orders as usize].iter().flatten();
-        let mut found_until = orders.map(|(at, _)| *at).max().unwrap_or(Millis::MIN);
-        for topic in Topic::ALL {
-            for partition in 0..log.partitions(topic) {
-                let section = &held.sections[topic as usize][partition as usize];
-                let (offset, before) = section.counted;
-                let (records, newest) =
-                    count(log, topic, partition, offset).with_context(|| {
-                        format!("counting the new records of {}-{partition}", topic.name())
-                    })?;
-                let records = before + records;
-                ensure!(
-                    records >= section.records,
-                    "{}-{partition} does not go as far as the market's snapshot: the log has lost \
-                     records",
-                    topic.name()
-                );
-                found[topic as usize][partition as usize] = records;
-                if topic == Topic::Orders {
-                    found_until = found_until.max(newest);
-                }
-            }
-        }
-        let placed = held.waiting.values().filter_map(|it| it.order);
+        let until = orders.map(|(at, _)| *at).fold(held.orders_until(), Millis::max);
+        let placed = back.waiting.values().filter_map(|it| it.order);
         let away = placed.filter(|(kind, _)| *kind == OrderKind::Placed).map(|(_, id)| id);
         Ok(Dirty {
             dirt,
             settings,
-            log,
             keep,
             writer,
-            labels: Labels::open(keep.labels(), held.labelled)?,
+            labels: Labels::open(keep.labels(), back.labelled)?,
             delivered: keep.delivered()?,
             done: vec![Millis::MIN; workers],
             last,
-            found,
-            found_until,
-            away: away.collect(),
             held,
+            held_until: until,
+            away: away.collect(),
+            back,
         })
     }
 
@@ -374,26 +349,27 @@ impl<'a> Dirty<'a> {
                     // By then that partition has a time as new as this one of its own.
                     again.due += SILENCE;
                 }
-                self.held.waiting.insert(again, waiting(value));
+                self.back.waiting.insert(again, waiting(value));
             }
             if corrupt.is_some_and(|share| draws.hits(Purpose::Corrupt, share)) {
                 let due = at + draws.up_to(Purpose::CorruptBy, SILENCE);
                 let damaged = Due { due, form: Form::Damaged, ..itself.clone() };
                 let (value, damage) = damage(topic, value, draws.number(Purpose::Damage));
                 let damage = Some(damage);
-                self.held.waiting.insert(damaged, Waiting { damage, ..waiting(&value) });
+                self.back.waiting.insert(damaged, Waiting { damage, ..waiting(&value) });
             }
         }
-        self.held.waiting.insert(itself, Waiting { order, ..waiting(value) });
+        self.back.waiting.insert(itself, Waiting { order, ..waiting(value) });
     }
 
     /// Appends a record, unless the log has it, and labels it if dirt has touched it.
     fn append(&mut self, due: &Due, record: &Waiting) -> Result<()> {
         let Due { topic, partition, at, event_id, form, .. } = *due;
-        let section = &mut self.held.sections[topic as usize][partition as usize];
-        if section.records >= self.found[topic as usize][partition as usize] {
+        let place = (topic, partition, (at, event_id));
+        if !self.held.has(place, record.key.as_deref(), &record.value)? {
             self.writer.append(topic, partition, at, record.key.as_deref(), &record.value)?;
         }
+        let section = &mut self.back.sections[topic as usize][partition as usize];
         let number = section.records;
         section.records += 1;
         let stamp = Some((at, event_id));
@@ -430,12 +406,6 @@ impl<'a> Dirty<'a> {
         }
         Ok(())
     }
-
-    /// Whether the log holds more than was made so far.
-    fn is_behind(&self) -> bool {
-        let made = self.held.sections.iter().flatten().map(|section| section.records);
-        made.zip(self.found.iter().flatten()).any(|(made, found)| made < *found)
-    }
 }
 
 impl Target for Dirty<'_> {
@@ -446,7 +416,7 @@ impl Target for Dirty<'_> {
         }
         self.done[batch.worker] = batch.until;
         let done = self.done.iter().copied().min().unwrap_or(Millis::MIN);
-        while let Some(first) = self.held.waiting.first_entry()
+        while let Some(first) = self.back.waiting.first_entry()
             && first.key().due <= done
         {
             let (due, record) = first.remove_entry();
@@ -464,18 +434,26 @@ impl Target for Dirty<'_> {
         self.last.clone()
     }
 
+    fn made(&self) -> Vec<Vec<Made>> {
+        self.held.made().clone()
+    }
+
     fn held_until(&self) -> Millis {
-        self.found_until
+        self.held_until
+    }
+
+    fn is_behind(&self) -> bool {
+        self.held.is_behind()
     }
 
     fn end_history(&mut self, for_good: bool) -> Result<()> {
         // What a market has appended live came while these waited, and so they wait on.
-        if for_good && !self.delivered && !self.is_behind() {
+        if for_good && !self.delivered && !self.held.is_behind() {
             self.keep.deliver()?;
             self.delivered = true;
         }
         if self.delivered {
-            for (mut due, record) in std::mem::take(&mut self.held.waiting) {
+            for (mut due, record) in std::mem::take(&mut self.back.waiting) {
                 // Elsewhere it might be newer than all that is there, and `now` would move.
                 if due.at > self.settings.start - SILENCE {
                     due.partition = record.home;
@@ -489,40 +467,9 @@ impl Target for Dirty<'_> {
 
     fn dirty(&mut self) -> Result<Option<HeldBack>> {
         crash::point("keeping");
-        for topic in Topic::ALL {
-            for partition in 0..self.log.partitions(topic) {
-                let section = &mut self.held.sections[topic as usize][partition as usize];
-                // While it is behind, the log's end lies behind later ones.
-                if section.records >= self.found[topic as usize][partition as usize] {
-                    section.counted = (self.log.end(topic, partition)?, section.records);
-                }
-            }
-        }
-        self.held.labelled = self.labels.sync()?;
-        Ok(Some(self.held.clone()))
+        self.back.labelled = self.labels.sync()?;
+        Ok(Some(self.back.clone()))
     }
-}
-
-fn by_partition<T>(log: &dyn Log, of: impl Fn(Topic, u32) -> T) -> Vec<Vec<T>> {
-    let partitions = |topic| {
-        let all = 0..log.partitions(topic);
-        all.map(|partition| of(topic, partition)).collect()
-    };
-    Topic::ALL.into_iter().map(partitions).collect()
-}
-
-/// How many records a partition holds from an offset on, and their newest time.
-fn count(log: &dyn Log, topic: Topic, partition: u32, from: u64) -> Result<(u64, Millis)> {
-    let (mut records, mut newest) = (0, Millis::MIN);
-    let end = log.end(topic, partition)?;
-    let mut reader = log.reader(topic, partition, from)?;
-    let mut batch = Batch::default();
-    while reader.position() < end {
-        batch.clear();
-        records += reader.wait(&mut batch, 10_000)? as u64;
-        newest = batch.iter().map(|record| record.timestamp).fold(newest, Millis::max);
-    }
-    Ok((records, newest))
 }
 
 /// The side file: what is in it follows from what was appended, so a snapshot keeps its length, and

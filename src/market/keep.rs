@@ -1,6 +1,7 @@
 //! What the market keeps in its directory: its settings, snapshots and the journal of commands.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::{ErrorKind, Write},
     path::{Path, PathBuf},
@@ -20,9 +21,11 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::dirt::{Dirt, HeldBack};
+use super::held::Made;
 use super::target::Stamp;
 use crate::clock;
-use crate::log::Log;
+use crate::log::{self, Batch, Log, Owner};
+use crate::wire::{self, Decoded, Words};
 
 /// What the flags of a start say about the market; what they leave out stays as it is, or takes
 /// its default in a new market.
@@ -142,20 +145,22 @@ impl About {
 /// for this log. A wish that contradicts what it has is an error, since the events so far come from
 /// that; so is another log, and for a new market one that holds records already.
 pub fn settle(dir: &Path, wish: &Wish, log: &dyn Log) -> Result<Settings> {
+    ensure!(
+        log.owner()? != Some(Owner::Import),
+        "an import has written to the log, and a market writes to a log alone: name another with {}",
+        log.another()
+    );
     let path = dir.join("market.json");
     let partitions = Topic::ALL.map(|topic| log.partitions(topic));
     let Some(about) = About::read(&path)? else {
-        for topic in Topic::ALL {
-            for partition in 0..log.partitions(topic) {
-                ensure!(
-                    log.start(topic, partition)? == log.end(topic, partition)?,
-                    "the log holds records in {}-{partition}, but {} has no market that wrote \
-                     them: name the directory of that market, or an empty log",
-                    topic.name(),
-                    dir.display()
-                );
-            }
-        }
+        ensure!(
+            log::is_empty(log)?,
+            "the log holds records, but {} has no market that wrote them: name the directory of \
+             that market, or another log with {}",
+            dir.display(),
+            log.another()
+        );
+        log.claim(Owner::Market)?;
         let settings = Settings { partitions, ..wish.settings()? };
         let log = log.identity().to_owned();
         let about = About { log, settings, dirt: wish.dirt, delivered: false };
@@ -205,7 +210,68 @@ pub fn settle(dir: &Path, wish: &Wish, log: &dyn Log) -> Result<Settings> {
             None => has("no", "dirt".into(), dirt.to_string())?,
         }
     }
+    // A version before this one did not say it.
+    log.claim(Owner::Market)?;
     Ok(settings)
+}
+
+/// Whether a market writes a log: as the log says, or the market in `dir`, or for a log of a version
+/// that said nothing and whose market is elsewhere, its records.
+pub fn writes(dir: &Path, log: &dyn Log) -> Result<bool> {
+    if let Some(owner) = log.owner()? {
+        return Ok(owner == Owner::Market);
+    }
+    let here = About::read(&dir.join("market.json"))?;
+    Ok(here.is_some_and(|about| about.log == log.identity()) || looks_made(log)?)
+}
+
+/// Whether a log's records are a market's: each partition of `users` begins with customers of the
+/// seeding, and some heartbeat is not in all partitions of `orders` at once, as an import's are.
+fn looks_made(log: &dyn Log) -> Result<bool> {
+    for partition in 0..log.partitions(Topic::Users) {
+        let mut seeded = false;
+        each_record(log, Topic::Users, partition, |event| {
+            if let Decoded::User(event) = event {
+                seeded = i64::try_from(event.event_id).is_ok_and(|id| id + 1 == event.user.user_id);
+            }
+            false
+        })?;
+        if !seeded {
+            return Ok(false);
+        }
+    }
+    let (mut beats, partitions) = (BTreeMap::new(), log.partitions(Topic::Orders));
+    for partition in 0..partitions {
+        each_record(log, Topic::Orders, partition, |event| {
+            if let Decoded::Heartbeat(at) = event {
+                *beats.entry(at).or_insert(0) += 1;
+            }
+            true
+        })?;
+    }
+    Ok(beats.values().any(|count| count % partitions > 0))
+}
+
+/// Hands on the valid records of a partition, for as long as more are wanted.
+fn each_record(
+    log: &dyn Log,
+    topic: Topic,
+    partition: u32,
+    mut more: impl FnMut(Decoded) -> bool,
+) -> Result<()> {
+    let (start, end) = (log.start(topic, partition)?, log.end(topic, partition)?);
+    let (mut batch, mut words) = (Batch::default(), Words::default());
+    let mut reader = log.reader(topic, partition, start)?;
+    while reader.position() < end {
+        batch.clear();
+        reader.wait(&mut batch, 1_000)?;
+        for record in batch.iter() {
+            if wire::decode(topic, record.value, &mut words).is_ok_and(|event| !more(event)) {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The settings of the market in a directory, if there is one.
@@ -218,6 +284,8 @@ pub fn settings_in(dir: &Path) -> Result<Option<Settings>> {
 pub(super) struct Kept {
     /// The last record in each partition, by topic.
     pub(super) last: Vec<Vec<Option<Stamp>>>,
+    /// How much that is of each partition, and its hash.
+    pub(super) made: Vec<Vec<Made>>,
     /// What dirt had done by then, in a market that has it.
     pub(super) dirty: Option<HeldBack>,
     pub(super) snapshot: Snapshot,
@@ -225,7 +293,7 @@ pub(super) struct Kept {
 
 /// The form of a snapshot. Raise it whenever what a snapshot holds changes: one of another form is
 /// passed over, and the market lives through its history again.
-const FORMAT: u32 = 6;
+const FORMAT: u32 = 7;
 
 /// The market's directory.
 pub(super) struct Keep {

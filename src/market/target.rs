@@ -2,12 +2,16 @@
 
 use std::io::Write;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use dataflows::model::{Millis, Topic};
 
-use super::{Events, ascend, dirt::HeldBack, keep::Kept};
-use crate::log::{Log, Writer, newest_record};
-use crate::wire::{self, Words};
+use super::{
+    Events, ascend,
+    dirt::HeldBack,
+    held::{Held, Made},
+    keep::Kept,
+};
+use crate::log::{Log, Writer};
 
 /// Takes encoded events.
 pub(super) trait Target {
@@ -18,8 +22,18 @@ pub(super) trait Target {
     /// The last record of each partition, by topic.
     fn last(&self) -> Vec<Vec<Option<Stamp>>>;
 
+    /// How much of each partition the market has made, and its hash, by topic.
+    fn made(&self) -> Vec<Vec<Made>> {
+        Vec::new()
+    }
+
     /// Market time up to which an earlier run has come.
     fn held_until(&self) -> Millis;
+
+    /// Whether there is more of an earlier run than has been made again.
+    fn is_behind(&self) -> bool {
+        false
+    }
 
     /// All of the history is here; `for_good` when the run ends with it.
     fn end_history(&mut self, _for_good: bool) -> Result<()> {
@@ -38,57 +52,34 @@ pub(super) type Stamp = (Millis, Option<u64>);
 /// The log. What a partition holds already is skipped: it is what the market is making again.
 pub(super) struct Records {
     writer: Box<dyn Writer>,
-    /// The last record that the log held when it was opened, by topic and partition.
-    held: Vec<Vec<Option<Stamp>>>,
+    held: Held,
+    /// Market time up to which the records of each worker are here.
+    done: Vec<Millis>,
     /// The last record that the market has made.
     last: Vec<Vec<Option<Stamp>>>,
 }
 
 impl Records {
-    pub(super) fn open(log: &dyn Log, kept: Option<&Kept>) -> Result<Self> {
+    pub(super) fn open(log: &dyn Log, workers: usize, kept: Option<&Kept>) -> Result<Self> {
         // First the writer: from then on nobody else moves the ends.
         let writer = log.writer()?;
-        let none = Topic::ALL.map(|topic| vec![None; log.partitions(topic) as usize]).to_vec();
-        let last = kept.map_or_else(|| none.clone(), |kept| kept.last.clone());
-        let mut held = none;
-        for topic in Topic::ALL {
-            for partition in 0..log.partitions(topic) {
-                let name = || format!("{}-{partition}", topic.name());
-                let newest = newest_record(log, topic, partition)
-                    .with_context(|| format!("looking for the newest record of {}", name()))?;
-                let held = &mut held[topic as usize][partition as usize];
-                if let Some(record) = newest.iter().next() {
-                    let event = wire::decode(topic, record.value, &mut Words::default());
-                    let event = event.map_err(|reason| {
-                        anyhow::anyhow!(
-                            "offset {} of {} is no event of a market ({reason}): somebody else \
-                             writes there too",
-                            record.offset,
-                            name()
-                        )
-                    })?;
-                    *held = Some((event.at(), event.event_id()));
-                }
-                ensure!(
-                    *held >= last[topic as usize][partition as usize],
-                    "{} does not go as far as the market's snapshot: the log has lost records",
-                    name()
-                );
-            }
-        }
-        Ok(Records { writer, held, last })
+        let last = kept.map(|kept| kept.last.clone());
+        let last = last.unwrap_or_else(|| by_partition(log, |_, _| None));
+        let held = Held::open(log, kept.map(|kept| &kept.made), &last, true)?;
+        Ok(Records { writer, held, done: vec![Millis::MIN; workers], last })
     }
 }
 
 impl Target for Records {
     fn take(&mut self, batch: Events) -> Result<()> {
         for (record, key, value) in batch.records() {
-            let stamp = ascend(&mut self.last, record)?;
-            if stamp > self.held[record.topic as usize][record.partition as usize] {
+            ascend(&mut self.last, record)?;
+            if !self.held.has(record.place(), key, value)? {
                 self.writer.append(record.topic, record.partition, record.at, key, value)?;
             }
         }
-        Ok(())
+        self.done[batch.worker] = batch.until;
+        self.held.none_before(self.done.iter().copied().min().unwrap_or(Millis::MIN))
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -99,10 +90,26 @@ impl Target for Records {
         self.last.clone()
     }
 
-    fn held_until(&self) -> Millis {
-        let orders = &self.held[Topic::Orders as usize];
-        orders.iter().flatten().map(|(at, _)| *at).max().unwrap_or(Millis::MIN)
+    fn made(&self) -> Vec<Vec<Made>> {
+        self.held.made().clone()
     }
+
+    fn held_until(&self) -> Millis {
+        self.held.orders_until()
+    }
+
+    fn is_behind(&self) -> bool {
+        self.held.is_behind()
+    }
+}
+
+/// Something for each partition of a log, by topic.
+pub(super) fn by_partition<T>(log: &dyn Log, of: impl Fn(Topic, u32) -> T) -> Vec<Vec<T>> {
+    let partitions = |topic| {
+        let all = 0..log.partitions(topic);
+        all.map(|partition| of(topic, partition)).collect()
+    };
+    Topic::ALL.into_iter().map(partitions).collect()
 }
 
 /// Lines of JSON in market-time order, without heartbeats.

@@ -4,6 +4,7 @@
 //! that the base tables keep.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use chrono::NaiveDate;
@@ -15,6 +16,12 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// 1 MiB: a longer value is dead.
 const VALUE_BYTES_MAX: usize = 1 << 20;
+
+/// A word that is a key of some table has no more bytes.
+const KEY_BYTES_MAX: usize = 200;
+
+/// An order event has no more lines, categories and won.
+const ORDER_MAX: (usize, usize, i64) = (10_000, 100, 1_000_000_000_000);
 
 /// 1990-01-01 and 2100-01-01 UTC, in milliseconds since 1970.
 const TIMES: std::ops::Range<i64> = 631_152_000_000..4_102_444_800_000;
@@ -42,7 +49,7 @@ pub(super) struct Event {
     pub(super) at: i64,
     /// Of a `placed` or `cancelled`: which, and of what order. Only the first of each counts.
     pub(super) once: Option<(Once, i64)>,
-    /// Sum of the lines' amounts, mod 2^64.
+    /// Sum of the lines' amounts.
     pub(super) amount: i64,
     /// Over every field.
     pub(super) hash: u64,
@@ -126,7 +133,7 @@ fn product(fields: &Fields<'_>, canon: &mut Canon) -> Option<Reading> {
     canon.int(at);
     canon.int(fields.id("product_id")?);
     canon.text(&fields.text("name")?);
-    canon.text(&fields.text("category")?);
+    canon.text(&fields.key("category")?);
     canon.int(fields.int("price", 0, 1_000_000_000)?);
     canon.int(fields.int("stock", 0, i64::MAX)?);
     canon.int(fields.time("listed_at")?);
@@ -151,18 +158,30 @@ fn order(fields: &Fields<'_>, canon: &mut Canon) -> Option<Reading> {
     canon.int(order_id);
     canon.int(fields.id("user_id")?);
     canon.int(ordered_at);
-    let lines = fields.parse::<Vec<Fields<'_>>>("lines").filter(|lines| !lines.is_empty())?;
+    let (lines_max, categories_max, amount_max) = ORDER_MAX;
+    // Counted before they are looked into: a line's fields take more memory than its text.
+    let lines = fields.parse::<Vec<&RawValue>>("lines")?;
+    if !(1..=lines_max).contains(&lines.len()) {
+        return None;
+    }
     // A base row says here by how much its columns differ in length.
     (0..3).for_each(|_| canon.int(0));
     let mut amount = 0i64;
-    for line in &lines {
+    let mut categories = BTreeSet::new();
+    for line in lines {
+        let line: Fields<'_> = serde_json::from_str(line.get()).ok()?;
         canon.int(line.id("product_id")?);
-        canon.text(&line.text("category")?);
+        let category = line.key("category")?;
+        canon.text(&category);
         let quantity = line.int("quantity", 1, 1_000_000)?;
         let unit_price = line.int("unit_price", 0, 1_000_000_000)?;
         canon.int(quantity);
         canon.int(unit_price);
-        amount = amount.wrapping_add(quantity * unit_price);
+        amount = amount.checked_add(quantity.checked_mul(unit_price)?)?;
+        categories.insert(category);
+    }
+    if amount > amount_max || categories.len() > categories_max {
+        return None;
     }
     let once = Once::of(&event).map(|kind| (kind, order_id));
     Some(Reading::Event(Event { event_id, at, once, amount, hash: canon.take() }))
@@ -172,13 +191,13 @@ fn scenario(fields: &Fields<'_>, canon: &mut Canon) -> Option<Reading> {
     let (event_id, at) = (fields.event_id()?, fields.time("at")?);
     canon.text(&event_id.to_string());
     canon.int(at);
-    canon.text(&fields.text("occurrence")?);
-    canon.text(&fields.text("name")?);
+    canon.text(&fields.key("occurrence")?);
+    canon.text(&fields.key("name")?);
     canon.text(&fields.word("action", &["start", "change", "stop"])?);
     let strength = fields.parse::<f64>("strength").filter(|it| *it > 0.0 && it.is_finite())?;
     canon.int(strength.to_bits() as i64);
     for category in fields.parse::<Vec<String>>("categories")? {
-        canon.text(&without_nul(category)?);
+        canon.text(&no_longer_than_a_key(without_nul(category)?)?);
     }
     Some(Reading::Event(Event { event_id, at, once: None, amount: 0, hash: canon.take() }))
 }
@@ -234,6 +253,10 @@ impl Fields<'_> {
         self.parse(name).and_then(without_nul)
     }
 
+    fn key(&self, name: &str) -> Option<String> {
+        self.text(name).and_then(no_longer_than_a_key)
+    }
+
     fn word(&self, name: &str, words: &[&str]) -> Option<String> {
         self.text(name).filter(|text| words.contains(&text.as_str()))
     }
@@ -242,6 +265,11 @@ impl Fields<'_> {
 /// The text, unless it has the one character that PostgreSQL cannot keep.
 fn without_nul(text: String) -> Option<String> {
     (!text.contains('\0')).then_some(text)
+}
+
+/// The text, unless an index could not hold it.
+fn no_longer_than_a_key(text: String) -> Option<String> {
+    (text.len() <= KEY_BYTES_MAX).then_some(text)
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
@@ -306,6 +334,8 @@ mod tests {
             (r#""quantity":2"#, r#""quantity":1000001"#),
             (r#""unit_price":300"#, r#""unit_price":-1"#),
             (r#""c""#, r#""\u0000""#),
+            (r#""c""#, &format!("\"{}\"", "c".repeat(201))),
+            (r#""quantity":2,"unit_price":300"#, r#""quantity":1001,"unit_price":1000000000"#),
             (r#"{"product_id":1,"category":"c","quantity":2,"unit_price":300}"#, ""),
             (
                 r#"{"product_id":1,"category":"c","quantity":2,"unit_price":300}"#,
@@ -459,6 +489,32 @@ mod tests {
                     variants.push(sample.replacen('{', &format!("{{\"more\":{value},"), 1));
                 }
             }
+            // Keys, lines, categories and amounts at their limits and beyond.
+            for bytes in [199, 200, 201] {
+                for letter in ["a", "\\u0061"] {
+                    let key = format!("\"{}가\"", letter.repeat(bytes - 3));
+                    for short in ["\"a\"", "\"c\"", "\"n\"", "\"o\"", "\"r\""] {
+                        variants.push(sample.replacen(short, &key, 1));
+                    }
+                }
+            }
+            if let Some((before, lines)) = sample.split_once("\"lines\":[") {
+                let line = lines.trim_end_matches("]}");
+                let of = |lines: &[String]| format!("{before}\"lines\":[{}]}}", lines.join(","));
+                for (lines, words) in
+                    [(10_000, 1), (10_001, 1), (100, 100), (101, 101), (999, 100), (999, 101)]
+                {
+                    let word = |place| line.replace("\"c\"", &format!("\"{}\"", place % words));
+                    variants.push(of(&(0..lines).map(word).collect::<Vec<_>>()));
+                }
+                for (lines, price) in
+                    [(1000, 1000), (1000, 1001), (1001, 1000), (9999, 1_000_000_000)]
+                {
+                    let dear = line.replace("\"quantity\":1", "\"quantity\":1000000");
+                    let dear = dear.replace("\"unit_price\":1", &format!("\"unit_price\":{price}"));
+                    variants.push(of(&vec![dear; lines]));
+                }
+            }
             for variant in variants {
                 let ours = read(topic, Some(variant.as_bytes()), &mut canon);
                 let same =
@@ -473,6 +529,7 @@ mod tests {
                         _ => false,
                     };
                 if !same {
+                    let variant: String = variant.chars().take(1_000).collect();
                     differing.push(format!("{variant} is {ours:?} here"));
                 }
             }

@@ -178,7 +178,7 @@ impl Scenario {
     fn check(&self, categories: &[&str]) -> Result<(), String> {
         let refuse = |what: &str| Err(what.to_owned());
         if !word(&self.name) {
-            return refuse("a name has letters, digits and hyphens");
+            return refuse("a name has letters, digits and hyphens, at most 100");
         }
         if let Some(category) = self.categories.iter().find(|it| !categories.contains(&it.as_str()))
         {

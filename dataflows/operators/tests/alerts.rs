@@ -36,11 +36,16 @@ fn naive(moves: &Moves<Millis>) -> Changes<Row> {
             }
             let ten = || (0..10).map(|back| minute - back * MINUTE);
             let orders: i64 = ten().filter_map(|minute| placed.get(&minute)).sum();
-            let before: i64 = ten()
-                .flat_map(|minute| (1..=4).map(move |week| hour_of(minute) - week * WEEK))
-                .flat_map(|hour| placed.range(hour..hour + HOUR))
-                .map(|(_minute, orders)| orders)
-                .sum();
+            let week_before = |week: i64| -> i64 {
+                let hours = ten().map(|minute| hour_of(minute) - week * WEEK);
+                hours
+                    .flat_map(|hour| placed.range(hour..hour + HOUR))
+                    .map(|(_, orders)| orders)
+                    .sum()
+            };
+            let mut weeks = [1, 2, 3, 4].map(week_before);
+            weeks.sort_unstable();
+            let before = 2 * (weeks[1] + weeks[2]);
             if before > 0
                 && 480 * orders <= before
                 && (before - 240 * orders).pow(2) >= 3_840 * before
@@ -53,7 +58,8 @@ fn naive(moves: &Moves<Millis>) -> Changes<Row> {
     held
 }
 
-/// Few and many orders in a minute of three hours of the week, in some week.
+/// Few and many orders in a minute of three hours of the week, in some week; often in weeks that are
+/// compared with one another.
 fn minute() -> impl Strategy<Value = (Millis, isize)> {
     let orders = prop_oneof![Just(1isize), 1..9isize, Just(384), Just(383), 300..3_000isize];
     (0..9i64, 0..150i64, orders)
@@ -99,4 +105,31 @@ fn half_is_a_warning_and_a_quarter_an_alarm() {
     assert_eq!(severity(32).as_deref(), Some("warning"));
     assert_eq!(severity(17).as_deref(), Some("warning"));
     assert_eq!(severity(16).as_deref(), Some("alarm"));
+}
+
+/// Four weeks with 6.4 orders a minute but for one, and then none: as if all were alike.
+#[test]
+fn one_week_of_a_sale_or_of_an_outage_does_not_matter() {
+    for other in [0, 384, 100_000] {
+        for week in 0..4 {
+            let orders = |it| if it == week { other } else { 384 };
+            let placed = (0..4).map(|it| (it * WEEK, orders(it))).collect();
+            let held = held(vec![(placed, Some(4 * WEEK + 20 * MINUTE))], 1, ours);
+            let minute = 4 * WEEK + 15 * MINUTE;
+            // In the first week the ten minutes are those after the shop's first hour began.
+            let begins = 4 * WEEK + if week == 0 && other == 0 { WEEK } else { 0 };
+            let alert = held.contains_key(&(0, (minute, 0, 15_360, "alarm".to_owned())));
+            assert_eq!(alert, minute >= begins, "{other} orders in week {week}");
+        }
+    }
+}
+
+/// The square of what is missing does not fit into an `i64`.
+#[test]
+fn a_shop_of_any_size_is_watched() {
+    let orders = 1 << 30;
+    let placed = (0..4).map(|week| (week * WEEK, orders)).collect();
+    let held = held(vec![(placed, Some(4 * WEEK + 20 * MINUTE))], 1, ours);
+    let before = 40 * orders as i64;
+    assert!(held.contains_key(&(0, (4 * WEEK + 15 * MINUTE, 0, before, "alarm".to_owned()))));
 }

@@ -14,7 +14,7 @@ enum Record {
     Scenario(ScenarioEvent),
 }
 
-/// A scenario's occurrence and name, and the four sums of its row.
+/// A scenario's name and occurrence, and the four sums of its row.
 type Row = ((String, String), [i64; 4]);
 
 fn ours<'s>(
@@ -29,12 +29,9 @@ fn ours<'s>(
         Record::Placed(at, amount) => Some((at, amount)),
         Record::Scenario(_) => None,
     });
-    let actives = actives(events);
-    let row = (Sums { events: 1, ..Sums::default() }, Sums::default());
-    let rows = actives.clone().explode(move |active| Some((active, row)));
-    totals(rows.concat(impacts(placed, actives, now)), "totals").map(
+    totals(impacts(placed, actives(events), now), "totals").map(
         |(Active { occurrence, name, .. }, (during, before)): (_, Impact)| {
-            let key = (occurrence.to_string(), name.to_string());
+            let key = (name.to_string(), occurrence.to_string());
             (key, [during.orders, during.revenue, before.orders, before.revenue])
         },
     )
@@ -49,19 +46,22 @@ fn naive(moves: &Moves<Record>) -> Changes<Row> {
         });
         let mut events: Vec<_> = events.collect();
         events.sort_by_key(|event| (event.at, event.event_id));
+        let Some(now) = now else { continue };
         for (place, start) in events.iter().enumerate() {
             let is = |event: &ScenarioEvent, action| {
-                event.occurrence == start.occurrence && event.action == action
+                event.occurrence == start.occurrence
+                    && event.name == start.name
+                    && event.action == action
             };
-            if start.action != ScenarioAction::Start
+            if start.at > now
+                || start.action != ScenarioAction::Start
                 || events[..place].iter().any(|event| is(event, ScenarioAction::Start))
             {
                 continue;
             }
             let stop = events[place..].iter().find(|event| is(event, ScenarioAction::Stop));
-            let active = |at: Millis| {
-                start.at <= at && stop.map_or(now.is_some_and(|now| at <= now), |stop| at < stop.at)
-            };
+            let active =
+                |at: Millis| start.at <= at && at <= now && stop.is_none_or(|stop| at < stop.at);
             let mut sums = [0; 4];
             for (record, diff) in &records {
                 let Record::Placed(at, amount) = record else { continue };
@@ -79,7 +79,7 @@ fn naive(moves: &Moves<Record>) -> Changes<Row> {
                     *sum += more;
                 }
             }
-            let key = (start.occurrence.to_string(), start.name.to_string());
+            let key = (start.name.to_string(), start.occurrence.to_string());
             held.insert((epoch, (key, sums)), 1);
         }
     }
