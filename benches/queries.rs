@@ -370,7 +370,7 @@ fn feed(
     }
     if worker.index() == 0 {
         for partition in 0..PARTITIONS {
-            handles.newest.send((partition as u32, newest));
+            handles.reached.send((partition as u32, newest));
         }
     }
     handles.advance_to(epoch);

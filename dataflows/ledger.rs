@@ -100,15 +100,12 @@ impl Reach {
         let same = by.is_some() && by == before.newest_by;
         let mut reach = match at > before.newest_at {
             true if same => Reach { newest_at: at, newest_offset: offset, ..before },
-            true => Reach {
-                other_at: Some(before.newest_at),
-                reached: before.reached,
-                ..first
-            },
+            true => Reach { other_at: Some(before.newest_at), reached: before.reached, ..first },
             false if same => before,
             false => Reach { other_at: before.other_at.max(Some(at)), ..before },
         };
-        let of_two = reach.other_at.map(|other| if reach.alone() { other } else { reach.newest_at });
+        let of_two =
+            reach.other_at.map(|other| if reach.alone() { other } else { reach.newest_at });
         reach.reached = reach.reached.max(of_two);
         reach
     }
@@ -294,39 +291,37 @@ mod tests {
     fn one_customers_clock_does_not_move_the_time_reached() {
         let cases: [(&str, &[(i64, i64)], &[Option<i64>]); 7] = [
             ("one customer has reached nothing", &[(5, 1), (6, 1)], &[None, None]),
-            ("two customers", &[(5, 1), (6, 2), (30, 2), (31, 2)], &[
-                None,
-                Some(6),
-                Some(6), // 25 hours beyond the other: it stands alone
-                Some(6),
-            ]),
+            (
+                "two customers",
+                &[(5, 1), (6, 2), (30, 2), (31, 2)],
+                &[
+                    None,
+                    Some(6),
+                    Some(6), // 25 hours beyond the other: it stands alone
+                    Some(6),
+                ],
+            ),
             ("a day is not too much", &[(5, 1), (29, 2)], &[None, Some(29)]),
-            ("first record wrong", &[(900, 1), (5, 2), (6, 3), (6, 1)], &[
-                None,
-                Some(5),
-                Some(6),
-                Some(6),
-            ]),
-            ("a copy and a cancellation of it", &[(5, 1), (6, 2), (900, 3), (900, 3), (901, 3)], &[
-                None,
-                Some(6),
-                Some(6),
-                Some(6),
-                Some(6),
-            ]),
-            ("it never goes back", &[(10, 1), (30, 2), (40, 2), (41, 1)], &[
-                None,
-                Some(30),
-                Some(30),
-                Some(41),
-            ]),
-            ("silence with heartbeats", &[(5, 1), (5, 0), (77, 0), (77, 0), (78, 1)], &[
-                None,
-                Some(5),
-                Some(5),
-                Some(77),
-                Some(78),
-            ]),
+            (
+                "first record wrong",
+                &[(900, 1), (5, 2), (6, 3), (6, 1)],
+                &[None, Some(5), Some(6), Some(6)],
+            ),
+            (
+                "a copy and a cancellation of it",
+                &[(5, 1), (6, 2), (900, 3), (900, 3), (901, 3)],
+                &[None, Some(6), Some(6), Some(6), Some(6)],
+            ),
+            (
+                "it never goes back",
+                &[(10, 1), (30, 2), (40, 2), (41, 1)],
+                &[None, Some(30), Some(30), Some(41)],
+            ),
+            (
+                "silence with heartbeats",
+                &[(5, 1), (5, 0), (77, 0), (77, 0), (78, 1)],
+                &[None, Some(5), Some(5), Some(77), Some(78)],
+            ),
         ];
         for (name, records, reached) in cases {
             let mut reach = None;

@@ -361,6 +361,14 @@ struct Analytics {
     /// End when everything in the log is committed.
     #[arg(long)]
     exit_when_caught_up: bool,
+    /// Empty the ledgers and the results first, and read the log from its start.
+    #[arg(long)]
+    rebuild: bool,
+    /// With --rebuild: no record beyond this time moves the results' time, though it counts; kept
+    /// with the database. 2026-11-27, 2026-11-27T14:00:00 (of the market's zone),
+    /// 2026-11-27T05:00:00Z or milliseconds since 1970.
+    #[arg(long, value_name = "INSTANT", requires = "rebuild")]
+    latest: Option<import::Instant>,
     #[command(flatten)]
     workers: Workers,
     /// Print help.
@@ -631,6 +639,11 @@ fn analytics(command: &Analytics) -> Result<ExitCode> {
     let communication = command.workers.communication()?;
     let database = command.place.database(Patience::Start, &stopped)?;
     let log = command.place.log.open(&stopped)?;
+    // Once: whoever starts again goes on.
+    if command.rebuild && command.workers.process.is_none_or(|process| process == 0) {
+        let latest = command.latest.map(|latest| latest.0);
+        store::rebuild(&mut store::connect(&database.config)?, log.identity(), latest)?;
+    }
     if command.workers.processes > 1 && !command.workers.once {
         drop(log); // it is there, and so are its topics
         let well = run_processes(command, &database, &stop)?;

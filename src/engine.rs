@@ -6,7 +6,7 @@
 //! read back from the store in one epoch, and the log from the committed offsets on.
 //!
 //! Backpressure: the commit operator holds the graph's frontier at the last committed epoch, and a
-//! worker reads on only while less than `UNCOMMITTED_RECORDS` of its records are beyond it.
+//! worker reads on only while less than its share of `UNCOMMITTED_BYTES` is beyond it.
 
 mod committing;
 mod feed;
@@ -153,8 +153,7 @@ fn run_worker(
     let mut client = store::connect(&settings.database)?;
     // Once the claim stands, no other engine can change the store: what all workers read back
     // after it is one snapshot.
-    let claim =
-        (worker.index() == 0).then(|| store::claim(&mut client, log.identity())).transpose()?;
+    let claim = (worker.index() == 0).then(|| store::claim(&mut client, &**log)).transpose()?;
     let started_at = clock::wall();
     let (claim, started_at) = agree(worker, failure, claim.map(|claim| (claim, started_at)))?;
 
@@ -188,7 +187,8 @@ fn run_worker(
     hydrate(worker, &mut client, &claim, &mut handles)?;
     drop(client);
 
-    let source = Source::open(log, &claim.tallies, (worker.index(), worker.peers()))?;
+    let shard = (worker.index(), worker.peers());
+    let source = Source::open(log, &claim.tallies, shard, claim.latest)?;
     source.announce(&mut handles);
     let epochs = Epochs::new(hydrated + 1, started_at);
     let mut feed = Feed::new(worker, log, source, handles, epochs, &probe);
@@ -253,8 +253,9 @@ fn hydrate(
         let epoch = handles.epoch();
         store::stored_rows(client, epoch, |output: Output| handles.outputs.send(output))?;
         for ((topic, partition), tally) in &claim.tallies {
-            if let (Topic::Orders, Some(newest_at)) = (topic, tally.newest_at) {
-                handles.newest.send((*partition, newest_at));
+            let reached = tally.reach.and_then(|reach| reach.reached);
+            if let (Topic::Orders, Some(reached)) = (topic, reached) {
+                handles.reached.send((*partition, reached));
             }
         }
     }

@@ -191,7 +191,7 @@ pub trait Writer: Send {
 
 /// A place in one partition.
 pub trait Reader: Send {
-    /// Adds the next records to `batch`, at most `max`, without waiting; returns how many. None
+    /// Adds the next records to `batch`, at most `max` or until it is full, without waiting; returns how many. None
     /// does not mean that there is none: it may be on its way.
     fn read(&mut self, batch: &mut Batch, max: usize) -> Result<usize>;
 
@@ -239,6 +239,9 @@ pub struct Record<'a> {
     pub value: Option<&'a [u8]>,
 }
 
+/// With so many bytes a batch is full, however few its records.
+const BATCH_BYTES: usize = 4 << 20;
+
 /// Records of one partition, packed: what a reader fills and a decoder walks.
 #[derive(Default)]
 pub struct Batch {
@@ -270,6 +273,11 @@ impl Batch {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
+    }
+
+    /// Whether it holds so many bytes that a reader should add no more.
+    pub fn is_full(&self) -> bool {
+        self.bytes.len() >= BATCH_BYTES
     }
 
     /// Adds a record.

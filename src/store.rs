@@ -13,16 +13,19 @@ pub use commit::Committer;
 pub use hydrate::{hydrate, stored_rows};
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use dataflows::analytics::table_name;
-use dataflows::ledger::Tally;
+use anyhow::{Context, Result, bail, ensure};
+use dataflows::analytics::{BASE_TABLES, table_name};
+use dataflows::ledger::{Reach, Tally};
 use dataflows::model::{Millis, Topic};
 use dataflows::{Epoch, QUERIES};
 use postgres::fallible_iterator::FallibleIterator;
-use postgres::{Client, Config, NoTls};
+use postgres::{Client, Config, NoTls, Transaction};
 use serde::{Deserialize, Serialize};
+
+use crate::log::Log;
 
 /// How sessions are named to the server, unless whoever named it says otherwise.
 const SESSION: &str = "marketday";
@@ -119,34 +122,116 @@ pub struct Claim {
     pub now: Option<Millis>,
     /// Offsets and counts at that commit.
     pub tallies: BTreeMap<(Topic, u32), Tally>,
+    /// No record beyond this moves `now`.
+    pub latest: Option<Millis>,
 }
 
-/// Takes the store over: from here on no earlier engine can commit.
-pub fn claim(client: &mut Client, log_identity: &str) -> Result<Claim> {
+/// The number of the rules by which this program counts. 1: orders are named by their number alone,
+/// and any customer's clock moves `now`. 2: SPEC as it is; see migration V14.
+const RULES: i64 = 2;
+
+/// Takes the store over: from here on no earlier engine can commit. What was counted by older rules
+/// is emptied, to be counted again from the log's start; where the log no longer goes back there, it
+/// is gone on from.
+pub fn claim(client: &mut Client, log: &dyn Log) -> Result<Claim> {
+    let log_identity = log.identity();
     let mut tx = client.transaction()?;
     let row = tx
         .query_one(
             "UPDATE progress SET generation = generation + 1,
                                  log_identity = coalesce(log_identity, $1)
-             RETURNING generation, epoch, (extract(epoch FROM now) * 1000)::bigint, log_identity",
+             RETURNING generation, epoch, log_identity, rules,
+                       (extract(epoch FROM latest) * 1000)::bigint",
             &[&log_identity],
         )
         .context("claiming the store for this engine")?;
-    let known: String = row.get(3);
-    if known != log_identity {
-        bail!(
-            "this database holds the results of log {known}, not of log {log_identity}; give the \
-             log its own database, or the database its own log"
-        );
+    is_of_log(&row.get::<_, String>(2), log_identity)?;
+    let rules: i64 = row.get(3);
+    if rules < RULES {
+        renew(&mut tx, log, rules).context("going over to today's rules of counting")?;
     }
     let tallies = committed_tallies(&mut tx)?;
+    let now = "SELECT (extract(epoch FROM now) * 1000)::bigint FROM progress";
+    let now = tx.query_one(now, &[])?.get(0);
     tx.commit()?;
     Ok(Claim {
         generation: row.get(0),
         epoch: row.get::<_, i64>(1) as Epoch,
-        now: row.get(2),
+        now,
         tallies,
+        latest: row.get(4),
     })
+}
+
+fn is_of_log(known: &str, log_identity: &str) -> Result<()> {
+    ensure!(
+        known == log_identity,
+        "this database holds the results of log {known}, not of log {log_identity}; give the log \
+         its own database, or the database its own log"
+    );
+    Ok(())
+}
+
+/// Brings a store that was counted by older rules to today's.
+fn renew(tx: &mut Transaction<'_>, log: &dyn Log, rules: i64) -> Result<()> {
+    let (mut whole, mut records) = (true, 0);
+    for topic in Topic::ALL {
+        for partition in 0..log.partitions(topic) {
+            whole &= log.start(topic, partition)? == 0;
+            records += log.end(topic, partition)?;
+        }
+    }
+    let counted = tx.query_one("SELECT EXISTS (SELECT FROM commit_points)", &[])?.get(0);
+    let mut stderr = std::io::stderr();
+    if counted && whole {
+        _ = writeln!(
+            stderr,
+            "marketday: the database was counted by older rules ({rules}, today's are {RULES}): \
+             counting the log's {records} records again; `marketday status` shows how far it is"
+        );
+        empty(tx)?;
+    } else if counted {
+        _ = writeln!(
+            stderr,
+            "marketday: the database was counted by older rules ({rules}, today's are {RULES}), and \
+             the log no longer goes back to its start: going on by today's; `marketday verify` \
+             names the offsets from which they hold"
+        );
+        tx.execute(
+            "UPDATE commit_offsets SET rules_from = next_offset, other_at = newest_at,
+                                       reached_at = newest_at",
+            &[],
+        )?;
+    }
+    tx.execute("UPDATE progress SET rules = $1", &[&RULES])?;
+    Ok(())
+}
+
+/// Empties the ledgers and the results, so that the next engine reads the log from its start; until
+/// it is told otherwise, no record beyond `latest` moves `now`. An engine that runs is fenced off.
+pub fn rebuild(client: &mut Client, log_identity: &str, latest: Option<Millis>) -> Result<()> {
+    let mut tx = client.transaction()?;
+    let known = tx
+        .query_one(
+            "UPDATE progress SET generation = generation + 1, rules = $1,
+                                 latest = 'epoch'::timestamptz + $2 * interval '1 ms'
+             RETURNING log_identity",
+            &[&RULES, &latest.map(|at| at as f64)],
+        )
+        .context("taking the store over to rebuild it")?;
+    if let Some(known) = known.get::<_, Option<String>>(0) {
+        is_of_log(&known, log_identity)?;
+    }
+    empty(&mut tx)?;
+    tx.commit().context("emptying the store")
+}
+
+fn empty(tx: &mut Transaction<'_>) -> Result<()> {
+    let results = result_tables().map(|(_, name)| name);
+    let others = ["commit_offsets", "commit_points", "pipeline_status", "table_changes"];
+    let tables: Vec<&str> = BASE_TABLES.into_iter().chain(results).chain(others).collect();
+    tx.batch_execute(&format!("TRUNCATE {}; UPDATE progress SET now = NULL", tables.join(", ")))
+        .context("emptying ledgers and results")
 }
 
 /// The committed offset of each partition, and what became of the records before it.
@@ -155,7 +240,9 @@ pub fn committed_tallies(
 ) -> Result<BTreeMap<(Topic, u32), Tally>> {
     let rows = client.query(
         "SELECT topic, partition, counted, duplicate, dead, heartbeat, amount, hash, next_offset,
-                (extract(epoch FROM newest_at) * 1000)::bigint
+                (extract(epoch FROM newest_at) * 1000)::bigint, newest_offset, newest_by,
+                (extract(epoch FROM other_at) * 1000)::bigint,
+                (extract(epoch FROM reached_at) * 1000)::bigint
          FROM commit_offsets",
         &[],
     )?;
@@ -166,6 +253,13 @@ pub fn committed_tallies(
             format!("commit_offsets speaks of a topic {name}, which is unknown")
         })?;
         let count = |column: usize| row.get::<_, i64>(column) as u64;
+        let reach = row.get::<_, Option<Millis>>(9).map(|newest_at| Reach {
+            newest_at,
+            newest_offset: row.get::<_, Option<i64>>(10).unwrap_or_default() as u64,
+            newest_by: row.get(11),
+            other_at: row.get(12),
+            reached: row.get(13),
+        });
         let tally = Tally {
             counted: count(2),
             duplicate: count(3),
@@ -174,7 +268,7 @@ pub fn committed_tallies(
             amount: row.get(6),
             hash: count(7),
             next_offset: count(8),
-            newest_at: row.get(9),
+            reach,
         };
         tallies.insert((topic, row.get::<_, i64>(1) as u32), tally);
     }

@@ -15,7 +15,7 @@ use chrono::NaiveDate;
 use dataflows::model::time::{TIME_END, TIME_MIN, date_of, day_of_date};
 use dataflows::model::{
     Day, Line, Millis, Order, OrderEvent, OrderKind, Product, ProductEvent, ScenarioAction,
-    ScenarioEvent, Sex, Status, Strength, Topic, User, UserEvent, Word,
+    ScenarioEvent, Sex, Status, Strength, Topic, User, UserEvent, UserId, Word,
 };
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -65,6 +65,15 @@ impl Decoded {
             Decoded::Order(event) => event.order.at,
             Decoded::Scenario(event) => event.at,
             Decoded::Heartbeat(at) => *at,
+        }
+    }
+
+    /// Whose clock says so: a customer's; a heartbeat's, a product's and a scenario's is nobody's.
+    pub fn by(&self) -> Option<UserId> {
+        match self {
+            Decoded::User(event) => Some(event.user.user_id),
+            Decoded::Order(event) => Some(event.order.user_id),
+            Decoded::Product(_) | Decoded::Scenario(_) | Decoded::Heartbeat(_) => None,
         }
     }
 

@@ -15,7 +15,8 @@ type Update = ((i64, Millis), Epoch, isize);
 ///
 /// A `reduce` says the same at several times the cost: it keeps each instant with its time and
 /// difference, and walks all of a key's when one comes (measured: 1.5 CPU seconds a million). Most
-/// instants are not the earliest at the worker where they are, which therefore sends few on.
+/// instants are not the earliest at the worker where they are, which therefore sends few on; so one
+/// must be taken back at the worker where it came, as all of an order is at its customer's.
 ///
 /// Work: an insertion near the end of a list for each instant. State: 8 bytes an instant where it is
 /// read, for ever, since the earliest may be taken back; and one a key and worker where the key is.
@@ -27,33 +28,14 @@ pub fn earliest<'s>(
     earliest_by(here, Exchange::new(|((key, _), _, _): &Update| key.hashed()), name)
 }
 
-/// The instants of a key, sorted. What is withdrawn before it comes is kept apart: each is there as
-/// often as it came more often than it went.
-#[derive(Default)]
-struct Instants {
-    come: Vec<Millis>,
-    /// Empty but for an order that is taken back at another worker than where it was read.
-    gone: Vec<(Millis, isize)>,
-}
-
-impl Instants {
-    fn apply(&mut self, mut changes: Vec<(Millis, isize)>) {
-        changes.append(&mut self.gone);
-        consolidate(&mut changes);
-        for (at, diff) in changes {
-            // Most belong at or near the end.
-            let end = self.come.partition_point(|come| *come <= at);
-            if diff > 0 {
-                self.come.splice(end..end, std::iter::repeat_n(at, diff as usize));
-                continue;
-            }
-            let held = end - self.come[..end].partition_point(|come| *come < at);
-            let taken = held.min(diff.unsigned_abs());
-            self.come.drain(end - taken..end);
-            if taken < diff.unsigned_abs() {
-                self.gone.push((at, diff + taken as isize));
-            }
-        }
+/// Takes changes into a key's instants, which are sorted.
+fn apply(instants: &mut Vec<Millis>, mut changes: Vec<(Millis, isize)>) {
+    consolidate(&mut changes);
+    for (at, diff) in changes {
+        // Most belong at or near the end.
+        let end = instants.partition_point(|instant| *instant <= at);
+        let gone = end - (-diff).max(0) as usize;
+        instants.splice(gone..end, std::iter::repeat_n(at, diff.max(0) as usize));
     }
 }
 
@@ -67,7 +49,7 @@ fn earliest_by<'s>(
         .inner
         .unary_frontier::<Vecs<Update>, _, _, _>(pact, name, |_capability, info| {
             let mut kept = Kept::by(scope, &info);
-            let mut keys: HashMap<i64, Instants> = HashMap::default();
+            let mut keys: HashMap<i64, Vec<Millis>> = HashMap::default();
             let mut number = 0;
             let mut held: Held<HashMap<i64, Vec<(Millis, isize)>>> = Held::new();
             move |(input, frontier), output| {
@@ -84,14 +66,14 @@ fn earliest_by<'s>(
                     let mut session = output.session(&capability);
                     for (key, changes) in changes {
                         let instants = keys.entry(key).or_default();
-                        number -= instants.come.len();
-                        let before = instants.come.first().copied();
-                        instants.apply(changes);
-                        for (first, diff) in turn(before, instants.come.first().copied()) {
+                        number -= instants.len();
+                        let before = instants.first().copied();
+                        apply(instants, changes);
+                        for (first, diff) in turn(before, instants.first().copied()) {
                             session.give(((key, first), epoch, diff));
                         }
-                        number += instants.come.len();
-                        if instants.come.is_empty() && instants.gone.is_empty() {
+                        number += instants.len();
+                        if instants.is_empty() {
                             keys.remove(&key);
                         }
                     }

@@ -6,8 +6,8 @@ use differential_dataflow::Hashable;
 use timely::ExchangeData;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Exchange;
-use timely::dataflow::operators::vec::Partition;
 use timely::dataflow::operators::Operator;
+use timely::dataflow::operators::vec::Partition;
 
 use super::{HashMap, Held, Kept, Vecs};
 use crate::Epoch;

@@ -114,8 +114,8 @@ fn order_events() -> impl Strategy<Value = Vec<(Order, Epoch, isize)>> {
 
 /// The rule to the letter: every order with all its events, every customer with all of theirs.
 fn naive_lifetimes(orders: Collection<'_, Order>) -> Collection<'_, (UserId, Lived)> {
-    let standing = orders.clone().map(|order| (order.order_id, order)).reduce(
-        |_order_id, events, standing| {
+    let standing = orders.clone().map(|order| ((order.user_id, order.order_id), order)).reduce(
+        |_order, events, standing| {
             if events.iter().all(|(event, _)| event.kind != OrderKind::Cancelled) {
                 let placed = events.iter().filter(|(event, _)| event.kind == OrderKind::Placed);
                 standing.extend(placed.map(|(event, count)| (Order::clone(event), *count)));
@@ -123,7 +123,7 @@ fn naive_lifetimes(orders: Collection<'_, Order>) -> Collection<'_, (UserId, Liv
         },
     );
     let events = orders.map(|order| (order.user_id, (false, order)));
-    let stands = standing.map(|(_order_id, order)| (order.user_id, (true, order)));
+    let stands = standing.map(|(_order, order)| (order.user_id, (true, order)));
     events.concat(stands).reduce(|_user_id, entries, lived| {
         let mut sums = Lifetime::default();
         let mut stand: Vec<Millis> = Vec::new();
@@ -513,6 +513,21 @@ proptest! {
         prop_assert_eq!(ours, theirs);
     }
 
+    /// What comes goes again at the same worker.
+    #[test]
+    fn earliest_lets_go(events in order_events()) {
+        let updates = events.into_iter().map(|(order, epoch, diff)| {
+            ((order.user_id, order.at), epoch, diff)
+        });
+        let [ours, theirs] = changes_of_both(
+            updates.collect(),
+            1,
+            |instants| earliest(instants, "earliest"),
+            |instants| instants.reduce(|_key, instants, first| first.push((*instants[0].0, 1))),
+        );
+        prop_assert_eq!(ours, theirs);
+    }
+
     /// Of what only comes, in whatever order.
     #[test]
     fn earliest_is_that_of_reduce(
@@ -569,25 +584,27 @@ proptest! {
     }
 
     /// Of the events with one id one is accepted, from the first epoch that has it, and there the
-    /// one at the lowest place; the others are duplicates; nothing is lost.
+    /// one at the lowest place; the others are its copies, or conflict with it; nothing is lost.
     #[test]
     fn first_accepts_the_first(
-        events in prop::collection::vec((0..9u64, 1..4u64, 0..3u32), 0..60),
+        events in prop::collection::vec((0..18u64, 1..4u64, 0..3u32), 0..60),
         workers in 1..4usize,
     ) {
         let mut naive: BTreeMap<u64, (Epoch, u64, u32)> = BTreeMap::new();
         for (offset, (id, epoch, partition)) in events.iter().enumerate() {
             let place = (*epoch, offset as u64, *partition);
-            let best = naive.entry(*id).or_insert(place);
+            let best = naive.entry(*id >> 1).or_insert(place);
             *best = place.min(*best);
         }
-        let seen: Arc<Mutex<[Vec<Sourced<u64>>; 2]>> = Arc::default();
+        let seen: Arc<Mutex<[Vec<Sourced<u64>>; 3]>> = Arc::default();
         let (told, all) = (Arc::clone(&seen), events.clone());
         timely::execute(timely::Config::process(workers), move |worker| {
             let mut input = worker.dataflow::<Epoch, _, _>(|scope| {
                 let (input, stream) = scope.new_input();
-                let firsts = first(stream, "first", 0, |id: &u64| (*id != 8).then_some(*id));
-                for (place, stream) in [firsts.accepted, firsts.duplicates].into_iter().enumerate() {
+                // The same content under an id: half of its events say something else.
+                let firsts = first(stream, "first", 0, |event: &u64| event >> 1);
+                let fates = [firsts.accepted, firsts.copies, firsts.conflicts];
+                for (place, stream) in fates.into_iter().enumerate() {
                     let told = Arc::clone(&told);
                     stream.inspect(move |event| told.lock().unwrap()[place].push(event.clone()));
                 }
@@ -605,17 +622,16 @@ proptest! {
             }
         })
         .unwrap();
-        let [accepted, duplicates] = std::mem::take(&mut *seen.lock().unwrap());
-        prop_assert_eq!(accepted.len() + duplicates.len(), events.len());
-        let without_id = events.iter().filter(|(id, _, _)| *id == 8).count();
-        let (free, bound): (Vec<_>, Vec<_>) = accepted.iter().partition(|event| event.event == 8);
-        prop_assert_eq!(free.len(), without_id);
+        let [accepted, copies, conflicts] = std::mem::take(&mut *seen.lock().unwrap());
+        prop_assert_eq!(accepted.len() + copies.len() + conflicts.len(), events.len());
         let first: BTreeMap<u64, u64> =
-            bound.iter().map(|event| (event.event, event.origin.offset)).collect();
-        prop_assert_eq!(first.len(), bound.len());
-        naive.remove(&8);
+            accepted.iter().map(|event| (event.event >> 1, event.origin.offset)).collect();
+        prop_assert_eq!(first.len(), accepted.len());
         let expected: BTreeMap<u64, u64> =
             naive.into_iter().map(|(id, (_, offset, _))| (id, offset)).collect();
-        prop_assert_eq!(first, expected);
+        prop_assert_eq!(&first, &expected);
+        let says = |event: &Sourced<u64>| events[first[&(event.event >> 1)] as usize].0 == event.event;
+        prop_assert!(copies.iter().all(says));
+        prop_assert!(!conflicts.iter().any(says));
     }
 }

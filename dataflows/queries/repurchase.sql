@@ -3,11 +3,12 @@
 -- Reads the twin of customer_grade, which `marketday verify` computes before.
 WITH standing AS (
     SELECT user_id, ordered_at, order_id
-    FROM order_events AS placed
+    FROM counted_order_events AS placed
     WHERE event = 'placed'
-      AND NOT EXISTS (SELECT FROM order_events AS cancelled
+      AND NOT EXISTS (SELECT FROM counted_order_events AS cancelled
                       WHERE cancelled.event = 'cancelled'
-                        AND cancelled.order_id = placed.order_id)
+                        AND (cancelled.user_id, cancelled.order_id)
+                            = (placed.user_id, placed.order_id))
 ),
 gap AS (
     SELECT user_id,

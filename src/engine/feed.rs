@@ -22,9 +22,13 @@ use super::source::{Reached, Source};
 use crate::clock;
 use crate::log::Log;
 
-/// A worker reads on while fewer of its records than this are uncommitted: enough for commits in
-/// which keys coalesce, few enough that memory stays bounded when the store is slow.
-const UNCOMMITTED_RECORDS: usize = 200_000;
+/// The workers read on while what they have read and not committed takes less than this, all of
+/// them together: enough for commits in which keys coalesce (some 150,000 orders), few enough that
+/// memory stays bounded when the store is slow, or the records are long.
+const UNCOMMITTED_BYTES: usize = 96 << 20;
+
+/// An epoch ends when its records take so much.
+const EPOCH_BYTES: usize = 16 << 20;
 
 /// Records read between two looks at everything else: an epoch while catching up.
 pub(super) const EPOCH_RECORDS: usize = 20_000;
@@ -41,7 +45,10 @@ pub(super) struct Feed {
     pace: Pace,
     /// Behind the commit: its frontier is the earliest epoch that is not committed.
     probe: ProbeHandle<Epoch>,
+    /// What each epoch's records take.
     in_flight: VecDeque<(Epoch, usize)>,
+    /// This worker's share of [`UNCOMMITTED_BYTES`].
+    may_take: usize,
 }
 
 impl Feed {
@@ -54,7 +61,8 @@ impl Feed {
         probe: &ProbeHandle<Epoch>,
     ) -> Feed {
         let (log, probe, pace) = (Arc::clone(log), probe.clone(), Pace::new(worker));
-        Feed { log, source, handles, epochs, pace, probe, in_flight: VecDeque::new() }
+        let may_take = UNCOMMITTED_BYTES / worker.peers();
+        Feed { log, source, handles, epochs, pace, probe, in_flight: VecDeque::new(), may_take }
     }
 
     /// Goes on to the epoch of this instant.
@@ -68,14 +76,15 @@ impl Feed {
 
     /// Reads an epoch's records, unless too many are uncommitted; returns how many.
     pub(super) fn read(&mut self) -> Result<usize> {
-        if self.uncommitted() >= UNCOMMITTED_RECORDS {
+        if self.uncommitted() >= self.may_take {
             self.source.rest();
             return Ok(0);
         }
-        let read = self.source.read(EPOCH_RECORDS, self.pace.horizon(), &mut self.handles)?;
+        let max = (EPOCH_RECORDS, EPOCH_BYTES);
+        let (read, bytes) = self.source.read(max, self.pace.horizon(), &mut self.handles)?;
         self.pace.tell(self.source.next_at());
         if read > 0 {
-            self.in_flight.push_back((self.handles.epoch(), read));
+            self.in_flight.push_back((self.handles.epoch(), bytes));
         }
         Ok(read)
     }
@@ -100,8 +109,9 @@ impl Feed {
         self.handles
     }
 
+    /// What its uncommitted records take.
     fn uncommitted(&self) -> usize {
-        self.in_flight.iter().map(|(_, records)| records).sum()
+        self.in_flight.iter().map(|(_, bytes)| bytes).sum()
     }
 }
 

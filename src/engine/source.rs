@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use dataflows::analytics::{DEAD_LETTERS, Handles, Output};
-use dataflows::ledger::{Origin, Tally};
+use dataflows::ledger::{Origin, Reach, Tally};
 use dataflows::model::time::TIME_END;
 use dataflows::model::{Millis, Topic};
 use dataflows::row::{Cell, Row};
@@ -21,6 +21,9 @@ const FETCH: usize = 2_000;
 /// A log that gives nothing for so long, short of the end, is spoken of.
 pub(super) const STALLED: Duration = Duration::from_secs(30);
 
+/// What a record takes beside its value, until it is committed.
+const RECORD_BYTES: usize = 300;
+
 /// A dead letter keeps at most this much of the value.
 const DEAD_VALUE_BYTES: usize = 64 << 10;
 
@@ -29,6 +32,8 @@ pub(super) struct Source {
     partitions: Vec<Partition>,
     batch: Batch,
     words: Words,
+    /// No record beyond this moves `now`.
+    latest: Option<Millis>,
 }
 
 /// How far a partition has been read.
@@ -57,14 +62,19 @@ struct Partition {
     next_offset: u64,
     /// Fetched and not yet given to the graph.
     fetched: VecDeque<Fetched>,
-    /// The newest time of a record given so far.
-    newest_at: Millis,
+    /// How far the times go in what was fetched; of topics other than `orders` too, to read the
+    /// partitions in step.
+    reach: Option<Reach>,
     /// The log gave nothing when it was asked last.
     hungry: bool,
 }
 
 struct Fetched {
     origin: Origin,
+    /// How far the times go up to here.
+    reach: Option<Reach>,
+    /// About what it takes until it is committed.
+    bytes: usize,
     content: Result<Decoded, Row>,
 }
 
@@ -74,6 +84,7 @@ impl Source {
         log: &std::sync::Arc<dyn Log>,
         tallies: &BTreeMap<(Topic, u32), Tally>,
         (index, workers): (usize, usize),
+        latest: Option<Millis>,
     ) -> Result<Source> {
         let mut partitions = Vec::new();
         for topic in Topic::ALL {
@@ -91,19 +102,20 @@ impl Source {
                 format!("going on from the committed offsets of {}", topic.name())
             })?;
             for ((partition, next_offset), reader) in from.into_iter().zip(readers) {
-                let (fetched, newest_at) = (VecDeque::new(), Millis::MIN);
+                let (fetched, committed) = (VecDeque::new(), tallies.get(&(topic, partition)));
+                let reach = committed.and_then(|tally| tally.reach);
                 partitions.push(Partition {
                     topic,
                     partition,
                     reader,
                     next_offset,
                     fetched,
-                    newest_at,
+                    reach,
                     hungry: false,
                 });
             }
         }
-        Ok(Source { partitions, batch: Batch::default(), words: Words::default() })
+        Ok(Source { partitions, batch: Batch::default(), words: Words::default(), latest })
     }
 
     /// Names every partition to the store, so that one without records has its line there too.
@@ -154,14 +166,16 @@ impl Source {
         self.partitions.iter().filter_map(Partition::next_at).min()
     }
 
-    /// Gives at most `max` records up to `horizon` to the graph, in the order of their times as
-    /// far as the partitions have it; returns how many.
+    /// Gives at most `max` records, and no more when they have `max_bytes`, up to `horizon` to the
+    /// graph, in the order of their times as far as the partitions have it; returns how many, and
+    /// about what they take.
     pub(super) fn read(
         &mut self,
-        max: usize,
+        (max, max_bytes): (usize, usize),
         horizon: Millis,
         handles: &mut Handles,
-    ) -> Result<usize> {
+    ) -> Result<(usize, usize)> {
+        let mut bytes = 0;
         let mut tallies: BTreeMap<usize, Tally> = BTreeMap::new();
         let mut given = 0;
         for place in 0..self.partitions.len() {
@@ -174,7 +188,7 @@ impl Source {
                 tallies.entry(place).or_default().next_offset = position;
             }
         }
-        while given < max {
+        while given < max && bytes < max_bytes {
             let next = self.partitions.iter().enumerate();
             let next = next.filter_map(|(place, partition)| Some((partition.next_at()?, place)));
             let Some((at, place)) = next.min() else { break };
@@ -183,14 +197,13 @@ impl Source {
             }
             let partition = &mut self.partitions[place];
             let fetched = partition.fetched.pop_front().expect("it has a next time");
-            partition.newest_at = at;
             let tally = tallies.entry(place).or_default();
             partition.next_offset = fetched.origin.offset + 1;
             tally.next_offset = partition.next_offset;
             match fetched.content {
                 Ok(decoded) => {
                     if partition.topic == Topic::Orders {
-                        tally.newest_at = tally.newest_at.max(Some(decoded.at()));
+                        tally.reach = fetched.reach;
                     }
                     tally.heartbeat += u64::from(matches!(decoded, Decoded::Heartbeat(_)));
                     send(handles, fetched.origin, decoded);
@@ -202,16 +215,17 @@ impl Source {
                 }
             }
             given += 1;
+            bytes += fetched.bytes;
             self.fetch(place)?;
         }
         for (place, tally) in tallies {
             let partition = &self.partitions[place];
-            if let Some(newest_at) = tally.newest_at {
-                handles.newest.send((partition.partition, newest_at));
+            if let Some(reached) = tally.reach.and_then(|reach| reach.reached) {
+                handles.reached.send((partition.partition, reached));
             }
             handles.outputs.send(Output::Tally(partition.topic, partition.partition, tally));
         }
-        Ok(given)
+        Ok((given, bytes))
     }
 
     /// Fetches and decodes the next records of a partition whose fetched ones are used up.
@@ -236,18 +250,26 @@ impl Source {
                 wire::decode(partition.topic, record.value, &mut self.words).map_err(|reason| {
                     dead_letter(partition.topic, partition.partition, record, &reason)
                 });
-            partition.fetched.push_back(Fetched { origin, content });
+            if let Ok(decoded) = &content
+                && self.latest.is_none_or(|latest| decoded.at() <= latest)
+            {
+                let (at, by) = (decoded.at(), decoded.by());
+                partition.reach = Some(Reach::after(partition.reach, record.offset, at, by));
+            }
+            let bytes = RECORD_BYTES + record.value.map_or(0, <[u8]>::len);
+            let reach = partition.reach;
+            partition.fetched.push_back(Fetched { origin, reach, bytes, content });
         }
         Ok(())
     }
 }
 
 impl Partition {
-    /// When the next record is to be read: a late one, or a dead letter, with those before it. By
-    /// its own time a late one would let its worker run far ahead of the others.
+    /// When the next record is to be read: when its partition will have reached that time. So a late
+    /// one, a dead letter, and one with a wrong clock are read with those before them.
     fn next_at(&self) -> Option<Millis> {
         let next = self.fetched.front()?;
-        Some(next.content.as_ref().map_or(Millis::MIN, Decoded::at).max(self.newest_at))
+        Some(next.reach.and_then(|reach| reach.reached).unwrap_or(Millis::MIN))
     }
 }
 

@@ -661,19 +661,21 @@ impl EmbeddedReader {
 
 impl Reader for EmbeddedReader {
     fn read(&mut self, batch: &mut Batch, max: usize) -> Result<usize> {
-        for count in 0..max {
+        let mut read = 0;
+        while read < max && !batch.is_full() {
             if self.offset == self.end.offset {
                 self.end = self.files.end(self.topic, self.partition)?;
                 if self.offset > self.end.offset {
                     return Err(self.not_held());
                 }
                 if self.offset == self.end.offset {
-                    return Ok(count);
+                    break;
                 }
             }
             batch.push(self.next()?);
+            read += 1;
         }
-        Ok(max)
+        Ok(read)
     }
 
     fn position(&self) -> u64 {

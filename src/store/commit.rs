@@ -322,25 +322,35 @@ fn write_tally(
     partition: u32,
     tally: &Tally,
 ) -> Result<()> {
+    let reach = tally.reach;
     tx.execute(
         "INSERT INTO commit_offsets
-             (topic, partition, next_offset, newest_at, counted, duplicate, dead, heartbeat, amount, hash)
-         VALUES ($1, $2, $3, 'epoch'::timestamptz + $4 * interval '1 ms', $5, $6, $7, $8, $9, $10)
+             (topic, partition, next_offset, newest_at, counted, duplicate, dead, heartbeat, amount, hash,
+              newest_offset, newest_by, other_at, reached_at)
+         VALUES ($1, $2, $3, 'epoch'::timestamptz + $4 * interval '1 ms', $5, $6, $7, $8, $9, $10,
+                 $11, $12, 'epoch'::timestamptz + $13 * interval '1 ms',
+                 'epoch'::timestamptz + $14 * interval '1 ms')
          ON CONFLICT (topic, partition) DO UPDATE SET
              next_offset = excluded.next_offset, newest_at = excluded.newest_at,
+             newest_offset = excluded.newest_offset, newest_by = excluded.newest_by,
+             other_at = excluded.other_at, reached_at = excluded.reached_at,
              counted = excluded.counted, duplicate = excluded.duplicate, dead = excluded.dead,
              heartbeat = excluded.heartbeat, amount = excluded.amount, hash = excluded.hash",
         &[
             &topic.name(),
             &i64::from(partition),
             &(tally.next_offset as i64),
-            &tally.newest_at.map(|at| at as f64),
+            &reach.map(|reach| reach.newest_at as f64),
             &(tally.counted as i64),
             &(tally.duplicate as i64),
             &(tally.dead as i64),
             &(tally.heartbeat as i64),
             &tally.amount,
             &(tally.hash as i64),
+            &reach.map(|reach| reach.newest_offset as i64),
+            &reach.and_then(|reach| reach.newest_by),
+            &reach.and_then(|reach| reach.other_at).map(|at| at as f64),
+            &reach.and_then(|reach| reach.reached).map(|at| at as f64),
         ],
     )?;
     Ok(())
