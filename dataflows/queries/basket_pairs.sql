@@ -3,7 +3,7 @@
 -- Orders with the same lists of categories are counted first.
 WITH basket AS (
     SELECT categories, count(*) AS orders
-    FROM order_events
+    FROM counted_order_events
     WHERE event = 'placed'
     GROUP BY categories
 )

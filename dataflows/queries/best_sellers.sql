@@ -10,7 +10,7 @@ FROM (SELECT span, product_id,
                    -- As hours: a day of the calendar may have another length where the session is.
                    ('7 d', interval '168 hours')) AS spans (span, length),
            (SELECT now FROM commit_points ORDER BY epoch DESC LIMIT 1) AS newest,
-           order_events,
+           counted_order_events,
            unnest(product_ids, quantities, unit_prices) AS line (product_id, quantity, unit_price)
       WHERE event = 'placed' AND at <= now AND at > now - length
       GROUP BY span, product_id) AS sold

@@ -9,7 +9,7 @@ total AS (
     SELECT user_id,
            sum(CASE event WHEN 'placed' THEN amount ELSE -amount END)::bigint AS amount,
            sum(CASE event WHEN 'placed' THEN 1 WHEN 'cancelled' THEN -1 ELSE 0 END)::bigint AS orders
-    FROM order_events, latest_tick,
+    FROM counted_order_events, latest_tick,
          LATERAL (SELECT sum(quantity * unit_price)::bigint AS amount
                   FROM unnest(quantities, unit_prices) AS line (quantity, unit_price)) AS lines
     WHERE at <= tick

@@ -3,18 +3,19 @@ WITH ledger AS (
     SELECT user_id,
            sum(CASE event WHEN 'placed' THEN 1 WHEN 'cancelled' THEN -1 ELSE 0 END)::bigint AS orders,
            sum(CASE event WHEN 'placed' THEN amount ELSE -amount END)::bigint AS revenue
-    FROM order_events,
+    FROM counted_order_events,
          LATERAL (SELECT sum(quantity * unit_price)::bigint AS amount
                   FROM unnest(quantities, unit_prices) AS line (quantity, unit_price)) AS total
     GROUP BY user_id
 ),
--- The orders that stand belong to who placed them, whoever a cancellation names.
+-- The orders that stand.
 standing AS (
     SELECT user_id, min(ordered_at) AS first_order_at, max(ordered_at) AS last_order_at
-    FROM order_events AS placed
+    FROM counted_order_events AS placed
     WHERE event = 'placed'
-      AND NOT EXISTS (SELECT FROM order_events AS cancelled
+      AND NOT EXISTS (SELECT FROM counted_order_events AS cancelled
                       WHERE cancelled.event = 'cancelled'
+                        AND cancelled.user_id = placed.user_id
                         AND cancelled.order_id = placed.order_id)
     GROUP BY user_id
 )

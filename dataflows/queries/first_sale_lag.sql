@@ -6,7 +6,7 @@ WITH product AS (
 ),
 first_sale AS (
     SELECT product_id, min(at) AS sold_at
-    FROM order_events, unnest(product_ids) AS line (product_id)
+    FROM counted_order_events, unnest(product_ids) AS line (product_id)
     WHERE event = 'placed'
     GROUP BY product_id
 )

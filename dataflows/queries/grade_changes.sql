@@ -14,7 +14,7 @@ WITH entry AS MATERIALIZED (
                     timestamptz 'epoch') AS end_tick,
            CASE event WHEN 'placed' THEN 1 WHEN 'cancelled' THEN -1 ELSE 0 END AS orders,
            CASE event WHEN 'placed' THEN total ELSE -total END AS amount
-    FROM order_events,
+    FROM counted_order_events,
          LATERAL (SELECT sum(quantity * unit_price)::bigint AS total
                   FROM unnest(quantities, unit_prices) AS line (quantity, unit_price)) AS lines
 ),

@@ -6,7 +6,7 @@ SELECT date_bin('1 minute', at, timestamptz 'epoch') AS minute,
        count(*) FILTER (WHERE event = 'cancelled') AS cancelled_orders,
        coalesce(sum(amount) FILTER (WHERE event <> 'placed'), 0)::bigint AS refunded_revenue,
        count(DISTINCT user_id) FILTER (WHERE event = 'placed') AS buyers
-FROM order_events,
+FROM counted_order_events,
      LATERAL (SELECT sum(quantity)::bigint AS units, sum(quantity * unit_price)::bigint AS amount
               FROM unnest(quantities, unit_prices) AS line (quantity, unit_price)) AS total
 GROUP BY minute

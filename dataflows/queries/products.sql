@@ -1,7 +1,7 @@
 -- Each product's newest record, and how many orders ever contained it.
 WITH sold AS (
     SELECT product_id, count(*) AS orders
-    FROM order_events, unnest(product_ids) WITH ORDINALITY AS line (product_id, place)
+    FROM counted_order_events, unnest(product_ids) WITH ORDINALITY AS line (product_id, place)
     WHERE event = 'placed'
       AND array_position(product_ids, product_id) = place -- each order once
     GROUP BY product_id

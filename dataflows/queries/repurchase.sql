@@ -3,10 +3,11 @@
 -- Reads the twin of customer_grade, which `marketday verify` computes before.
 WITH standing AS (
     SELECT user_id, ordered_at, order_id
-    FROM order_events AS placed
+    FROM counted_order_events AS placed
     WHERE event = 'placed'
-      AND NOT EXISTS (SELECT FROM order_events AS cancelled
+      AND NOT EXISTS (SELECT FROM counted_order_events AS cancelled
                       WHERE cancelled.event = 'cancelled'
+                        AND cancelled.user_id = placed.user_id
                         AND cancelled.order_id = placed.order_id)
 ),
 gap AS (

@@ -7,7 +7,7 @@ SELECT (at AT TIME ZONE 'Asia/Seoul')::date AS day,
        coalesce(sum(quantity) FILTER (WHERE event = 'placed'), 0)::bigint AS units,
        coalesce(sum(quantity * unit_price) FILTER (WHERE event = 'placed'), 0)::bigint AS revenue,
        coalesce(sum(quantity * unit_price) FILTER (WHERE event <> 'placed'), 0)::bigint AS refunded
-FROM order_events,
+FROM counted_order_events,
      unnest(categories, quantities, unit_prices)
          WITH ORDINALITY AS line (category, quantity, unit_price, place)
 GROUP BY day, category

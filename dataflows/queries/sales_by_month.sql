@@ -11,7 +11,7 @@ WITH sales AS (
 ),
 buyer AS (
     SELECT DISTINCT date_trunc('month', at AT TIME ZONE 'Asia/Seoul')::date AS month, user_id
-    FROM order_events
+    FROM counted_order_events
     WHERE event = 'placed'
 )
 SELECT month, orders, revenue, count(user_id) AS buyers

@@ -52,7 +52,7 @@ whole_hours AS (
 own_hour AS MATERIALIZED (
     SELECT edge, quantities, unit_prices
     FROM edge
-    JOIN order_events ON date_bin('1 hour', at, timestamptz 'epoch') = hour AND at < edge
+    JOIN counted_order_events ON date_bin('1 hour', at, timestamptz 'epoch') = hour AND at < edge
     WHERE event = 'placed'
 ),
 -- What was placed before each edge.

@@ -5,7 +5,7 @@ WITH customer AS (
     ORDER BY user_id, at DESC, event_id DESC
 ),
 placed AS (
-    SELECT user_id, at AT TIME ZONE 'Asia/Seoul' AS at FROM order_events WHERE event = 'placed'
+    SELECT user_id, at AT TIME ZONE 'Asia/Seoul' AS at FROM counted_order_events WHERE event = 'placed'
 )
 SELECT CASE WHEN age >= 60 THEN '60+'
             WHEN age >= 20 THEN age / 10 || '0s'

@@ -10,7 +10,7 @@ ledger AS (
     SELECT user_id, date_trunc('month', at AT TIME ZONE 'Asia/Seoul')::date AS month,
            count(*) FILTER (WHERE event = 'placed') AS orders,
            sum(CASE event WHEN 'placed' THEN amount ELSE -amount END)::bigint AS revenue
-    FROM order_events,
+    FROM counted_order_events,
          LATERAL (SELECT sum(quantity * unit_price)::bigint AS amount
                   FROM unnest(quantities, unit_prices) AS line (quantity, unit_price)) AS lines
     GROUP BY user_id, month
