@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, TimeDelta, Timelike};
 
 use super::laws::{END, Event, Tables};
-use crate::model::{Line, Millis, Order, OrderKind, ScenarioAction, ScenarioEvent};
+use crate::model::{Line, Millis, Order, OrderEvent, OrderKind, ScenarioAction, ScenarioEvent};
 use crate::row::{Cell, encode};
 
 /// The tables that are written down here.
@@ -105,13 +105,26 @@ fn by_minute_and_category(
     }
 }
 
-/// What a story makes of [`LETTER`] when `now` is [`END`].
-pub(super) fn by_the_letter(story: &[Event]) -> Tables {
+/// The order events that count: of several placed, or cancelled, events of one order the earliest.
+pub(super) fn events_that_count(story: &[Event]) -> Vec<&OrderEvent> {
     let events = story.iter().filter_map(|event| match event {
-        Event::Order(event) => Some(&event.order),
+        Event::Order(event) => Some(event),
         _ => None,
     });
-    let events: Vec<&Order> = events.collect();
+    let events: Vec<&OrderEvent> = events.collect();
+    let name = |event: &OrderEvent| (event.order.user_id, event.order.order_id, event.order.kind);
+    let time = |event: &OrderEvent| (event.order.at, event.event_id);
+    let beaten = |event: &OrderEvent| {
+        event.order.kind != OrderKind::Refunded
+            && events.iter().any(|other| name(other) == name(event) && time(other) < time(event))
+    };
+    events.iter().copied().filter(|event| !beaten(event)).collect()
+}
+
+/// What a story makes of [`LETTER`] when `now` is [`END`].
+pub(super) fn by_the_letter(story: &[Event]) -> Tables {
+    let events: Vec<&Order> =
+        events_that_count(story).into_iter().map(|event| &event.order).collect();
     let placed = only(&events, |event| event.kind == OrderKind::Placed);
     let cancelled = only(&events, |event| event.kind == OrderKind::Cancelled);
     let mut tables = Tables::new();
@@ -187,7 +200,8 @@ pub(super) fn by_the_letter(story: &[Event]) -> Tables {
         let of_user =
             |events: &[&'_ Order]| events.iter().filter(|it| it.user_id == user_id).count();
         let stands = only(&placed, |order| {
-            order.user_id == user_id && cancelled.iter().all(|it| it.order_id != order.order_id)
+            let cancels = |it: &&Order| (it.user_id, it.order_id) == (user_id, order.order_id);
+            order.user_id == user_id && !cancelled.iter().any(cancels)
         });
         let first = stands.iter().map(|order| order.ordered_at).min();
         let last = stands.iter().map(|order| order.ordered_at).max();
@@ -333,7 +347,7 @@ fn of_customers(
             .filter(|(_, order_id)| {
                 let cancels =
                     |it: &&Order| it.kind == OrderKind::Cancelled && it.order_id == *order_id;
-                !events.iter().any(cancels)
+                !of_user.iter().any(cancels)
             })
             .map(|(at, _order_id)| at)
             .collect();

@@ -114,8 +114,8 @@ fn order_events() -> impl Strategy<Value = Vec<(Order, Epoch, isize)>> {
 
 /// The rule to the letter: every order with all its events, every customer with all of theirs.
 fn naive_lifetimes(orders: Collection<'_, Order>) -> Collection<'_, (UserId, Lived)> {
-    let standing = orders.clone().map(|order| (order.order_id, order)).reduce(
-        |_order_id, events, standing| {
+    let standing = orders.clone().map(|order| ((order.user_id, order.order_id), order)).reduce(
+        |_name, events, standing| {
             if events.iter().all(|(event, _)| event.kind != OrderKind::Cancelled) {
                 let placed = events.iter().filter(|(event, _)| event.kind == OrderKind::Placed);
                 standing.extend(placed.map(|(event, count)| (Order::clone(event), *count)));
@@ -123,7 +123,7 @@ fn naive_lifetimes(orders: Collection<'_, Order>) -> Collection<'_, (UserId, Liv
         },
     );
     let events = orders.map(|order| (order.user_id, (false, order)));
-    let stands = standing.map(|(_order_id, order)| (order.user_id, (true, order)));
+    let stands = standing.map(|(_name, order)| (order.user_id, (true, order)));
     events.concat(stands).reduce(|_user_id, entries, lived| {
         let mut sums = Lifetime::default();
         let mut stand: Vec<Millis> = Vec::new();
