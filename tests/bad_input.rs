@@ -108,27 +108,42 @@ fn good() -> [Vec<Line>; 2] {
     ]
 }
 
-/// Copies and second tellings: counted as duplicates. They follow what they double.
-fn duplicates() -> [Vec<Line>; 2] {
+/// Copies: they change nothing. They follow what they copy.
+fn copies() -> [Vec<Line>; 2] {
     let first = vec![
         line(Topic::Users, 1, &user(0, 1, "김서연")),
         line(Topic::Users, 9, &user(0, 1, "김서연")), // the same event with another key
         line(Topic::Products, 1, &product(0, 1)),
         line(Topic::Scenarios, 1, &scenario(0)),
         line(Topic::Orders, 1, &order(0, "placed", 0, 1, 0)),
-        line(Topic::Orders, 1, &order(0, "placed", 900, 1, 0)), // its event_id is used up
         line(Topic::Orders, 5, &order(1, "placed", 1, 1, 0)),
-        line(Topic::Orders, 2, &order(100, "placed", 3, 2, 0)), // its order is placed already
-        line(Topic::Orders, 1, &order(101, "cancelled", 1, 1, 9000)),
     ];
     let again = vec![
         line(Topic::Users, 2, &user(2, 2, "둘째")),
         line(Topic::Orders, 1, &order(6, "cancelled", 1, 1, 5000)),
-        line(Topic::Orders, 1, &order(102, "cancelled", 1, 1, 5000)),
-        line(Topic::Orders, 1, &order(103, "placed", 0, 1, 0)),
-        line(Topic::Orders, 1, &order(100, "placed", 0, 1, 0)),
     ];
     [first, again]
+}
+
+/// Orders placed or cancelled once more, later or with a greater id: in the ledger, and nowhere else.
+fn superseded() -> [Vec<Line>; 2] {
+    let first = vec![
+        line(Topic::Orders, 2, &order(100, "placed", 3, 2, 0)),
+        line(Topic::Orders, 1, &order(101, "cancelled", 1, 1, 9000)),
+    ];
+    let again = vec![
+        line(Topic::Orders, 1, &order(102, "cancelled", 1, 1, 5000)),
+        line(Topic::Orders, 1, &order(103, "placed", 0, 1, 0)),
+    ];
+    [first, again]
+}
+
+/// Other events under ids that are used up, one of them by an event that counts nowhere.
+fn conflicts() -> [Vec<Line>; 2] {
+    [
+        vec![line(Topic::Orders, 1, &order(0, "placed", 900, 1, 0))],
+        vec![line(Topic::Orders, 2, &order(100, "placed", 0, 2, 0))],
+    ]
 }
 
 /// A value with one field replaced by the given text.
@@ -335,17 +350,20 @@ fn bad_records_become_dead_letters_and_nothing_else() {
     let (before, after) = bad.split_at(bad.len() / 2);
     let scratch = scratch();
     let (dirty, clean) = (scratch.join("dirty"), scratch.join("clean"));
-    let ([good_first, good_then], [again_first, again_then]) = (good(), duplicates());
+    let [good_first, good_then] = good();
+    let conflicting = conflicts().concat();
+    let more =
+        |part: usize| [&copies()[part][..], &superseded()[part], &conflicts()[part]].concat();
 
     // The bad ones come before the good ones whose ids they carry.
     let database = fresh_database();
     append(&dirty, before);
     import(&dirty, &good_first);
-    import(&dirty, &again_first);
+    import(&dirty, &more(0));
     analytics(&dirty, &database, "2");
     append(&dirty, after);
     import(&dirty, &good_then);
-    import(&dirty, &again_then);
+    import(&dirty, &more(1));
     analytics(&dirty, &database, "3");
 
     let db = &mut connect(&database);
@@ -356,13 +374,18 @@ fn bad_records_become_dead_letters_and_nothing_else() {
             &[],
         )
         .unwrap();
-    assert_eq!(sums.get::<_, i64>(0) as usize, good_first.len() + good_then.len(), "counted");
-    assert_eq!(sums.get::<_, i64>(1) as usize, again_first.len() + again_then.len(), "duplicates");
-    assert_eq!(sums.get::<_, i64>(2) as usize, bad.len(), "dead");
+    let counted = good_first.len() + good_then.len() + superseded().concat().len();
+    assert_eq!(sums.get::<_, i64>(0) as usize, counted, "counted");
+    assert_eq!(sums.get::<_, i64>(1) as usize, copies().concat().len(), "duplicates");
+    assert_eq!(sums.get::<_, i64>(2) as usize, bad.len() + conflicting.len(), "dead");
 
     let log = embedded::open(&dirty.join("log")).unwrap();
-    let mut expected = where_bad(&*log, &bad);
-    assert_eq!(expected.len(), bad.len());
+    let conflicting = conflicting
+        .into_iter()
+        .map(|(topic, _key, value)| (topic, value.into_bytes(), "is that of another event"));
+    let dead: Vec<Bad> = bad.iter().cloned().chain(conflicting).collect();
+    let mut expected = where_bad(&*log, &dead);
+    assert_eq!(expected.len(), dead.len());
     for row in
         db.query("SELECT topic, partition, \"offset\", reason FROM dead_letters", &[]).unwrap()
     {

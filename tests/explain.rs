@@ -84,7 +84,7 @@ fn is_sound(explained: &Value, workers: usize) {
     assert!((percent - 100.0).abs() < 1e-6, "{percent}");
     assert!(costs.iter().all(|cost| cost["ms"].as_f64().unwrap() > 0.0), "{costs:?}");
     // Whoever works has been seen at it.
-    for name in ["orders", "first of an order", "ledger"] {
+    for name in ["orders", "ledger", "counted"] {
         let operator = named(&explained["shared"], name);
         for what in ["activations", "ms"] {
             let costs = at_workers(operator, what);

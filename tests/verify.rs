@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use dataflows::QUERIES;
+use dataflows::ledger::Reach;
 use dataflows::model::time::{self, TICK};
 use dataflows::model::{Millis, Topic};
 use marketday::log::{Batch, Log, Reader, Record, Writer, embedded};
@@ -273,7 +274,8 @@ fn months_hours_spans_and_customers_follow_the_story() {
     event("placed", 11, 1, "2025-05-31 23:59:59.999", "2025-05-31 23:59:59.999", 100);
     event("placed", 12, 1, "2025-06-01 00:00", "2025-06-01 00:00", 30);
     event("refunded", 12, 1, "2025-07-31 23:59:59.999", "2025-06-01 00:00", 10);
-    // 2: less than a day, but on two days. 3: the only order is cancelled, in another's name.
+    // 2: less than a day, but on two days. 3: the only order stands: the
+    // cancellation of that number is another customer's, who has no such order.
     event("placed", 21, 2, "2025-06-01 23:00", "2025-06-01 23:00", 5);
     event("placed", 22, 2, "2025-06-02 01:00", "2025-06-02 01:00", 5);
     event("placed", 31, 3, "2025-06-01 00:59:59.999", "2025-06-01 00:59:59.999", 7);
@@ -327,7 +329,7 @@ fn months_hours_spans_and_customers_follow_the_story() {
         [
             "1|06-01 00:00|06-01 00:00|1|20|0",
             "2|06-01 23:00|06-02 01:00|2|10|1",
-            "3|||1|7|",
+            "3|06-01 00:59|06-01 00:59|1|7|0",
             "4|||-1|-7|",
             "58|09-01 11:55|09-01 12:00|2|2|0",
             "59|||0|0|",
@@ -345,6 +347,54 @@ fn months_hours_spans_and_customers_follow_the_story() {
     let means = "SELECT user_id, lifetime_value, mean_order_value FROM customer_lifetime_value
                  WHERE user_id < 5";
     assert_eq!(rows(&mut client, means), ["1|20|20", "2|10|5", "3|7|7", "4|-7|"]);
+}
+
+#[test]
+fn of_two_events_of_an_order_the_earlier_counts() {
+    let mut client = client(&fresh_database());
+    let mut event = |event, id, user, at, won| order(&mut client, event, id, user, [at, at], won);
+    // The later one came first; then one at the very time, of which the lower event_id counts.
+    event("placed", 1, 1, "2025-05-02 10:00", 300);
+    event("placed", 1, 1, "2025-05-01 10:00", 100);
+    event("placed", 1, 1, "2025-05-01 10:00", 200);
+    // Another customer's order of the same number, and its cancellations: those of this customer alone.
+    event("placed", 1, 2, "2025-05-03 10:00", 50);
+    event("cancelled", 1, 2, "2025-05-05 10:00", 40);
+    event("cancelled", 1, 2, "2025-05-04 10:00", 50);
+    // Every refund counts.
+    event("refunded", 1, 1, "2025-05-06 10:00", 10);
+    event("refunded", 1, 1, "2025-05-06 10:00", 10);
+    user(&mut client, 1, 1, "2025-01-01 00:00", "n");
+    user(&mut client, 2, 2, "2025-01-01 00:00", "n");
+    set_now(&mut client, "2025-05-07 00:00");
+    run_twins(&mut client);
+    assert_eq!(
+        rows(&mut client, "SELECT event_id FROM counted_order_events"),
+        ["1", "3", "5", "6", "7"]
+    );
+    assert_eq!(
+        rows(&mut client, "SELECT user_id, order_id, amount, refunded_amount, status FROM orders"),
+        ["1|1|100|20|partly refunded", "2|1|50|0|cancelled"]
+    );
+    assert_eq!(
+        rows(&mut client, "SELECT user_id, order_id, unit_price FROM order_items"),
+        ["1|1|100", "2|1|50"]
+    );
+    assert_eq!(
+        rows(&mut client, "SELECT user_id, order_id, amount FROM newest_orders"),
+        ["1|1|100", "2|1|50"]
+    );
+    let customers = "SELECT user_id, to_char(first_order_at, 'MM-DD'), orders, revenue, days_active
+                     FROM pg_temp.customer_value";
+    assert_eq!(rows(&mut client, customers), ["1|05-01|1|80|0", "2||0|0|"]);
+    assert_eq!(
+        rows(&mut client, "SELECT * FROM pg_temp.orders_by_hour"),
+        ["2025-05-01|10|1|100", "2025-05-03|10|1|50"]
+    );
+    assert_eq!(
+        rows(&mut client, "SELECT buyers, repeat_buyers FROM pg_temp.repurchase WHERE buyers > 0"),
+        ["1|0"]
+    );
 }
 
 /// A line of an import.
@@ -606,6 +656,7 @@ fn the_twins_role_sees_the_base_tables_and_nothing_else() {
         rows(&mut client, readable),
         [
             "commit_points",
+            "counted_order_events",
             "order_events",
             "order_lines",
             "product_events",
@@ -622,6 +673,8 @@ fn the_twins_role_sees_the_base_tables_and_nothing_else() {
 enum Fate {
     Counted,
     Duplicate,
+    /// A dead letter that moves the time as a copy does.
+    Conflict,
     Dead,
     Heartbeat,
 }
@@ -713,7 +766,7 @@ fn placed(event_id: u64, order_id: i64, at: Millis, price: i64) -> Value {
 }
 
 fn story() -> Story {
-    use Fate::{Counted, Dead, Duplicate, Heartbeat};
+    use Fate::{Conflict, Counted, Dead, Duplicate, Heartbeat};
     let mut records = Vec::new();
     let mut add = |topic, partition, value: Value, fate| {
         records.push((topic, partition, value.to_string(), fate));
@@ -730,14 +783,18 @@ fn story() -> Story {
     }
     add(Topic::Orders, 0, placed(1, 1, NOW, 100), Counted);
     add(Topic::Orders, 0, placed(1, 1, NOW, 100), Duplicate);
-    add(Topic::Orders, 0, placed(2, 1, NOW, 100), Duplicate); // the order was placed
+    add(Topic::Orders, 0, placed(2, 1, NOW, 100), Counted); // superseded: the order was placed
+    add(Topic::Orders, 0, placed(1, 1, NOW, 101), Conflict);
     add(Topic::Orders, 0, placed(3, 3, NOW, -1), Dead);
     add(Topic::Orders, 0, json!({"event": "heartbeat", "at": NOW + 5_000}), Heartbeat);
     let mut cancelled = placed(4, 1, NOW, 100);
     cancelled["event"] = json!("cancelled");
     cancelled["at"] = json!(NOW + 1);
     add(Topic::Orders, 1, cancelled, Counted);
-    add(Topic::Orders, 1, placed(5, 5, NOW + 7_000, 300), Counted);
+    // Of somebody else: one customer alone would not move the time.
+    let mut other = placed(5, 5, NOW + 7_000, 300);
+    other["user_id"] = json!(2);
+    add(Topic::Orders, 1, other, Counted);
     // Enough for SILVER.
     for order in 11..16 {
         let event = placed(order as u64, order, NOW - 10_800_000, 200_000);
@@ -764,14 +821,15 @@ fn commit(config: &Config, story: &Story) {
         for partition in 0..story.partitions(topic) {
             let records = story.of(topic, partition);
             let count = |fate| records.iter().filter(|record| record.1 == fate).count() as i64;
-            let (mut amount, mut hash, mut newest) = (0i64, 0i64, None);
+            let (mut amount, mut hash, mut reach) = (0i64, 0i64, None);
             let mut counted = (Vec::new(), Vec::new());
             for (offset, (value, fate)) in (0i64..).zip(&records) {
                 let json: Value = serde_json::from_str(value).unwrap();
                 if *fate != Fate::Dead && topic == Topic::Orders {
-                    newest = newest.max(json["at"].as_i64());
+                    let (at, by) = (json["at"].as_i64().unwrap(), json["user_id"].as_i64());
+                    reach = Some(Reach::after(reach, offset as u64, at, by));
                 }
-                if *fate == Fate::Dead {
+                if matches!(fate, Fate::Dead | Fate::Conflict) {
                     let sql = "INSERT INTO dead_letters VALUES ('orders', $1, $2, now(), 'bad')";
                     client.execute(sql, &[&i64::from(partition), &offset]).unwrap();
                 }
@@ -836,13 +894,32 @@ fn commit(config: &Config, story: &Story) {
                 time("at")
             );
             client.execute(&sql, &[&i64::from(partition), &counted.0, &counted.1]).unwrap();
+            let dead = count(Fate::Dead) + count(Fate::Conflict);
+            let newest_offset = reach.map(|reach| reach.newest_offset as i64);
             client
                 .execute(
                     "INSERT INTO commit_offsets
-                     VALUES ($1, $2, $3, to_timestamp($4::bigint / 1000.0), $5, $6, $7, $8, $9, $10)",
-                    &[&topic.name(), &i64::from(partition), &(records.len() as i64), &newest,
-                      &count(Fate::Counted), &count(Fate::Duplicate), &count(Fate::Dead),
-                      &count(Fate::Heartbeat), &amount, &hash],
+                         (topic, partition, next_offset, counted, duplicate, dead, heartbeat, amount,
+                          hash, newest_at, newest_by, newest_offset, other_at, reached_at)
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, to_timestamp($10::bigint / 1000.0),
+                             $11, $12, to_timestamp($13::bigint / 1000.0),
+                             to_timestamp($14::bigint / 1000.0))",
+                    &[
+                        &topic.name(),
+                        &i64::from(partition),
+                        &(records.len() as i64),
+                        &count(Fate::Counted),
+                        &count(Fate::Duplicate),
+                        &dead,
+                        &count(Fate::Heartbeat),
+                        &amount,
+                        &hash,
+                        &reach.map(|reach| reach.newest_at),
+                        &reach.and_then(|reach| reach.newest_by),
+                        &newest_offset,
+                        &reach.and_then(|reach| reach.other_at),
+                        &reach.and_then(|reach| reach.reached),
+                    ],
                 )
                 .unwrap();
             all += count(Fate::Counted);
@@ -887,6 +964,7 @@ fn equal_is_reported_equal() {
     let (equal, report) = verified(&config, &story());
     assert!(equal, "{report}");
     assert!(report.contains("all equal"), "{report}");
+    assert!(report.contains("superseded"), "{report}");
 }
 
 /// A change of each column of each result table, and a row dropped and added.
@@ -939,6 +1017,11 @@ fn verify_finds_a_change_in_every_table() {
         ("order_events", "UPDATE order_events SET partition = 5 WHERE event_id = 1"),
         ("order_events", "INSERT INTO order_events SELECT * FROM order_events WHERE event_id = 1"),
         ("order_events", "DELETE FROM order_events WHERE event_id = 5"),
+        // It counts nowhere, but it stands in the ledger.
+        ("order_events", "DELETE FROM order_events WHERE event_id = 2"),
+        ("order_events", "UPDATE order_events SET unit_prices = '{1,5}' WHERE event_id = 2"),
+        // The other one of the two would count.
+        ("order_events", "UPDATE order_events SET at = at - interval '1 ms' WHERE event_id = 2"),
         ("dead_letters", "DELETE FROM dead_letters"),
         ("dead_letters", "INSERT INTO dead_letters SELECT * FROM dead_letters"),
         ("dead_letters", "UPDATE dead_letters SET topic = 'users'"),
@@ -948,6 +1031,10 @@ fn verify_finds_a_change_in_every_table() {
         ("commit_offsets", "UPDATE commit_offsets SET next_offset = next_offset + 1"),
         ("commit_offsets", "UPDATE commit_offsets SET hash = hash + 1"),
         ("commit_offsets", "UPDATE commit_offsets SET newest_at = newest_at + interval '1 ms'"),
+        ("commit_offsets", "UPDATE commit_offsets SET newest_by = newest_by + 1"),
+        ("commit_offsets", "UPDATE commit_offsets SET newest_offset = newest_offset + 1"),
+        ("commit_offsets", "UPDATE commit_offsets SET other_at = other_at - interval '1 ms'"),
+        ("commit_offsets", "UPDATE commit_offsets SET reached_at = reached_at - interval '1 ms'"),
         ("commit_points", "UPDATE commit_points SET checksum = checksum + 1"),
         ("commit_points", "UPDATE commit_points SET counted = counted + 1"),
         ("commit_points", "UPDATE commit_points SET now = now - interval '1 ms'"),
@@ -968,7 +1055,7 @@ fn verify_finds_a_change_in_every_table() {
 
 #[test]
 fn verify_finds_what_was_counted_wrongly() {
-    use Fate::{Counted, Duplicate};
+    use Fate::{Conflict, Counted, Duplicate};
     let orders = |records: &[(u32, Value, Fate)]| {
         let mut story = story();
         story.records.retain(|record| record.0 != Topic::Orders);
@@ -985,23 +1072,30 @@ fn verify_finds_what_was_counted_wrongly() {
     let same_id = placed(1, 2, NOW, 100);
     let same_order = placed(2, 1, NOW, 100);
     for (fine, records) in [
-        (true, vec![(0, a.clone(), Counted), (0, same_id.clone(), Duplicate)]),
-        (true, vec![(0, a.clone(), Duplicate), (1, same_id.clone(), Counted)]),
-        (true, vec![(0, a.clone(), Duplicate), (1, same_order.clone(), Counted)]),
-        // Whether an event that does not count for its order's sake uses up its id is open.
+        // The lower offset counts; between partitions what was committed first, as the ledger has it.
+        (true, vec![(0, a.clone(), Counted), (0, same_id.clone(), Conflict)]),
+        (true, vec![(0, a.clone(), Conflict), (1, same_id.clone(), Counted)]),
+        (true, vec![(0, a.clone(), Duplicate), (1, a.clone(), Counted)]),
+        // Both stand in the ledger, whichever came first.
+        (true, vec![(0, a.clone(), Counted), (0, same_order.clone(), Counted)]),
+        (true, vec![(0, same_order.clone(), Counted), (1, a.clone(), Counted)]),
+        // What counts nowhere for its order's sake uses up its id.
         (
             true,
             vec![
                 (0, a.clone(), Counted),
-                (0, same_order.clone(), Duplicate),
-                (0, placed(2, 9, NOW, 1), Duplicate),
+                (0, same_order.clone(), Counted),
+                (0, placed(2, 9, NOW, 1), Conflict),
             ],
         ),
-        (false, vec![(0, a.clone(), Duplicate), (0, same_id.clone(), Counted)]),
+        (false, vec![(0, a.clone(), Conflict), (0, same_id.clone(), Counted)]),
+        (false, vec![(0, a.clone(), Counted), (0, same_id.clone(), Duplicate)]),
+        (false, vec![(0, a.clone(), Counted), (0, a.clone(), Conflict)]),
+        (false, vec![(0, a.clone(), Counted), (0, same_order.clone(), Duplicate)]),
         (false, vec![(0, a.clone(), Duplicate), (0, same_order.clone(), Counted)]),
         (false, vec![(0, a.clone(), Counted), (1, same_id.clone(), Counted)]),
-        (false, vec![(0, a.clone(), Counted), (1, same_order.clone(), Counted)]),
-        (false, vec![(0, a.clone(), Duplicate), (1, same_id.clone(), Duplicate)]),
+        (false, vec![(0, a.clone(), Counted), (1, a.clone(), Counted)]),
+        (false, vec![(0, a.clone(), Conflict), (1, same_id.clone(), Conflict)]),
         (false, vec![(0, a.clone(), Duplicate)]),
     ] {
         let story = orders(&records);
@@ -1024,7 +1118,7 @@ fn a_log_that_lost_its_beginning_is_checked_from_there() {
         "{report}"
     );
     connect(&config)
-        .execute("UPDATE order_events SET user_id = 2 WHERE event_id = 5", &[])
+        .execute("UPDATE order_events SET user_id = 3 WHERE event_id = 5", &[])
         .unwrap();
     assert!(!verified(&config, &story).0);
 }

@@ -1,7 +1,7 @@
 //! The laws that every query obeys, over random stories: the tables depend on the set of events and
 //! on `now`, and on nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use differential_dataflow::input::Input as _;
@@ -10,7 +10,7 @@ use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::Probe;
 use timely::dataflow::operators::vec::Input as _;
 
-use super::letter::{LETTER, by_the_letter, counted};
+use super::letter::{LETTER, by_the_letter, events_that_count};
 use super::*;
 use crate::ledger::Origin;
 use crate::model::time::{DAY, HOUR, MINUTE, SECOND, WEEK};
@@ -93,7 +93,7 @@ fn feed(handles: &mut Handles, event: Event, offset: u64, (index, peers): (usize
     let (key, at) = match &event {
         Event::User(event) => (event.user.user_id, None),
         Event::Product(event) => (event.product.product_id, None),
-        // An order's events in whatever partitions.
+        // So that the events of one order are in several partitions.
         Event::Order(event) => (event.event_id as i64, Some(event.order.at)),
         Event::Scenario(_) => (0, None),
     };
@@ -115,29 +115,32 @@ fn feed(handles: &mut Handles, event: Event, offset: u64, (index, peers): (usize
 
 /// A story: few customers and products, so that they collide; bursts, so that grades move, every
 /// seven hours from some day on, or back from a border; orders for customers and products that are
-/// known late, changed, or never known; cancellations that name another customer; orders that are
-/// placed or cancelled twice, and two customers' orders of one number. Scenarios of few
-/// occurrences, of which two may have one word, that start, change and stop in any order, some after
-/// the last order. In some stories the same hour is crowded for four weeks, one of them more or less
-/// than the others, and then is not.
+/// known late, changed, or never known. Each customer's orders have numbers from 1 on, so that one
+/// number names orders of several; a cancellation may name another customer, who has an order of that
+/// number or not; an order may be placed, and cancelled, once more, earlier, later or at the same time
+/// and with other lines. Scenarios of few occurrences, of which two may have one word, that start,
+/// change and stop in any order, some after the last order. In some stories the same hour is crowded
+/// for four weeks, one of them more or less than the others, and then is not.
 fn stories() -> impl Strategy<Value = Vec<Event>> {
     let user = (0..6i64, 0..40 * DAY, 0..600i64, 0..3_000i32);
     let product = (0..5i64, 0..40 * DAY, 0..40 * DAY);
     let line = (0..6i64, 0..3usize, 1..4i64, 1..60i64);
     let fate = prop::option::of((any::<bool>(), 0..190 * DAY));
+    let apart = prop_oneof![1 => Just(0i64), 2 => -60 * DAY..60 * DAY, 1 => -HOUR..HOUR];
+    let again = prop::option::of((apart, line.clone()));
     let burst = prop_oneof![
         2 => (0..90 * DAY).prop_map(|after| (START + after + 13 * MINUTE, 7 * HOUR)),
         1 => (0..BORDERS.len(), -1..2i64)
             .prop_map(|(border, side)| ((BORDERS[border] + side).min(END), -7 * HOUR)),
     ];
-    let order = (0..7i64, burst, 1..14usize, prop::collection::vec(line, 1..4), fate);
+    let order = (0..7i64, burst, 1..14usize, prop::collection::vec(line, 1..4), fate, again);
     let odd = (0..4usize, prop::sample::select(vec![1, 60, 100, 200]));
     let crowd = (0..7i64, 0..4_800i64, 0..25i64, odd, 0..4usize).prop_map(
         |(user_id, hour, minute, (odd_week, odd), rest)| {
             let begins = START + hour * HOUR + minute * MINUTE;
             let lines = vec![(0, 0, 1, 1)];
             let week = |(times, week)| {
-                (user_id, (begins + week * WEEK, 17 * SECOND), times, lines.clone(), None)
+                (user_id, (begins + week * WEEK, 17 * SECOND), times, lines.clone(), None, None)
             };
             let mut weeks = [120, 120, 120, 120, rest];
             weeks[odd_week] = odd;
@@ -165,10 +168,12 @@ fn stories() -> impl Strategy<Value = Vec<Event>> {
             let scenarios = scenarios.into_iter().zip(1..).map(|(it, id)| scenario_event(id, it));
             let mut story: Vec<Event> = users.chain(products).chain(scenarios).collect();
             let mut event_id = 0;
-            let mut order_id = 0;
-            for (user_id, (begins, step), times, lines, fate) in orders {
+            let mut numbers: BTreeMap<i64, i64> = BTreeMap::new();
+            for (user_id, (begins, step), times, lines, fate, again) in orders {
                 for n in 0..times as i64 {
-                    order_id += 1;
+                    let order_id = numbers.entry(user_id).or_default();
+                    *order_id += 1;
+                    let order_id = *order_id;
                     let at = begins + n * step;
                     let lines: Arc<[Line]> = lines.iter().map(line_of).collect();
                     let mut event = |kind, user_id, at: Millis, ordered_at, lines| {
@@ -177,20 +182,21 @@ fn stories() -> impl Strategy<Value = Vec<Event>> {
                         let order = Order { kind, order_id, user_id, at, ordered_at, lines };
                         story.push(Event::Order(OrderEvent { event_id, order }));
                     };
+                    let again: Option<(Millis, Arc<[Line]>)> = again
+                        .filter(|_| n % 2 == 0)
+                        .map(|(apart, line)| (apart, [line_of(&line)].into()));
                     event(OrderKind::Placed, user_id, at, at, Arc::clone(&lines));
-                    if order_id % 5 == 0 {
-                        let again = (at + (n % 3 - 1) * DAY).min(END);
-                        event(OrderKind::Placed, user_id, again, again, lines[..1].into());
-                    }
-                    if order_id % 7 == 0 {
-                        event(OrderKind::Placed, 6 - user_id, at, at, Arc::clone(&lines));
+                    if let Some((apart, lines)) = &again {
+                        let at = (at + apart).clamp(START, END);
+                        event(OrderKind::Placed, user_id, at, at, Arc::clone(lines));
                     }
                     match fate {
                         Some((true, later)) if n % 3 == 0 => {
                             let named = if order_id % 4 == 0 { 6 - user_id } else { user_id };
-                            event(OrderKind::Cancelled, named, at + later, at, Arc::clone(&lines));
-                            if order_id % 2 == 0 {
-                                event(OrderKind::Cancelled, named, at + later / 2, at, lines);
+                            event(OrderKind::Cancelled, named, at + later, at, lines);
+                            if let Some((apart, lines)) = again {
+                                let then = (at + later + apart).max(at);
+                                event(OrderKind::Cancelled, named, then, at, lines);
                             }
                         }
                         Some((false, later)) if n % 3 == 0 => {
@@ -257,24 +263,27 @@ fn line_of(&(product_id, category, quantity, price): &(i64, usize, i64, i64)) ->
     Line { product_id, category, quantity, unit_price: price * 1_000 }
 }
 
-/// The tables when the queries see `noise` come and, epochs later, go again.
+/// The tables when the queries see `noise` come and, epochs later, go again; of the story they see
+/// what counts.
 fn tables_after_withdrawal(story: &[Event], noise: &[Event]) -> Tables {
+    let counted = events_that_count(story).into_iter().map(|event| event.event_id);
+    let counted: BTreeSet<u64> = counted.collect();
+    let mut story = story.to_vec();
+    story.retain(|event| match event {
+        Event::Order(event) => counted.contains(&event.event_id),
+        _ => true,
+    });
     let rows = Arc::new(Mutex::new(Vec::new()));
-    let counting = |story: &[Event]| -> Vec<Event> {
-        let orders = counted(story).into_iter().cloned().map(Event::Order);
-        let others = story.iter().filter(|event| !matches!(event, Event::Order(_))).cloned();
-        others.chain(orders).collect()
-    };
-    let (story, noise, all) = (counting(story), counting(noise), Arc::clone(&rows));
+    let (noise, all) = (noise.to_vec(), Arc::clone(&rows));
     timely::execute_directly(move |worker| {
-        let (mut orders, mut users, mut products, mut scenarios, mut newest) =
+        let (mut orders, mut users, mut products, mut scenarios, mut reached) =
             worker.dataflow(|scope| {
                 let (orders_in, orders) = scope.new_collection();
                 let (users_in, users) = scope.new_collection();
                 let (products_in, products) = scope.new_collection();
                 let (scenarios_in, scenarios) = scope.new_collection();
-                let (newest_in, newest) = scope.new_input();
-                let now = now(newest, Millis::MIN);
+                let (reached_in, reached) = scope.new_input();
+                let now = now(reached, Millis::MIN);
                 let begin = Begin::default();
                 let inputs = inputs(scope, begin, orders, users, products, scenarios, now);
                 for (place, query) in QUERIES.iter().enumerate() {
@@ -285,7 +294,7 @@ fn tables_after_withdrawal(story: &[Event], noise: &[Event]) -> Tables {
                         },
                     );
                 }
-                (orders_in, users_in, products_in, scenarios_in, newest_in)
+                (orders_in, users_in, products_in, scenarios_in, reached_in)
             });
         let script = [(&noise[..], 1), (&story[..], 1), (&noise[..], -1)];
         let mut epoch = 0;
@@ -300,8 +309,8 @@ fn tables_after_withdrawal(story: &[Event], noise: &[Event]) -> Tables {
                     }
                 }
                 epoch += 1;
-                newest.send((0, START + (epoch as Millis * 9 * DAY).min(150 * DAY)));
-                newest.advance_to(epoch);
+                reached.send((0, START + (epoch as Millis * 9 * DAY).min(150 * DAY)));
+                reached.advance_to(epoch);
                 orders.advance_to(epoch);
                 users.advance_to(epoch);
                 products.advance_to(epoch);
@@ -309,7 +318,7 @@ fn tables_after_withdrawal(story: &[Event], noise: &[Event]) -> Tables {
                 worker.step();
             }
         }
-        newest.send((0, END));
+        reached.send((0, END));
     });
     let rows = std::mem::take(&mut *rows.lock().unwrap());
     tables_of(rows)
@@ -403,7 +412,7 @@ fn at_the_edges_the_tables_say_what_spec_says() {
 fn the_stories_fill_every_table() {
     use proptest::strategy::ValueTree;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
-    let mut filled = std::collections::BTreeSet::new();
+    let mut filled = BTreeSet::new();
     for _ in 0..20 {
         let story = stories().new_tree(&mut runner).unwrap().current();
         filled.extend(tables(&story, 50, 1).into_keys().map(|(table, _key)| table));

@@ -105,26 +105,26 @@ fn by_minute_and_category(
     }
 }
 
-/// What a story makes of [`LETTER`] when `now` is [`END`].
-/// The order events of a story that count.
-pub(super) fn counted(story: &[Event]) -> Vec<&OrderEvent> {
+/// The order events that count: of several placed, or cancelled, events of one order the earliest.
+pub(super) fn events_that_count(story: &[Event]) -> Vec<&OrderEvent> {
     let events = story.iter().filter_map(|event| match event {
         Event::Order(event) => Some(event),
         _ => None,
     });
-    let earlier = |event: &OrderEvent, other: &OrderEvent| {
-        let (a, b) = (&event.order, &other.order);
-        (a.user_id, a.order_id, a.kind) == (b.user_id, b.order_id, b.kind)
-            && (b.at, other.event_id) < (a.at, event.event_id)
+    let events: Vec<&OrderEvent> = events.collect();
+    let name = |event: &OrderEvent| (event.order.user_id, event.order.order_id, event.order.kind);
+    let time = |event: &OrderEvent| (event.order.at, event.event_id);
+    let beaten = |event: &OrderEvent| {
+        event.order.kind != OrderKind::Refunded
+            && events.iter().any(|other| name(other) == name(event) && time(other) < time(event))
     };
-    let counts = |event: &&OrderEvent| {
-        event.order.kind == OrderKind::Refunded || !events.clone().any(|it| earlier(event, it))
-    };
-    events.clone().filter(counts).collect()
+    events.iter().copied().filter(|event| !beaten(event)).collect()
 }
 
+/// What a story makes of [`LETTER`] when `now` is [`END`].
 pub(super) fn by_the_letter(story: &[Event]) -> Tables {
-    let events: Vec<&Order> = counted(story).into_iter().map(|event| &event.order).collect();
+    let events: Vec<&Order> =
+        events_that_count(story).into_iter().map(|event| &event.order).collect();
     let placed = only(&events, |event| event.kind == OrderKind::Placed);
     let cancelled = only(&events, |event| event.kind == OrderKind::Cancelled);
     let mut tables = Tables::new();
@@ -201,7 +201,7 @@ pub(super) fn by_the_letter(story: &[Event]) -> Tables {
             |events: &[&'_ Order]| events.iter().filter(|it| it.user_id == user_id).count();
         let stands = only(&placed, |order| {
             let cancels = |it: &&Order| (it.user_id, it.order_id) == (user_id, order.order_id);
-            order.user_id == user_id && !cancelled.iter().any(|it| cancels(it))
+            order.user_id == user_id && !cancelled.iter().any(cancels)
         });
         let first = stands.iter().map(|order| order.ordered_at).min();
         let last = stands.iter().map(|order| order.ordered_at).max();

@@ -3,6 +3,8 @@
 -- products, 700 of them by orders of the last 30 days, the others the newest. Where one group is
 -- short the other fills up. What is sold out, and who has left, is not in it.
 --
+-- It reads the ledger itself: a market places no order twice.
+--
 -- With `selection = "due"` only past buyers who are due are in it, which no shop can know.
 WITH customers AS (
     SELECT DISTINCT ON (user_id) user_id, status

@@ -8,14 +8,15 @@ WITH ledger AS (
                   FROM unnest(quantities, unit_prices) AS line (quantity, unit_price)) AS total
     GROUP BY user_id
 ),
+-- The orders that stand.
 standing AS (
     SELECT user_id, min(ordered_at) AS first_order_at, max(ordered_at) AS last_order_at
     FROM counted_order_events AS placed
     WHERE event = 'placed'
       AND NOT EXISTS (SELECT FROM counted_order_events AS cancelled
                       WHERE cancelled.event = 'cancelled'
-                        AND (cancelled.user_id, cancelled.order_id)
-                            = (placed.user_id, placed.order_id))
+                        AND cancelled.user_id = placed.user_id
+                        AND cancelled.order_id = placed.order_id)
     GROUP BY user_id
 )
 SELECT user_id, first_order_at, last_order_at, orders, revenue,

@@ -7,8 +7,8 @@ WITH standing AS (
     WHERE event = 'placed'
       AND NOT EXISTS (SELECT FROM counted_order_events AS cancelled
                       WHERE cancelled.event = 'cancelled'
-                        AND (cancelled.user_id, cancelled.order_id)
-                            = (placed.user_id, placed.order_id))
+                        AND cancelled.user_id = placed.user_id
+                        AND cancelled.order_id = placed.order_id)
 ),
 gap AS (
     SELECT user_id,

@@ -23,7 +23,7 @@ CREATE TEMP TABLE sold (product_id bigint, lines bigint, first_at timestamptz);
 -- name: fill
 INSERT INTO placed
 SELECT user_id, seoul, seoul::date, amount, cardinality(product_ids), products
-FROM order_events,
+FROM counted_order_events,
      LATERAL (SELECT ordered_at AT TIME ZONE 'Asia/Seoul' AS seoul) AS clock,
      LATERAL (SELECT coalesce(sum(quantity * unit_price), 0) AS amount,
                      count(DISTINCT product_id) AS products
@@ -41,7 +41,7 @@ ANALYZE buying_day;
 INSERT INTO sold
 SELECT product_id, count(*), min(ordered_at)
 FROM (SELECT unnest(product_ids) AS product_id, ordered_at
-      FROM order_events WHERE event = 'placed') AS line
+      FROM counted_order_events WHERE event = 'placed') AS line
 GROUP BY product_id;
 ANALYZE sold;
 
@@ -85,7 +85,7 @@ SELECT lines FROM sold ORDER BY lines DESC
 -- Each customer's first line of a product is no reorder; a product counts once in an order.
 SELECT (1 - (SELECT count(*)
              FROM (SELECT DISTINCT user_id, unnest(product_ids)
-                   FROM order_events WHERE event = 'placed') AS first)
+                   FROM counted_order_events WHERE event = 'placed') AS first)
             / nullif(sum(products), 0))::float8
 FROM placed
 
