@@ -23,6 +23,9 @@ use crate::log::Log;
 /// Differences that are shown of each table or partition.
 const SAMPLES: usize = 3;
 
+/// With records waiting and no commit for so long the analytics stand still.
+const STALLED_SECONDS: i64 = 60;
+
 /// Memory for each sort or hash of a twin: it reads the whole ledger.
 const WORK_MEM: &str = "256MB";
 
@@ -35,6 +38,10 @@ struct Report {
     differences: Vec<String>,
     /// What could not be checked.
     notes: Vec<String>,
+    /// Order events that stand in the ledger and count nowhere: their order has an earlier one.
+    superseded: u64,
+    /// Records of the log that are not committed yet; on Kafka its own marks among them.
+    waiting: u64,
 }
 
 /// One table against what it should hold.
@@ -76,12 +83,16 @@ pub fn verify(
                     thread.join().map_err(|_| anyhow!("comparing with the log panicked"))??;
                 report.tables.extend(ledger.tables);
                 report.partitions = ledger.partitions;
-                report.differences = ledger.differences;
+                report.differences.extend(ledger.differences);
+                report.waiting = ledger.waiting;
                 report.notes.extend(ledger.notes);
             }
         }
         anyhow::Ok(report)
     })?;
+    if report.waiting > 0 {
+        stalled(&mut tx, &mut report)?;
+    }
     report.differences.sort();
     let equal = report.equal();
     if json {
@@ -114,6 +125,27 @@ fn compare_ledger(config: &Config, snapshot: &str, log: &dyn Log) -> Result<Repo
     ledger::compare(&mut tx, log).context("comparing the base tables with the log")
 }
 
+/// What waits in the log is a difference where nothing is committed, or was for long.
+fn stalled(tx: &mut Transaction<'_>, report: &mut Report) -> Result<()> {
+    let age: Option<i64> = tx
+        .query_one(
+            "SELECT extract(epoch FROM clock_timestamp() - max(committed_at))::bigint
+             FROM commit_points",
+            &[],
+        )
+        .and_then(|row| row.try_get(0))
+        .context("asking when the last commit was")?;
+    let waiting = report.waiting;
+    match age {
+        None => report.differs(format!("nothing is committed, and {waiting} records wait")),
+        Some(age) if age > STALLED_SECONDS => report.differs(format!(
+            "the last commit was {age} s ago, and {waiting} records wait: do the analytics run?"
+        )),
+        Some(_) => {}
+    }
+    Ok(())
+}
+
 /// Every result table against its twin.
 fn compare_results(tx: &mut Transaction<'_>) -> Result<Report> {
     let mut report = Report::default();
@@ -130,6 +162,7 @@ fn compare_results(tx: &mut Transaction<'_>) -> Result<Report> {
     if !committed {
         report.notes.push("nothing is committed yet, so the result tables must be empty".into());
     }
+    report.superseded = count_orders(tx).context("finding the order events that count")?;
     for Query { name, twin, .. } in QUERIES {
         // Some twins have rows whatever there is, as their tables do from the first commit on.
         let twin = committed.then_some(*twin);
@@ -138,6 +171,25 @@ fn compare_results(tx: &mut Transaction<'_>) -> Result<Report> {
         report.tables.push(compared);
     }
     Ok(report)
+}
+
+/// Finds once for all twins which order events count: a temporary table goes before the view of its
+/// name. Gives how many do not.
+fn count_orders(tx: &mut Transaction<'_>) -> Result<u64> {
+    tx.batch_execute(
+        "SET LOCAL ROLE marketday_twin;
+         CREATE TEMP TABLE counted_order_events ON COMMIT DROP AS TABLE counted_order_events;
+         ANALYZE counted_order_events;
+         RESET ROLE",
+    )?;
+    let superseded: i64 = tx
+        .query_one(
+            "SELECT (SELECT count(*) FROM order_events)
+                    - (SELECT count(*) FROM pg_temp.counted_order_events)",
+            &[],
+        )?
+        .try_get(0)?;
+    Ok(superseded as u64)
 }
 
 /// Runs a twin as the role that may, into a temporary table of the result's name, then compares;
@@ -249,6 +301,17 @@ impl Report {
         writeln!(out)?;
         for difference in &self.differences {
             writeln!(out, "differs: {difference}")?;
+        }
+        if self.superseded > 0 {
+            writeln!(
+                out,
+                "superseded: {} order events stand in the ledger and count nowhere, since their \
+                 order has an earlier one",
+                self.superseded
+            )?;
+        }
+        if self.waiting > 0 {
+            writeln!(out, "not committed yet: {} records of the log", self.waiting)?;
         }
         for note in &self.notes {
             writeln!(out, "note: {note}")?;

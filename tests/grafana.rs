@@ -470,8 +470,7 @@ fn a_reader_reads_and_does_nothing_else() {
         error.code().cloned().unwrap_or_else(|| panic!("{sql}: {error}"))
     };
     let base = ["user_events", "product_events", "order_events", "scenario_events", "dead_letters"];
-    let views =
-        ["counted_order_events", "orders", "order_items", "order_lines", "newest_orders"];
+    let views = ["counted_order_events", "orders", "order_items", "order_lines", "newest_orders"];
     let others = ["commit_points", "pipeline_status", "broker_status"];
     let results = QUERIES.iter().map(|query| query.name);
     let tables: Vec<&str> = results.chain(base).chain(views).chain(others).collect();

@@ -47,30 +47,12 @@ pub(super) struct Event {
     pub(super) event_id: u64,
     /// Microseconds since 2000, as PostgreSQL has it.
     pub(super) at: i64,
-    /// Of a `placed` or `cancelled`: which, and of what order. Only the first of each counts.
-    pub(super) once: Option<(Once, i64)>,
+    /// Of an order event: whose clock says `at`.
+    pub(super) user_id: Option<i64>,
     /// Sum of the lines' amounts.
     pub(super) amount: i64,
     /// Over every field.
     pub(super) hash: u64,
-}
-
-/// The kinds of order event that an order has once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Once {
-    Placed,
-    Cancelled,
-}
-
-impl Once {
-    /// The kind of that word.
-    pub(super) fn of(event: &str) -> Option<Once> {
-        match event {
-            "placed" => Some(Once::Placed),
-            "cancelled" => Some(Once::Cancelled),
-            _ => None,
-        }
-    }
 }
 
 /// The fields of an event in the order of its base table, written so that only equal ones hash alike.
@@ -124,7 +106,7 @@ fn user(fields: &Fields<'_>, canon: &mut Canon) -> Option<Reading> {
     canon.text(&fields.word("status", &["ACTIVE", "DORMANT", "WITHDRAWN"])?);
     canon.int(i64::from(fields.parse::<bool>("marketing_consent")?));
     canon.int(fields.time("signed_up_at")?);
-    Some(Reading::Event(Event { event_id, at, once: None, amount: 0, hash: canon.take() }))
+    Some(Reading::Event(Event { event_id, at, user_id: None, amount: 0, hash: canon.take() }))
 }
 
 fn product(fields: &Fields<'_>, canon: &mut Canon) -> Option<Reading> {
@@ -137,7 +119,7 @@ fn product(fields: &Fields<'_>, canon: &mut Canon) -> Option<Reading> {
     canon.int(fields.int("price", 0, 1_000_000_000)?);
     canon.int(fields.int("stock", 0, i64::MAX)?);
     canon.int(fields.time("listed_at")?);
-    Some(Reading::Event(Event { event_id, at, once: None, amount: 0, hash: canon.take() }))
+    Some(Reading::Event(Event { event_id, at, user_id: None, amount: 0, hash: canon.take() }))
 }
 
 fn order(fields: &Fields<'_>, canon: &mut Canon) -> Option<Reading> {
@@ -156,7 +138,8 @@ fn order(fields: &Fields<'_>, canon: &mut Canon) -> Option<Reading> {
     canon.int(at);
     canon.text(&event);
     canon.int(order_id);
-    canon.int(fields.id("user_id")?);
+    let user_id = fields.id("user_id")?;
+    canon.int(user_id);
     canon.int(ordered_at);
     let (lines_max, categories_max, amount_max) = ORDER_MAX;
     // Counted before they are looked into: a line's fields take more memory than its text.
@@ -183,8 +166,8 @@ fn order(fields: &Fields<'_>, canon: &mut Canon) -> Option<Reading> {
     if amount > amount_max || categories.len() > categories_max {
         return None;
     }
-    let once = Once::of(&event).map(|kind| (kind, order_id));
-    Some(Reading::Event(Event { event_id, at, once, amount, hash: canon.take() }))
+    let (user_id, hash) = (Some(user_id), canon.take());
+    Some(Reading::Event(Event { event_id, at, user_id, amount, hash }))
 }
 
 fn scenario(fields: &Fields<'_>, canon: &mut Canon) -> Option<Reading> {
@@ -199,7 +182,7 @@ fn scenario(fields: &Fields<'_>, canon: &mut Canon) -> Option<Reading> {
     for category in fields.parse::<Vec<String>>("categories")? {
         canon.text(&no_longer_than_a_key(without_nul(category)?)?);
     }
-    Some(Reading::Event(Event { event_id, at, once: None, amount: 0, hash: canon.take() }))
+    Some(Reading::Event(Event { event_id, at, user_id: None, amount: 0, hash: canon.take() }))
 }
 
 /// A JSON object, its values not looked into yet: a field that nobody asks for may hold anything.
@@ -315,7 +298,7 @@ mod tests {
         let Reading::Event(event) = reading(Topic::Orders, ORDER) else { panic!("dead") };
         assert_eq!(event.event_id, u64::MAX);
         assert_eq!(event.at, (1_700_000_000_000 - POSTGRES_EPOCH) * 1000);
-        assert_eq!(event.once, Some((Once::Placed, 7)));
+        assert_eq!(event.user_id, Some(9));
         assert_eq!(event.amount, 600);
     }
 
