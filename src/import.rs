@@ -505,7 +505,9 @@ mod tests {
     fn a_clock_that_stands_alone_is_not_the_time() {
         let reached = |heard: &[(Millis, Option<i64>)]| {
             let mut clocks = Clocks::default();
-            heard.iter().for_each(|(at, who)| clocks.hear(*at, *who));
+            for (at, who) in heard {
+                clocks.hear(*at, *who);
+            }
             clocks.reached()
         };
         let far = 100 * DAY;

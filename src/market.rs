@@ -612,9 +612,10 @@ impl Driver<'_> {
     fn grant(&mut self, crew: &Crew) -> Result<()> {
         let Plan { settings, remote, .. } = *self.plan;
         // While the log holds more than has been made again, a command would change what is there.
-        let requests = match self.target.is_behind() {
-            true => Vec::new(),
-            false => std::mem::take(&mut *remote.requests.lock().expect("no panic while held")),
+        let requests = if self.target.is_behind() {
+            Vec::new()
+        } else {
+            std::mem::take(&mut *remote.requests.lock().expect("no panic while held"))
         };
         for (command, asked) in requests {
             let at = self.commands_until.max(self.leave);
