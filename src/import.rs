@@ -233,7 +233,7 @@ pub fn import(
     done.until = until.or(newest);
     // Alone in the file, and the log had not come near it either.
     if let (None, Some(newest)) = (until, newest)
-        && clocks.reached() != Some(newest)
+        && clocks.reached().is_none_or(|reached| reached < newest)
     {
         let reached = reached(log, &held)?;
         if reached.is_none_or(|reached| newest > reached + DAY)

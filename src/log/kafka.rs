@@ -89,8 +89,8 @@ const FETCHED_KIB: &str = "8192";
 /// Copies of each record, where there are so many brokers.
 const COPIES: usize = 3;
 
-/// The topic whose first record names the log, and whose second one says whose it is; records with
-/// the key [`WRITER`] name its writers.
+/// The topic whose first record names the log, and another one says whose it is; records with the
+/// key [`WRITER`] name its writers.
 const IDENTITY: &str = "log-identity";
 
 /// The key of a record that names a writer.
@@ -260,11 +260,18 @@ fn identity(place: &Place) -> Result<String> {
         return Ok(first);
     }
     // Of two that write at once both go by the first record.
-    let said = say(place, &new_identity()?, 0)?;
-    Ok(said.into_iter().next().expect("it waits for one"))
+    say(place, &new_identity()?, |said| Ok(said.first().cloned()))
 }
 
-/// What the records of that topic say: the log's name, then who writes it.
+/// Before the word of who writes a log: a second name may lie there, of two that began at once.
+const OWNER: &str = "owner ";
+
+/// Who writes the log, as the first record says that does.
+fn owner(said: &[String]) -> Result<Option<Owner>> {
+    said.iter().find_map(|it| it.strip_prefix(OWNER)).map(Owner::from_word).transpose()
+}
+
+/// What the records of that topic say: the log's name, and who writes it.
 fn said(place: &Place) -> Result<Vec<String>> {
     let topic = place.topic(IDENTITY);
     let reading = || format!("reading the log's name from topic {topic} on {}", place.brokers);
@@ -288,8 +295,8 @@ fn said(place: &Place) -> Result<Vec<String>> {
     Err(anyhow!("no answer within {} s", ANSWER.as_secs()).context(reading()))
 }
 
-/// Adds a record to that topic, and waits until there are more than so many.
-fn say(place: &Place, what: &str, more_than: usize) -> Result<Vec<String>> {
+/// Adds a record to that topic, and waits until what it says then gives an answer.
+fn say<T>(place: &Place, what: &str, answer: impl Fn(&[String]) -> Result<Option<T>>) -> Result<T> {
     let topic = place.topic(IDENTITY);
     let writing = || format!("writing to topic {topic} on {}", place.brokers);
     let producer: BaseProducer = place.client().set("enable.idempotence", "true").create()?;
@@ -298,9 +305,8 @@ fn say(place: &Place, what: &str, more_than: usize) -> Result<Vec<String>> {
     producer.flush(ANSWER).with_context(writing)?;
     let since = Stopwatch::start();
     while since.elapsed() < ANSWER {
-        let said = said(place)?;
-        if said.len() > more_than {
-            return Ok(said);
+        if let Some(answer) = answer(&said(place)?)? {
+            return Ok(answer);
         }
     }
     Err(anyhow!("it does not show what was written").context(writing()))
@@ -391,15 +397,14 @@ impl Log for Kafka {
     }
 
     fn owner(&self) -> Result<Option<Owner>> {
-        said(&self.place)?.get(1).map(|word| Owner::from_word(word)).transpose()
+        owner(&said(&self.place)?)
     }
 
-    fn claim(&self, owner: Owner) -> Result<Owner> {
+    fn claim(&self, by: Owner) -> Result<Owner> {
         if let Some(first) = self.owner()? {
             return Ok(first);
         }
-        let said = say(&self.place, owner.word(), 1)?;
-        Owner::from_word(&said[1])
+        say(&self.place, &format!("{OWNER}{}", by.word()), owner)
     }
 
     fn another(&self) -> &'static str {
