@@ -762,7 +762,9 @@ fn verify(look: &Look) -> Result<ExitCode> {
 
 fn show_status(look: &Look) -> Result<ExitCode> {
     let database = look.place.look()?;
-    status::status(&database.config, &mut std::io::stdout().lock(), look.json)?;
+    // A store can be looked at from where its log is not.
+    let log = look.place.log.look().ok();
+    status::status(&database.config, log.as_deref(), &mut std::io::stdout().lock(), look.json)?;
     database.stop()?;
     Ok(ExitCode::SUCCESS)
 }

@@ -16,7 +16,9 @@ mod source;
 
 pub use replay::{Replay, replay};
 
+use std::any::Any;
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -74,7 +76,13 @@ pub fn run(log: &Arc<dyn Log>, settings: Settings) -> Result<()> {
     let failure = Failure::default();
     let failed = failure.clone();
     let workers = timely::execute(config, move |worker| {
-        if let Err(error) = run_worker(worker, &log, &settings, &read, &failed) {
+        let work = || run_worker(worker, &log, &settings, &read, &failed);
+        // Of a panic the other workers would hear nothing.
+        let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+            let what = panic_message(&*panic);
+            Err(anyhow!("{what}").context(format!("counting, with {} read", read.told())))
+        });
+        if let Err(error) = result {
             if !alone {
                 end_process(&error);
             }
@@ -93,6 +101,12 @@ pub fn run(log: &Arc<dyn Log>, settings: Settings) -> Result<()> {
         result.map_err(|message| anyhow!("a worker of the analytics ended: {message}"))?;
     }
     Ok(())
+}
+
+/// What a panic says.
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a worker panicked")
 }
 
 /// Says why, and ends the process without waiting for anything.

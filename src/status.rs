@@ -1,10 +1,15 @@
-//! `marketday status`: partitions, lag, the commit point, rates and memory, from the store.
+//! `marketday status`: partitions, lag, the commit point, rates and memory, from the store, and what
+//! of the log is not committed.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
 use anyhow::Result;
+use dataflows::model::Topic;
+use postgres::Client;
 use serde::Serialize;
 
+use crate::log::Log;
 use crate::store;
 
 #[derive(Serialize)]
@@ -21,25 +26,48 @@ struct Status {
     memory_bytes: i64,
     /// What a commit waits for, if it waits for a lock.
     waits: Option<String>,
+    /// Records of the log that are not committed yet; on Kafka its own marks among them.
+    waiting: i64,
+    /// Seconds since the analytics told of themselves.
+    told_seconds_ago: Option<i64>,
+    /// What does not move the market's time, since no other customer speaks of a time near it.
+    alone: Vec<Alone>,
     partitions: Vec<Partition>,
+}
+
+/// The record of a partition of orders whose `at` is more than a day beyond every other customer's.
+#[derive(Serialize)]
+struct Alone {
+    partition: i64,
+    offset: i64,
+    at: String,
 }
 
 #[derive(Serialize)]
 struct Partition {
-    topic: String,
-    partition: i64,
+    topic: &'static str,
+    partition: u32,
     read: i64,
     committed: i64,
     log_end: i64,
     lag: i64,
-    written_at: String,
+    written_at: Option<String>,
 }
+
+/// From when on it is said that the analytics tell nothing of themselves, which they do each second.
+const SILENT_SECONDS: i64 = 10;
 
 /// A table that somebody has locked is waited for as long as a server that is away.
 const PATIENCE: &str = "SET lock_timeout = '10s'";
 
-/// Writes the status, for people or as JSON.
-pub fn status(database: &postgres::Config, out: &mut dyn Write, json: bool) -> Result<()> {
+/// Writes the status, for people or as JSON. With a log, its ends are those of now; without one they
+/// are what the analytics told last.
+pub fn status(
+    database: &postgres::Config,
+    log: Option<&dyn Log>,
+    out: &mut dyn Write,
+    json: bool,
+) -> Result<()> {
     let mut client = store::connect(database)?;
     let waits = store::waits_for_lock(&mut client, None)?;
     client.batch_execute(PATIENCE)?;
@@ -57,12 +85,12 @@ pub fn status(database: &postgres::Config, out: &mut dyn Write, json: bool) -> R
          FROM commit_points AS last ORDER BY epoch DESC LIMIT 1",
         &[],
     )?;
-    let rows = client.query(
-        "SELECT topic, partition, read, committed, log_end, lag, written_at::text, memory_bytes
-         FROM pipeline_status
-         ORDER BY array_position(ARRAY['users', 'products', 'orders', 'scenarios'], topic), partition",
-        &[],
-    )?;
+    let memory_bytes = client
+        .query_one("SELECT coalesce(max(memory_bytes), 0) FROM pipeline_status", &[])?
+        .get(0);
+    let told = "SELECT extract(epoch FROM clock_timestamp() - max(written_at))::bigint
+                FROM pipeline_status";
+    let partitions = partitions(&mut client, log)?;
     let status = Status {
         now: progress.get(0),
         epoch: progress.get(1),
@@ -70,20 +98,12 @@ pub fn status(database: &postgres::Config, out: &mut dyn Write, json: bool) -> R
         committed_at: point.as_ref().map(|point| point.get(0)),
         counted: point.as_ref().map_or(0, |point| point.get(1)),
         counted_per_second: point.as_ref().map_or(0, |point| point.get(2)),
-        memory_bytes: rows.iter().map(|row| row.get(7)).max().unwrap_or(0),
+        memory_bytes,
         waits,
-        partitions: rows
-            .iter()
-            .map(|row| Partition {
-                topic: row.get(0),
-                partition: row.get(1),
-                read: row.get(2),
-                committed: row.get(3),
-                log_end: row.get(4),
-                lag: row.get(5),
-                written_at: row.get(6),
-            })
-            .collect(),
+        waiting: partitions.iter().map(|it| it.lag).sum(),
+        told_seconds_ago: client.query_one(told, &[])?.get(0),
+        alone: alone(&mut client)?,
+        partitions,
     };
     if json {
         serde_json::to_writer_pretty(&mut *out, &status)?;
@@ -102,6 +122,22 @@ pub fn status(database: &postgres::Config, out: &mut dyn Write, json: bool) -> R
     if let Some(waits) = status.waits {
         writeln!(out, "commit        waits {waits}")?;
     }
+    let waiting = status.waiting;
+    write!(out, "waiting       {waiting} records of the log are not committed")?;
+    match status.told_seconds_ago {
+        None if waiting > 0 => writeln!(out, "; no analytics have run on this store")?,
+        Some(ago) if ago > SILENT_SECONDS => {
+            writeln!(out, "; the analytics have told nothing for {ago} s: do they run?")?;
+        }
+        _ => writeln!(out)?,
+    }
+    for Alone { partition, offset, at } in &status.alone {
+        writeln!(
+            out,
+            "alone         orders-{partition}, offset {offset}, at {at}: no other customer there speaks \
+             of a time near it, so it does not move the market time"
+        )?;
+    }
     writeln!(out, "memory        {} MiB\n", status.memory_bytes >> 20)?;
     writeln!(
         out,
@@ -113,4 +149,52 @@ pub fn status(database: &postgres::Config, out: &mut dyn Write, json: bool) -> R
         writeln!(out, "{name:<14}{:>12}{:>12}{:>12}{:>10}", p.read, p.committed, p.log_end, p.lag)?;
     }
     Ok(())
+}
+
+/// The partitions that the analytics tell of, and those of the log.
+fn partitions(client: &mut Client, log: Option<&dyn Log>) -> Result<Vec<Partition>> {
+    let tallies = store::committed_tallies(client)?;
+    let mut partitions = Vec::new();
+    for topic in Topic::ALL {
+        let told = client.query(
+            "SELECT partition, read, log_end, written_at::text FROM pipeline_status WHERE topic = $1",
+            &[&topic.name()],
+        )?;
+        let told: BTreeMap<u32, _> =
+            told.iter().map(|row| (row.get::<_, i64>(0) as u32, row)).collect();
+        let of_log = log.map_or(0, |log| log.partitions(topic));
+        for partition in told.keys().copied().chain(0..of_log).collect::<BTreeSet<_>>() {
+            let committed =
+                tallies.get(&(topic, partition)).map_or(0, |tally| tally.next_offset as i64);
+            let told = told.get(&partition);
+            let (start, log_end) = match log {
+                Some(log) if partition < of_log => {
+                    (log.start(topic, partition)? as i64, log.end(topic, partition)? as i64)
+                }
+                _ => (0, told.map_or(committed, |row| row.get(2))),
+            };
+            partitions.push(Partition {
+                topic: topic.name(),
+                partition,
+                read: told.map_or(committed, |row| row.get(1)),
+                committed,
+                log_end,
+                lag: log_end - committed.max(start),
+                written_at: told.map(|row| row.get(3)),
+            });
+        }
+    }
+    Ok(partitions)
+}
+
+/// The records that stand alone.
+fn alone(client: &mut Client) -> Result<Vec<Alone>> {
+    let rows = client.query(
+        "SELECT partition, newest_offset, newest_at::text FROM commit_offsets
+         WHERE newest_at - other_at > interval '1 day' OR newest_at IS NOT NULL AND other_at IS NULL
+         ORDER BY partition",
+        &[],
+    )?;
+    let alone = rows.iter();
+    Ok(alone.map(|row| Alone { partition: row.get(0), offset: row.get(1), at: row.get(2) }).collect())
 }

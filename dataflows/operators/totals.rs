@@ -1,7 +1,9 @@
 //! The running total of each key, and which keys there are.
 
 use std::collections::hash_map::Entry;
+use std::fmt::Debug;
 use std::hash::Hash;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use differential_dataflow::difference::Abelian;
 use differential_dataflow::{AsCollection, ExchangeData, Hashable, VecCollection};
@@ -22,7 +24,7 @@ pub fn totals<'s, K, R>(
     name: &str,
 ) -> Collection<'s, (K, R)>
 where
-    K: ExchangeData + Hashable + Hash,
+    K: ExchangeData + Hashable + Hash + Debug,
     R: ExchangeData + Abelian,
 {
     seen_as(changes, name, |total| Some(total.clone()))
@@ -33,7 +35,7 @@ where
 /// Work and state: those of [`totals`].
 pub fn distinct<'s, K>(records: Collection<'s, K>, name: &str) -> Collection<'s, K>
 where
-    K: ExchangeData + Hashable + Hash,
+    K: ExchangeData + Hashable + Hash + Debug,
 {
     seen_as(records, name, |_count| Some(())).map(|(record, ())| record)
 }
@@ -45,7 +47,7 @@ fn seen_as<'s, K, R, V>(
     view: fn(&R) -> Option<V>,
 ) -> Collection<'s, (K, V)>
 where
-    K: ExchangeData + Hashable + Hash,
+    K: ExchangeData + Hashable + Hash + Debug,
     R: ExchangeData + Abelian,
     V: PartialEq + Clone + 'static,
 {
@@ -58,6 +60,7 @@ where
             name,
             move |_capability, info| {
                 let mut kept = Kept::by(scope, &info);
+                let name = name.to_owned();
                 let mut totals: HashMap<K, R> = HashMap::default();
                 let mut held: Held<HashMap<K, R>> = Held::new();
                 move |(input, frontier), output| {
@@ -86,7 +89,7 @@ where
                                 }
                                 Entry::Occupied(mut total) => {
                                     let before = view(total.get());
-                                    total.get_mut().plus_equals(&diff);
+                                    add(total.get_mut(), &diff, &name, &key);
                                     let gone = total.get().is_zero();
                                     let after = if gone {
                                         total.remove();
@@ -107,4 +110,11 @@ where
             },
         )
         .as_collection()
+}
+
+/// Adds to a sum. One that would leave its type ends the worker, by the name of sum and key.
+fn add<K: Debug, R: Abelian>(sum: &mut R, diff: &R, name: &str, key: &K) {
+    if catch_unwind(AssertUnwindSafe(|| sum.plus_equals(diff))).is_err() {
+        panic!("the sum {name} of {key:?} would leave the range of 64 bits: it cannot be counted");
+    }
 }

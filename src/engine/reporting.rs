@@ -32,6 +32,16 @@ impl Reading {
         offsets.insert((topic, partition), reached);
     }
 
+    /// How far the partitions of orders are read, in words.
+    pub(super) fn told(&self) -> String {
+        let offsets = self.offsets.lock().unwrap_or_else(PoisonError::into_inner);
+        let orders = offsets.iter().filter(|((topic, _), _)| *topic == Topic::Orders);
+        let told = orders.map(|((topic, partition), reached)| {
+            format!("{}-{partition} up to offset {}", topic.name(), reached.offset)
+        });
+        told.collect::<Vec<_>>().join(", ")
+    }
+
     /// Nothing more will be read; if that went well, what was is told once more.
     pub(super) fn end(&self, well: bool) {
         let ended = if well { &self.ended } else { &self.failed };

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use axum::response::sse::Event;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
@@ -21,10 +22,19 @@ const BEAT: Duration = Duration::from_secs(1);
 /// The least time between two commit points that a page is told of; it may skip some.
 const APART: Duration = Duration::from_millis(250);
 
+/// The newest commit point, and what it does not hold.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+struct Point {
+    epoch: i64,
+    /// Market time of the results, in ms.
+    now: Option<i64>,
+    /// Records of the log that are not committed, as the analytics told last.
+    waiting: i64,
+}
+
 /// The newest of both, for any number of listeners.
 pub(super) struct Live {
-    /// The newest commit point.
-    commits: watch::Receiver<Option<i64>>,
+    commits: watch::Receiver<Option<Point>>,
     market: Arc<watch::Sender<Option<Standing>>>,
     dir: PathBuf,
 }
@@ -61,7 +71,7 @@ impl Live {
     /// The events for one listener, from how things stand now on.
     pub(super) fn events(&self) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
         let commits = WatchStream::new(self.commits.clone()).filter_map(|point| {
-            Event::default().event("commit").json_data(json!({ "epoch": point? })).ok()
+            Event::default().event("commit").json_data(point?).ok()
         });
         let settings = market::settings_in(&self.dir).ok().flatten();
         let about = settings.iter().flat_map(|it| &it.scenarios);
@@ -101,13 +111,18 @@ fn told(standing: &Standing, about: &Value) -> Value {
 }
 
 /// Tells of each commit point, until the store is lost.
-fn watch_commits(database: &postgres::Config, told: &watch::Sender<Option<i64>>) -> Result<()> {
+fn watch_commits(database: &postgres::Config, told: &watch::Sender<Option<Point>>) -> Result<()> {
     let mut client = store::connect(database)?;
     client.batch_execute("LISTEN commit_point")?;
     while !told.is_closed() {
-        let row =
-            client.query_opt("SELECT epoch FROM commit_points ORDER BY epoch DESC LIMIT 1", &[])?;
-        let newest = row.map(|row| row.get(0));
+        let row = client.query_opt(
+            "SELECT epoch, (extract(epoch FROM now) * 1000)::bigint,
+                    (SELECT coalesce(sum(lag), 0)::bigint FROM pipeline_status)
+             FROM commit_points ORDER BY epoch DESC LIMIT 1",
+            &[],
+        )?;
+        let newest =
+            row.map(|row| Point { epoch: row.get(0), now: row.get(1), waiting: row.get(2) });
         told.send_if_modified(|known| std::mem::replace(known, newest) != newest);
         store::wait_for_commit(&mut client, BEAT)?;
     }

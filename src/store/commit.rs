@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use dataflows::Epoch;
-use dataflows::analytics::{BASE_TABLES, Closed, table_name};
+use dataflows::analytics::{BASE_TABLES, Closed, ledger_table, table_name};
 use dataflows::ledger::Tally;
 use dataflows::model::{Millis, Topic};
-use dataflows::row::Row;
+use dataflows::row::{Fields, Row};
 use postgres::{Client, Transaction};
 
 use super::{Claim, Columns, result_tables};
 use crate::crash;
+use crate::retry;
 
 /// The one writer of the store.
 pub struct Committer {
@@ -105,6 +106,7 @@ impl Committer {
             tallies.entry(*partition).or_default().add(tally);
         }
         let now = self.now.max(closed.now);
+        let read = || read_of(&self.tallies, &closed.tallies);
 
         let mut tx = self.client.transaction().context("beginning a commit")?;
         let mine = tx.execute(
@@ -125,14 +127,18 @@ impl Committer {
         let followed: Vec<&str> = followed.iter().map(|row| row.get(0)).collect();
         for (table, rows) in &appended {
             copy(&mut tx, &copy_in(table_name(*table)), rows.iter().map(|row| (row, true)))
-                .with_context(|| format!("appending to {}", table_name(*table)))?;
+                .map_err(|error| match refused_row(&error, rows) {
+                    Some(row) => error.context(format!("appending {}", origin(row))),
+                    None => error,
+                })
+                .map_err(|error| tried(error, "appending to", *table, read))?;
         }
         crash::point("copy");
         for (table, changes) in &changed {
             let statements = &self.tables[table];
             let told = followed.contains(&table_name(*table)).then_some(epoch);
             write_changes(&mut tx, statements, changes, told)
-                .with_context(|| format!("changing {}", table_name(*table)))?;
+                .map_err(|error| tried(error, "changing", *table, read))?;
         }
         for ((topic, partition), tally) in &tallies {
             if closed.tallies.contains_key(&(*topic, *partition)) {
@@ -151,6 +157,51 @@ impl Committer {
         self.tallies = tallies;
         self.now = now;
         Ok(())
+    }
+}
+
+/// The error of writing to a table. Unless it passes by itself, it names what was read for that.
+fn tried(error: Error, what: &str, table: u16, read: impl Fn() -> String) -> Error {
+    let tried = format!("{what} {}", table_name(table));
+    match retry::lost(&error) {
+        true => error.context(tried),
+        false => error.context(format!("{tried}, having read {}", read())),
+    }
+}
+
+/// What a commit has read beyond the one before, in words.
+fn read_of(
+    before: &BTreeMap<(Topic, u32), Tally>,
+    tallies: &BTreeMap<(Topic, u32), Tally>,
+) -> String {
+    let moved = tallies.iter().filter_map(|(place, tally)| {
+        let from = before.get(place).map_or(0, |tally| tally.next_offset);
+        let last = tally.next_offset.checked_sub(1).filter(|last| *last >= from)?;
+        Some(format!("{}-{} from offset {from} to {last}", place.0.name(), place.1))
+    });
+    moved.collect::<Vec<_>>().join(", ")
+}
+
+/// The row that PostgreSQL did not take, of those that were copied: it names the line.
+fn refused_row<'r>(error: &Error, rows: &'r [Row]) -> Option<&'r Row> {
+    let refusal = error.downcast_ref::<postgres::Error>()?.as_db_error()?.where_()?;
+    let (_, line) = refusal.split_once(", line ")?;
+    let line = line.split(|c: char| !c.is_ascii_digit()).next()?.parse::<usize>().ok()?;
+    rows.get(line.checked_sub(1)?)
+}
+
+/// Where the record of a base table's row lies.
+fn origin(row: &Row) -> String {
+    let mut fields = Fields(row.value());
+    match Topic::ALL.into_iter().find(|topic| ledger_table(*topic) == row.table) {
+        Some(topic) => {
+            let (event_id, partition, offset) = (fields.unsigned(), fields.int(), fields.int());
+            format!("event {event_id} of {}-{partition} at offset {offset}", topic.name())
+        }
+        None => {
+            let (topic, partition, offset) = (fields.text(), fields.int(), fields.int());
+            format!("the dead letter of {topic}-{partition} at offset {offset}")
+        }
     }
 }
 
@@ -307,7 +358,7 @@ fn copy<'r>(
 }
 
 fn count_fields(bytes: &[u8]) -> i16 {
-    let mut fields = dataflows::row::Fields(bytes);
+    let mut fields = Fields(bytes);
     let mut count = 0;
     while !fields.0.is_empty() {
         fields.bytes();

@@ -1,7 +1,7 @@
 // The strip on top: the market's clock and speed, its running scenarios, and the controls to start, stop and pause.
 
 import { h, setText } from './dom.js';
-import { moment, number, stamp } from './format.js';
+import { format, moment, number, stamp } from './format.js';
 import { language, scenarioAbout, scenarioName, word } from './words.js';
 
 const $ = id => document.getElementById(id);
@@ -9,6 +9,7 @@ const SPEEDS = [1, 10, 60, 600];
 const still = matchMedia('(prefers-reduced-motion: reduce)');
 
 let market = null;      // the newest news of the market
+let results = null;     // the newest commit point: its epoch, the market time of the results, the records that wait
 let heard = 0;          // when it came, by performance.now()
 let shown = 0;          // market time that the clock shows
 let scenarios = [];
@@ -67,23 +68,44 @@ function chips() {
     if (focus) $('running').querySelector(`[data-stop="${CSS.escape(focus)}"]`)?.focus();
 }
 
+/** How far the results are behind the market, in ms of its time; 0 where that is no more than a commit and its way take. */
+function behind() {
+    if (!results?.now || !market?.live) return 0;
+    const late = market.clock - results.now;
+    return late > 300_000 + 10_000 * (market.speed ?? 0) ? late : 0;
+}
+
+/** Says how the market stands, and whether the results follow it. */
+function stand() {
+    const late = behind();
+    const state = !market ? 'away' : !market.live ? 'history' : late ? 'behind' : market.paused ? 'paused' : 'live';
+    $('market').dataset.state = state;
+    const waiting = results?.waiting ? word('waiting', { n: number(results.waiting) }) : '';
+    const pace = market?.speed ? `${number(market.speed)}×` : word('fastest');
+    const span = format(late / 1000, { unit: 'dtdurations' }, language.now);
+    const said = { away: [word('away'), waiting], history: [word('history')], behind: [word('behind', { span }), waiting] };
+    setText($('state'), (said[state] ?? [word(state), pace]).filter(Boolean).join(' · '));
+}
+
+/** Takes note of a commit point, and of what it does not hold. */
+export function committed(point) {
+    results = point;
+    stand();
+}
+
 /** Shows the news of the market. */
 export function show(news) {
     const before = market;
     market = news;
     for (const button of $('market').querySelectorAll('button')) button.disabled = !news;
     if (!news) {
-        $('market').dataset.state = 'away';
-        setText($('state'), word('away'));
+        stand();
         return;
     }
     heard = performance.now();
     // A change of speed or of the market itself may step back.
     if (before && (before.speed !== news.speed || before.paused !== news.paused || before.live !== news.live)) shown = 0;
-    const state = !news.live ? 'history' : news.paused ? 'paused' : 'live';
-    $('market').dataset.state = state;
-    const pace = news.speed ? `${number(news.speed)}×` : word('fastest');
-    setText($('state'), state === 'history' ? word('history') : `${word(state)} · ${pace}`);
+    stand();
     setText($('totals'), ['orders', 'customers',
         'products'].map(name => `${language.now === 'ko' ? `${word(name)} ` : ''}${number(news[name] ?? 0)}${language.now === 'ko' ? '' : ` ${word(name)}`}`).join(' · '));
     setText($('pause'), word(news.paused ? 'resume' : 'pause'));

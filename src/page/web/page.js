@@ -318,6 +318,7 @@ function setLanguage(lang) {
 
 let connected = true;
 let wire = null;
+let epoch = null;   // that of the newest commit point
 function connect() {
     wire?.close();
     wire = new EventSource('/api/live');
@@ -325,7 +326,13 @@ function connect() {
         if (!connected) { connected = true; say(word('back')); fetched.clear(); ask(); }
     });
     wire.addEventListener('market', event => market.show(JSON.parse(event.data)));
-    wire.addEventListener('commit', () => { if (page.refresh === 'live' && !document.hidden) ask(); });
+    wire.addEventListener('commit', event => {
+        const point = JSON.parse(event.data);
+        market.committed(point);
+        if (point.epoch === epoch) return;
+        epoch = point.epoch;
+        if (page.refresh === 'live' && !document.hidden) ask();
+    });
     wire.addEventListener('error', () => {
         connected = false;
         say(word('lost'), true);
