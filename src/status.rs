@@ -85,9 +85,8 @@ pub fn status(
          FROM commit_points AS last ORDER BY epoch DESC LIMIT 1",
         &[],
     )?;
-    let memory_bytes = client
-        .query_one("SELECT coalesce(max(memory_bytes), 0) FROM pipeline_status", &[])?
-        .get(0);
+    let memory_bytes =
+        client.query_one("SELECT coalesce(max(memory_bytes), 0) FROM pipeline_status", &[])?.get(0);
     let told = "SELECT extract(epoch FROM clock_timestamp() - max(written_at))::bigint
                 FROM pipeline_status";
     let partitions = partitions(&mut client, log)?;
@@ -196,5 +195,7 @@ fn alone(client: &mut Client) -> Result<Vec<Alone>> {
         &[],
     )?;
     let alone = rows.iter();
-    Ok(alone.map(|row| Alone { partition: row.get(0), offset: row.get(1), at: row.get(2) }).collect())
+    Ok(alone
+        .map(|row| Alone { partition: row.get(0), offset: row.get(1), at: row.get(2) })
+        .collect())
 }

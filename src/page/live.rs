@@ -70,9 +70,8 @@ impl Live {
 
     /// The events for one listener, from how things stand now on.
     pub(super) fn events(&self) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
-        let commits = WatchStream::new(self.commits.clone()).filter_map(|point| {
-            Event::default().event("commit").json_data(point?).ok()
-        });
+        let commits = WatchStream::new(self.commits.clone())
+            .filter_map(|point| Event::default().event("commit").json_data(point?).ok());
         let settings = market::settings_in(&self.dir).ok().flatten();
         let about = settings.iter().flat_map(|it| &it.scenarios);
         let about = about.map(|it| (it.name.clone(), Value::from(it.about.as_str())));
