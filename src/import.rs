@@ -11,6 +11,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
+use dataflows::ledger::Reach;
 use dataflows::model::time::{DAY, TIME_END, TIME_MIN, ZONE};
 use dataflows::model::{Millis, Topic, partition_of};
 use serde::Deserialize;
@@ -83,40 +84,13 @@ impl FromStr for Instant {
     }
 }
 
-/// The newest times of two customers; each heartbeat is another one.
-#[derive(Clone, Copy, Debug, Default)]
-struct Clocks {
-    newest: Option<(Millis, Option<i64>)>,
-    /// The newest time of whoever is not the newest one's.
-    other: Option<Millis>,
-}
-
-impl Clocks {
-    fn hear(&mut self, at: Millis, who: Option<i64>) {
-        match &mut self.newest {
-            Some((newest, whose)) if who.is_some() && *whose == who => *newest = at.max(*newest),
-            Some((newest, _)) if *newest < at => {
-                self.other = Some(*newest);
-                self.newest = Some((at, who));
-            }
-            Some(_) => self.other = self.other.max(Some(at)),
-            None => self.newest = Some((at, who)),
+/// How far the times go with one more record, where it is an order event or a heartbeat.
+fn reach_after(before: Option<Reach>, offset: u64, event: &Decoded) -> Option<Reach> {
+    match event {
+        Decoded::Order(_) | Decoded::Heartbeat(_) => {
+            Some(Reach::after(before, offset, event.at(), event.by()))
         }
-    }
-
-    /// Takes note of an order event or a heartbeat.
-    fn hear_event(&mut self, event: &Decoded) {
-        match event {
-            Decoded::Order(event) => self.hear(event.order.at, Some(event.order.user_id)),
-            Decoded::Heartbeat(at) => self.hear(*at, None),
-            Decoded::User(_) | Decoded::Product(_) | Decoded::Scenario(_) => {}
-        }
-    }
-
-    /// The newest time that does not stand alone.
-    fn reached(&self) -> Option<Millis> {
-        let ((newest, _), other) = (self.newest?, self.other?);
-        Some(if newest <= other + DAY { newest } else { other })
+        Decoded::User(_) | Decoded::Product(_) | Decoded::Scenario(_) => before,
     }
 }
 
@@ -136,18 +110,18 @@ fn orders_in(log: &dyn Log) -> Result<Extent> {
 fn reached(log: &dyn Log, extent: &Extent) -> Result<Option<Millis>> {
     let (mut reached, mut words, mut batch) = (None, Words::default(), Batch::default());
     for &(partition, start, end) in extent {
-        let mut clocks = Clocks::default();
+        let mut reach = None;
         let mut reader = log.reader(Topic::Orders, partition, start)?;
         while reader.position() < end {
             batch.clear();
             reader.wait(&mut batch, 1_000)?;
             for record in batch.iter().filter(|record| record.offset < end) {
                 if let Ok(event) = wire::decode(Topic::Orders, record.value, &mut words) {
-                    clocks.hear_event(&event);
-                    reached = reached.max(clocks.reached());
+                    reach = reach_after(reach, record.offset, &event);
                 }
             }
         }
+        reached = reached.max(reach.and_then(|reach| reach.reached));
     }
     Ok(reached)
 }
@@ -200,7 +174,7 @@ pub fn import(
         writer: &mut *writer,
         words: Words::default(),
         seen: Seen::default(),
-        clocks: Clocks::default(),
+        reach: None,
         newest: None,
         done: Imported::default(),
     };
@@ -229,15 +203,15 @@ pub fn import(
         }
         more = read_line(&mut input, number + 1, &mut line)?;
     }
-    let Import { mut done, clocks, newest, .. } = import;
+    let Import { mut done, reach, newest, .. } = import;
     done.until = until.or(newest);
     // Alone in the file, and the log had not come near it either.
     if let (None, Some(newest)) = (until, newest)
-        && clocks.reached().is_none_or(|reached| reached < newest)
+        && reach.and_then(|reach| reach.reached).is_none_or(|reached| reached < newest)
     {
         let reached = reached(log, &held)?;
         if reached.is_none_or(|reached| newest > reached + DAY)
-            && let Some(before) = clocks.other.max(reached)
+            && let Some(before) = reach.and_then(|reach| reach.other_at).max(reached)
         {
             (done.until, done.alone) = (Some(before), Some(newest));
         }
@@ -293,7 +267,8 @@ struct Import<'a> {
     writer: &'a mut dyn Writer,
     words: Words,
     seen: Seen,
-    clocks: Clocks,
+    /// How far the times of the file go.
+    reach: Option<Reach>,
     /// Of a valid order event.
     newest: Option<Millis>,
     done: Imported,
@@ -312,7 +287,7 @@ impl Import<'_> {
                 at = event.at();
                 let new = event.event_id().is_none_or(|id| self.seen.add(topic, id));
                 *if new { &mut done.valid } else { &mut done.duplicate } += 1;
-                self.clocks.hear_event(&event);
+                self.reach = reach_after(self.reach, number, &event);
                 if matches!(event, Decoded::Order(_)) {
                     self.newest = self.newest.max(Some(at));
                 }
@@ -499,25 +474,5 @@ mod tests {
         assert!(
             ["", "soon", "5", "2100-01-02"].iter().all(|form| Instant::from_str(form).is_err())
         );
-    }
-
-    #[test]
-    fn a_clock_that_stands_alone_is_not_the_time() {
-        let reached = |heard: &[(Millis, Option<i64>)]| {
-            let mut clocks = Clocks::default();
-            for (at, who) in heard {
-                clocks.hear(*at, *who);
-            }
-            clocks.reached()
-        };
-        let far = 100 * DAY;
-        assert_eq!(reached(&[(far, Some(1))]), None);
-        assert_eq!(reached(&[(far, Some(1)), (far + 9, Some(1))]), None, "one customer is one");
-        assert_eq!(reached(&[(5, Some(1)), (7, Some(2)), (6, Some(1))]), Some(7));
-        assert_eq!(reached(&[(far, Some(1)), (7, Some(2)), (9, Some(3)), (8, Some(2))]), Some(9));
-        assert_eq!(reached(&[(7, Some(2)), (far, Some(1)), (far, Some(1))]), Some(7));
-        assert_eq!(reached(&[(7, None), (9, None)]), Some(9), "each heartbeat is another one");
-        assert_eq!(reached(&[(0, Some(1)), (DAY, Some(2))]), Some(DAY));
-        assert_eq!(reached(&[(0, Some(1)), (DAY + 1, Some(2))]), Some(0));
     }
 }

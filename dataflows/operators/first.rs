@@ -90,10 +90,9 @@ pub fn first<'s, E: ExchangeData + Hash>(
             }
         },
     );
-    let fates = marked.partition(3, |marked| marked);
-    let [accepted, copies, conflicts] =
-        <[_; 3]>::try_from(fates).ok().expect("as many streams as asked for");
-    Firsts { accepted, copies, conflicts }
+    let mut fates = marked.partition(3, |marked| marked).into_iter();
+    let mut next = || fates.next().expect("as many streams as asked for");
+    Firsts { accepted: next(), copies: next(), conflicts: next() }
 }
 
 /// The ids seen, with a byte of each event's content: two contents have the same one with a chance

@@ -114,7 +114,9 @@ where
 
 /// Adds to a sum. One that would leave its type ends the worker, by the name of sum and key.
 fn add<K: Debug, R: Abelian>(sum: &mut R, diff: &R, name: &str, key: &K) {
-    if catch_unwind(AssertUnwindSafe(|| sum.plus_equals(diff))).is_err() {
-        panic!("the sum {name} of {key:?} would leave the range of 64 bits: it cannot be counted");
-    }
+    let added = catch_unwind(AssertUnwindSafe(|| sum.plus_equals(diff)));
+    assert!(
+        added.is_ok(),
+        "the sum {name} of {key:?} would leave the range of 64 bits: it cannot be counted"
+    );
 }
