@@ -11,7 +11,7 @@ use postgres::{Client, Config};
 use serde_json::{Value, json};
 
 use crate::support::{
-    command, connect, database_url, fresh_database, marketday, records, scratch, tables,
+    analytics, command, connect, fresh_database, marketday, records, scratch, tables,
 };
 
 const DAY: i64 = 86_400_000;
@@ -309,20 +309,6 @@ fn append(dir: &Path, bad: &[Bad]) {
         writer.append(*topic, partition, i64::MAX - place as i64, key, value).unwrap();
     }
     writer.flush().unwrap();
-}
-
-fn analytics(dir: &Path, database: &Config, workers: &str) {
-    let dir = dir.to_str().unwrap();
-    for args in [
-        &["analytics", "--exit-when-caught-up", "-w", workers, "--dir", dir][..],
-        &["verify", "--dir", dir],
-    ] {
-        let mut command = command(args);
-        let output = command.env("DATABASE_URL", database_url(database)).output().unwrap();
-        let said =
-            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{args:?}: {said}");
-    }
 }
 
 /// Where the log holds each bad value, and why it is dead.

@@ -25,6 +25,7 @@ mod processes;
 mod realism;
 mod recipe;
 mod scenario;
+mod stepwise;
 mod verify;
 mod working_set;
 mod wrong_use;

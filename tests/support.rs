@@ -85,6 +85,21 @@ pub(crate) fn database_url(config: &Config) -> String {
     )
 }
 
+/// Reads and commits what a log holds, with so many workers; `verify` then finds all equal.
+pub(crate) fn analytics(dir: &Path, database: &Config, workers: &str) {
+    let dir = dir.to_str().unwrap();
+    for args in [
+        &["analytics", "--exit-when-caught-up", "-w", workers, "--dir", dir][..],
+        &["verify", "--dir", dir],
+    ] {
+        let mut command = command(args);
+        let output = command.env("DATABASE_URL", database_url(database)).output().unwrap();
+        let said =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {said}");
+    }
+}
+
 /// Every result table's rows, as text and sorted, and `now`.
 pub(crate) fn tables(config: &Config) -> BTreeMap<&'static str, Vec<String>> {
     let db = &mut connect(config);

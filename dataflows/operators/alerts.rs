@@ -78,7 +78,10 @@ impl Orders {
 
     /// The orders of the same hour in each of the four weeks before.
     fn weeks_before(&self, hour: u32) -> [i64; 4] {
-        [1, 2, 3, 4].map(|week| self.0.get(&(hour - week * WEEK_HOURS)).map_or(0, |it| it.orders))
+        [1, 2, 3, 4].map(|week| {
+            let before = hour.checked_sub(week * WEEK_HOURS);
+            before.and_then(|hour| self.0.get(&hour)).map_or(0, |it| it.orders)
+        })
     }
 
     /// The alert of a minute.

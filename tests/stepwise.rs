@@ -1,0 +1,238 @@
+//! What the tables say is a function of the log: when it was read, by how many workers, and how often
+//! they ended in between changes nothing.
+
+use std::path::Path;
+
+use dataflows::model::Topic;
+use marketday::log::embedded;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+use serde_json::{Value, json};
+
+use crate::support::{analytics, connect, fresh_database, marketday, scratch, tables};
+
+const STORIES: usize = 1_000;
+const PARTITIONS: u32 = 3;
+const HOUR: i64 = 3_600_000;
+const AT: i64 = 1_790_000_000_000;
+
+/// A record: topic, partition and value.
+type Told = (Topic, u32, Value);
+
+/// What else comes under an event's id.
+#[derive(Clone, Debug)]
+enum More {
+    Nothing,
+    /// The same event once more, in any partition.
+    Copy(u32),
+    /// Another event, in the same partition: of several, the one committed first would count.
+    Conflict,
+}
+
+/// An event of an order of a story, without its id.
+#[derive(Clone, Debug)]
+struct Event {
+    kind: usize,
+    user: i64,
+    order: i64,
+    ordered_at: i64,
+    after: i64,
+    quantity: i64,
+    partition: u32,
+    more: More,
+}
+
+/// Events of two orders by each of two customers, with ties in time; an order is told in several
+/// partitions, placed and cancelled more than once, by both customers under one number.
+fn story() -> impl Strategy<Value = Vec<Event>> {
+    let more = prop_oneof![
+        6 => Just(More::Nothing),
+        2 => (0..PARTITIONS).prop_map(More::Copy),
+        1 => Just(More::Conflict),
+    ];
+    let event = (0..3usize, 0..2i64, 0..2i64, 0..200i64, 0..4i64, 1..4i64, 0..PARTITIONS, more);
+    let event = event.prop_map(|(kind, user, order, slot, after, quantity, partition, more)| {
+        let (ordered_at, after) = (AT + slot * 7 * HOUR, after * 5 * HOUR);
+        Event { kind, user, order, ordered_at, after, quantity, partition, more }
+    });
+    prop::collection::vec(event, 1..9)
+}
+
+fn order_event(event_id: usize, story: usize, event: &Event, quantity: i64) -> Value {
+    let kind = ["placed", "cancelled", "refunded"][event.kind];
+    let after = if event.kind == 0 { 0 } else { event.after };
+    json!({"event_id": event_id, "at": event.ordered_at + after, "event": kind,
+           "order_id": event.order, "user_id": 2 * story as i64 + event.user,
+           "ordered_at": event.ordered_at,
+           "lines": [{"product_id": event.quantity, "category": "책", "quantity": quantity,
+                      "unit_price": 250_000},
+                     {"product_id": 9, "category": "식품", "quantity": 1, "unit_price": 100_000}]})
+}
+
+/// The records of all stories, in an order of their own.
+fn records(stories: &[Vec<Event>]) -> Vec<Told> {
+    let mut records = Vec::new();
+    let mut event_id = 0;
+    for (story, events) in stories.iter().enumerate() {
+        if story % 2 == 0 {
+            let user = json!({"event_id": story, "at": AT, "user_id": 2 * story, "name": "이름",
+                "birth_date": "1990-05-05", "sex": "F", "region": "서울", "status": "ACTIVE",
+                "marketing_consent": true, "signed_up_at": AT});
+            records.push((Topic::Users, 0, user));
+        }
+        for event in events {
+            let mut tell = |partition, quantity| {
+                let value = order_event(event_id, story, event, quantity);
+                records.push((Topic::Orders, partition, value));
+            };
+            tell(event.partition, event.quantity);
+            match event.more {
+                More::Nothing => {}
+                More::Copy(partition) => tell(partition, event.quantity),
+                More::Conflict => tell(event.partition, event.quantity + 5),
+            }
+            event_id += 1;
+        }
+    }
+    for product_id in [1, 2, 9] {
+        let product = json!({"event_id": product_id, "at": AT, "product_id": product_id,
+            "name": "쌀", "category": "식품", "price": 900, "stock": 5, "listed_at": AT});
+        records.push((Topic::Products, 0, product));
+    }
+    records
+}
+
+fn append(dir: &Path, records: &[Told]) {
+    let log = embedded::open(&dir.join("log")).unwrap();
+    assert_eq!(log.partitions(Topic::Orders), PARTITIONS);
+    let mut writer = log.writer().unwrap();
+    for (topic, partition, value) in records {
+        let at = value["at"].as_i64().unwrap();
+        writer.append(*topic, *partition, at, None, value.to_string().as_bytes()).unwrap();
+    }
+    writer.flush().unwrap();
+}
+
+#[test]
+fn stories_read_in_steps_give_what_they_give_at_once() {
+    let mut runner = TestRunner::deterministic();
+    let mut some =
+        |strategy: BoxedStrategy<Vec<Told>>| strategy.new_tree(&mut runner).unwrap().current();
+    let stories = prop::collection::vec(story(), STORIES).prop_map(|stories| records(&stories));
+    let records = some(stories.prop_shuffle().boxed());
+    // Then all have reached one time: it is what `now` is, whatever it was in between.
+    let heartbeats: Vec<Told> = (0..PARTITIONS)
+        .map(|partition| {
+            let end = AT + 2_000 * HOUR;
+            (Topic::Orders, partition, json!({"event": "heartbeat", "at": end}))
+        })
+        .collect();
+
+    let (at_once, database) = (scratch().join("at-once"), fresh_database());
+    append(&at_once, &records);
+    append(&at_once, &heartbeats);
+    analytics(&at_once, &database, "1");
+
+    let (in_steps, stepwise) = (scratch().join("in-steps"), fresh_database());
+    let cuts = prop::collection::vec(any::<Index>(), 9).new_tree(&mut runner).unwrap().current();
+    let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(records.len())).collect();
+    cuts.push(records.len());
+    cuts.sort_unstable();
+    let mut from = 0;
+    for (step, to) in cuts.into_iter().enumerate() {
+        append(&in_steps, &records[from..to]);
+        from = to;
+        analytics(&in_steps, &stepwise, ["1", "3", "2"][step % 3]);
+    }
+    append(&in_steps, &heartbeats);
+    analytics(&in_steps, &stepwise, "2");
+    assert_eq!(tables(&stepwise), tables(&database));
+
+    let superseded = "SELECT (SELECT count(*) FROM order_events)
+                             - (SELECT count(*) FROM counted_order_events)";
+    let superseded: i64 = connect(&database).query_one(superseded, &[]).unwrap().get(0);
+    assert!(superseded > 500, "{superseded} of {}", records.len());
+}
+
+fn case(file: &str) -> String {
+    format!("{}/tests/cases/{file}", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn import(dir: &Path, file: &str) {
+    marketday(&["import", file, "--dir", dir.to_str().unwrap()]);
+}
+
+/// An order placed by one customer, and told again for another, in two partitions.
+#[test]
+fn one_number_of_two_customers_is_two_orders() {
+    let files = ["moved_first", "moved_second"]
+        .map(|file| case(&format!("08-one-order-two-customers/{file}.ndjson")));
+    let (in_steps, stepwise) = (scratch().join("in-steps"), fresh_database());
+    let (at_once, database) = (scratch().join("at-once"), fresh_database());
+    for file in &files {
+        import(&in_steps, file);
+        analytics(&in_steps, &stepwise, "2");
+        import(&at_once, file);
+    }
+    analytics(&at_once, &database, "1");
+    assert_eq!(tables(&stepwise), tables(&database));
+    let orders = "SELECT user_id, count(*) FROM orders GROUP BY user_id ORDER BY user_id";
+    let orders = connect(&stepwise).query(orders, &[]).unwrap();
+    let orders: Vec<(i64, i64)> = orders.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(orders, [(1, 5), (2, 1)]);
+}
+
+/// One order of 2099 among those of today counts, and moves nobody's time; those of two customers do,
+/// until whoever knows better says so.
+#[test]
+fn one_wrong_clock_does_not_move_now_and_there_is_a_way_back_from_two() {
+    let (dir, database) = (scratch().join("market"), fresh_database());
+    let said = |args: &[&str]| {
+        let mut command = command(&[args, &["--dir", dir.to_str().unwrap()]].concat());
+        let output = command.env("DATABASE_URL", database_url(&database)).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let stands = || -> (String, i64, i64) {
+        let sql = "SELECT (SELECT (now AT TIME ZONE 'Asia/Seoul')::text FROM progress),
+                          (SELECT count(*) FROM users WHERE grade = 'GOLD'),
+                          (SELECT count(*) FROM order_events)";
+        let row = connect(&database).query_one(sql, &[]).unwrap();
+        (row.get(0), row.get(1), row.get(2))
+    };
+    let read = |file: &str| {
+        import(&dir, &case(&format!("03-one-future-record/{file}.ndjson")));
+        analytics(&dir, &database, "2");
+        stands()
+    };
+    assert_eq!(read("good"), ("2026-09-21 22:13:20".to_owned(), 2, 40));
+    assert!(!said(&["status"]).contains("alone"));
+    assert_eq!(read("bad_clock"), ("2026-09-21 22:13:20".to_owned(), 2, 41));
+    let alone = said(&["status"]);
+    let line = alone.lines().find(|line| line.starts_with("alone")).unwrap();
+    assert!(line.contains("offset ") && line.contains("2099-01-01 09:00:00"), "{line}");
+    let later = read("later");
+    assert_eq!(later, ("2026-09-21 23:23:20".to_owned(), 2, 51));
+
+    let wrong = dir.with_extension("ndjson");
+    let good = std::fs::read_to_string(case("03-one-future-record/bad_clock.ndjson")).unwrap();
+    let again = |user: i64, event_id: i64| {
+        let mut line: Value = serde_json::from_str(good.lines().last().unwrap()).unwrap();
+        line["value"]["event_id"] = json!(event_id);
+        line["value"]["user_id"] = json!(user);
+        line["key"] = json!("1");
+        line.to_string()
+    };
+    std::fs::write(&wrong, [again(7, 9_001), again(8, 9_002)].join("\n")).unwrap();
+    said(&["import", wrong.to_str().unwrap(), "--until", "2026-09-21T23:23:20"]);
+    analytics(&dir, &database, "2");
+    assert_eq!(stands().0, "2099-01-01 09:00:00");
+    let rebuild = ["analytics", "--exit-when-caught-up", "--rebuild", "--latest", "2026-10-01"];
+    said(&rebuild);
+    assert_eq!(stands(), (later.0.clone(), 2, 53));
+    // It is kept with the store.
+    analytics(&dir, &database, "1");
+    assert_eq!(stands(), (later.0, 2, 53));
+}
