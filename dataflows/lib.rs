@@ -3,8 +3,10 @@
 //! ```text
 //!  records -> first -> ledger ----------------> base rows \
 //!                        |-> queries, one a file -> rows   > commit: one worker, epoch by epoch
-//!             newest at -> now -> grades ------^          /
+//!           time reached -> now -> grades -----^          /
 //! ```
+//!
+//! Of the order events in the ledger the queries see what [`operators::counted`] lets through.
 //!
 //! Read [`model`] (the words), [`analytics`] (the graph), one query, then [`operators`].
 //!

@@ -191,8 +191,8 @@ pub trait Writer: Send {
 
 /// A place in one partition.
 pub trait Reader: Send {
-    /// Adds the next records to `batch`, at most `max` or until it is full, without waiting; returns how many. None
-    /// does not mean that there is none: it may be on its way.
+    /// Adds the next records to `batch`, at most `max` or until it is full, without waiting; returns
+    /// how many. None does not mean that there is none: it may be on its way.
     fn read(&mut self, batch: &mut Batch, max: usize) -> Result<usize>;
 
     /// The offset of the next record, or an earlier one if it is not known yet that those between

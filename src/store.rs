@@ -126,8 +126,8 @@ pub struct Claim {
     pub latest: Option<Millis>,
 }
 
-/// The number of the rules by which this program counts. 1: orders are named by their number alone,
-/// and any customer's clock moves `now`. 2: SPEC as it is; see migration V14.
+/// The number of the rules by which this program counts. Before 2 (a store of then has 0): orders are
+/// named by their number alone, and any customer's clock moves `now`. 2: see migration V14.
 const RULES: i64 = 2;
 
 /// Takes the store over: from here on no earlier engine can commit. What was counted by older rules

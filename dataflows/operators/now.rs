@@ -16,9 +16,9 @@ use crate::{Collection, Epoch};
 /// `now`, at each epoch in which it moves, at every worker.
 ///
 /// It is the least, over the partitions, of the time reached there, leaving out those that have
-/// reached none and those more than one day behind the furthest; it never goes back (nor below `floor`, where
-/// an earlier run had it). No differential operator keeps a maximum that forgets nothing and goes
-/// one way.
+/// reached none and those more than one day behind the furthest; it never goes back (nor below
+/// `floor`, where an earlier run had it). No differential operator keeps a maximum that forgets
+/// nothing and goes one way.
 pub fn now(
     reached: Stream<'_, Epoch, Vec<(u32, Millis)>>,
     floor: Millis,

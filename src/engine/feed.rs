@@ -74,7 +74,7 @@ impl Feed {
         }
     }
 
-    /// Reads an epoch's records, unless too many are uncommitted; returns how many.
+    /// Reads an epoch's records, unless too much is uncommitted; returns how many.
     pub(super) fn read(&mut self) -> Result<usize> {
         if self.uncommitted() >= self.may_take {
             self.source.rest();
