@@ -74,5 +74,5 @@ ALTER TABLE commit_offsets
     ADD COLUMN rules_from bigint NOT NULL DEFAULT 0; -- records before it were counted by older rules
 
 ALTER TABLE progress
-    ADD COLUMN rules bigint NOT NULL DEFAULT 0, -- the number of those by which the store was counted
+    ADD COLUMN rules bigint NOT NULL DEFAULT 1, -- the number of those by which the store was counted
     ADD COLUMN latest timestamptz;   -- no record beyond it moves now

@@ -127,7 +127,10 @@ impl Follower {
         )?;
         let kept = row.filter(|row| row.get::<_, i64>(1) <= *last);
         let Some(row) = kept else {
-            bail!("what changed in {table} is kept for an hour, and that is over: begin anew")
+            bail!(
+                "what changed in {table} is kept for an hour, and not beyond a rebuild: that is \
+                 over, begin anew"
+            )
         };
         let rows = tx.query(
             &format!(

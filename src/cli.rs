@@ -763,8 +763,10 @@ fn verify(look: &Look) -> Result<ExitCode> {
 fn show_status(look: &Look) -> Result<ExitCode> {
     let database = look.place.look()?;
     // A store can be looked at from where its log is not.
-    let log = look.place.log.look().ok();
-    status::status(&database.config, log.as_deref(), &mut std::io::stdout().lock(), look.json)?;
+    let place = &look.place.log;
+    let there = place.brokers.is_some() || place.dir.join("log").exists();
+    let log = there.then(|| place.look()).transpose();
+    status::status(&database.config, log, &mut std::io::stdout().lock(), look.json)?;
     database.stop()?;
     Ok(ExitCode::SUCCESS)
 }

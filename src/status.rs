@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::sync::Arc;
 
 use anyhow::Result;
 use dataflows::model::Topic;
@@ -28,6 +29,8 @@ struct Status {
     waits: Option<String>,
     /// Records of the log that are not committed yet; on Kafka its own marks among them.
     waiting: i64,
+    /// Why the log was not asked: its ends are then those that the analytics told last.
+    log_error: Option<String>,
     /// Seconds since the analytics told of themselves.
     told_seconds_ago: Option<i64>,
     /// What does not move the market's time, since no other customer speaks of a time near it.
@@ -35,7 +38,8 @@ struct Status {
     partitions: Vec<Partition>,
 }
 
-/// The record of a partition of orders whose `at` is more than a day beyond every other customer's.
+/// The record of a partition of orders whose `at` is more than a day beyond every other customer's, and
+/// beyond `now`.
 #[derive(Serialize)]
 struct Alone {
     partition: i64,
@@ -60,11 +64,11 @@ const SILENT_SECONDS: i64 = 10;
 /// A table that somebody has locked is waited for as long as a server that is away.
 const PATIENCE: &str = "SET lock_timeout = '10s'";
 
-/// Writes the status, for people or as JSON. With a log, its ends are those of now; without one they
-/// are what the analytics told last.
+/// Writes the status, for people or as JSON. With a log, its ends are those of now; where there is
+/// none, or it does not answer, they are what the analytics told last.
 pub fn status(
     database: &postgres::Config,
-    log: Option<&dyn Log>,
+    log: Result<Option<Arc<dyn Log>>>,
     out: &mut dyn Write,
     json: bool,
 ) -> Result<()> {
@@ -72,7 +76,7 @@ pub fn status(
     let waits = store::waits_for_lock(&mut client, None)?;
     client.batch_execute(PATIENCE)?;
     let progress = client.query_one(
-        "SELECT (now AT TIME ZONE 'Asia/Seoul')::text, epoch, generation FROM progress",
+        "SELECT (now AT TIME ZONE 'Asia/Seoul')::text, epoch, generation, log_identity FROM progress",
         &[],
     )?;
     let point = client.query_opt(
@@ -89,7 +93,18 @@ pub fn status(
         client.query_one("SELECT coalesce(max(memory_bytes), 0) FROM pipeline_status", &[])?.get(0);
     let told = "SELECT extract(epoch FROM clock_timestamp() - max(written_at))::bigint
                 FROM pipeline_status";
-    let partitions = partitions(&mut client, log)?;
+    let known: Option<String> = progress.get(3);
+    let log = log.and_then(|log| {
+        if let (Some(known), Some(log)) = (&known, &log) {
+            store::is_of_log(known, log.identity())?;
+        }
+        Ok(log)
+    });
+    let (log, log_error) = match log {
+        Ok(log) => (log, None),
+        Err(error) => (None, Some(format!("{error:#}"))),
+    };
+    let partitions = partitions(&mut client, log.as_deref())?;
     let status = Status {
         now: progress.get(0),
         epoch: progress.get(1),
@@ -100,6 +115,7 @@ pub fn status(
         memory_bytes,
         waits,
         waiting: partitions.iter().map(|it| it.lag).sum(),
+        log_error,
         told_seconds_ago: client.query_one(told, &[])?.get(0),
         alone: alone(&mut client)?,
         partitions,
@@ -130,11 +146,14 @@ pub fn status(
         }
         _ => writeln!(out)?,
     }
+    if let Some(error) = &status.log_error {
+        writeln!(out, "log           not asked, its ends are those told last: {error}")?;
+    }
     for Alone { partition, offset, at } in &status.alone {
         writeln!(
             out,
-            "alone         orders-{partition}, offset {offset}, at {at}: no other customer there speaks \
-             of a time near it, so it does not move the market time"
+            "alone         orders-{partition}, offset {offset}, at {at}: nobody else there speaks of a \
+             time near it, so it does not move the market time"
         )?;
     }
     writeln!(out, "memory        {} MiB\n", status.memory_bytes >> 20)?;
@@ -189,8 +208,10 @@ fn partitions(client: &mut Client, log: Option<&dyn Log>) -> Result<Vec<Partitio
 /// The records that stand alone.
 fn alone(client: &mut Client) -> Result<Vec<Alone>> {
     let rows = client.query(
-        "SELECT partition, newest_offset, newest_at::text FROM commit_offsets
-         WHERE newest_at - other_at > interval '1 day' OR newest_at IS NOT NULL AND other_at IS NULL
+        "SELECT partition, newest_offset, (newest_at AT TIME ZONE 'Asia/Seoul')::text
+         FROM commit_offsets, progress
+         WHERE (other_at IS NULL OR newest_at - other_at > interval '1 day')
+           AND (now IS NULL OR newest_at - now > interval '1 day')
          ORDER BY partition",
         &[],
     )?;

@@ -126,8 +126,8 @@ pub struct Claim {
     pub latest: Option<Millis>,
 }
 
-/// The number of the rules by which this program counts. Before 2 (a store of then has 0): orders are
-/// named by their number alone, and any customer's clock moves `now`. 2: see migration V14.
+/// The number of the rules by which this program counts. 1: orders are named by their number alone,
+/// and any customer's clock moves `now`. 2: see migration V14.
 const RULES: i64 = 2;
 
 /// Takes the store over: from here on no earlier engine can commit. What was counted by older rules
@@ -163,7 +163,7 @@ pub fn claim(client: &mut Client, log: &dyn Log) -> Result<Claim> {
     })
 }
 
-fn is_of_log(known: &str, log_identity: &str) -> Result<()> {
+pub(crate) fn is_of_log(known: &str, log_identity: &str) -> Result<()> {
     ensure!(
         known == log_identity,
         "this database holds the results of log {known}, not of log {log_identity}; give the log \
@@ -230,8 +230,14 @@ fn empty(tx: &mut Transaction<'_>) -> Result<()> {
     let results = result_tables().map(|(_, name)| name);
     let others = ["commit_offsets", "commit_points", "pipeline_status", "table_changes"];
     let tables: Vec<&str> = BASE_TABLES.into_iter().chain(results).chain(others).collect();
-    tx.batch_execute(&format!("TRUNCATE {}; UPDATE progress SET now = NULL", tables.join(", ")))
-        .context("emptying ledgers and results")
+    // Who follows a table has rows that are gone without a change: they begin anew.
+    tx.batch_execute(&format!(
+        "TRUNCATE {};
+         UPDATE progress SET now = NULL, epoch = epoch + 1;
+         UPDATE followed_tables SET since = (SELECT epoch FROM progress)",
+        tables.join(", ")
+    ))
+    .context("emptying ledgers and results")
 }
 
 /// The committed offset of each partition, and what became of the records before it.

@@ -129,7 +129,8 @@ fn compare_ledger(config: &Config, snapshot: &str, log: &dyn Log) -> Result<Repo
 fn stalled(tx: &mut Transaction<'_>, report: &mut Report) -> Result<()> {
     let age: Option<i64> = tx
         .query_one(
-            "SELECT extract(epoch FROM clock_timestamp() - max(committed_at))::bigint
+            // Of the snapshot: the twins may have run for minutes since.
+            "SELECT extract(epoch FROM transaction_timestamp() - max(committed_at))::bigint
              FROM commit_points",
             &[],
         )

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use dataflows::model::Topic;
 use marketday::log::{Log, embedded};
-use postgres::{Client, Config};
+use postgres::Client;
 use serde_json::{Value, json};
 
 use crate::support::{

@@ -11,7 +11,9 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
-use crate::support::{analytics, connect, fresh_database, marketday, scratch, tables};
+use crate::support::{
+    analytics, command, connect, database_url, fresh_database, marketday, scratch, tables,
+};
 
 const STORIES: usize = 1_000;
 const PARTITIONS: u32 = 3;

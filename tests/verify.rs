@@ -10,6 +10,7 @@ use dataflows::ledger::Reach;
 use dataflows::model::time::{self, TICK};
 use dataflows::model::{Millis, Topic};
 use marketday::log::{Batch, Log, Reader, Record, Writer, embedded};
+use marketday::store;
 use marketday::verify::verify;
 use postgres::{Client, Config};
 use serde_json::{Value, json};
@@ -1121,4 +1122,30 @@ fn a_log_that_lost_its_beginning_is_checked_from_there() {
         .execute("UPDATE order_events SET user_id = 3 WHERE event_id = 5", &[])
         .unwrap();
     assert!(!verified(&config, &story).0);
+}
+
+/// Of a store that older rules have counted, and whose log no longer goes back to its start.
+#[test]
+fn a_store_of_older_rules_that_is_gone_on_from_is_checked_from_there() {
+    let config = fresh_database();
+    let story = story();
+    commit(&config, &story);
+    let mut client = client(&config);
+    // An order told a second time: it was no event by those rules.
+    client.batch_execute("UPDATE progress SET rules = 1").unwrap();
+    let story = Story { start: 1, ..story };
+    let claim = store::claim(&mut client, &story).unwrap();
+    let froms = "SELECT count(*) FROM commit_offsets WHERE rules_from = next_offset";
+    let all: i64 = client.query_one(froms, &[]).unwrap().get(0);
+    assert_eq!(all, claim.tallies.len() as i64);
+    client.execute("DELETE FROM order_events WHERE event_id = 5", &[]).unwrap();
+    let (_, report) = verified(&config, &story);
+    assert!(report.contains("was counted by older rules"), "{report}");
+    assert!(!report.contains("its event_id was not used"), "{report}");
+    // The second time there is nothing to go over to.
+    client.execute("UPDATE commit_offsets SET rules_from = 0", &[]).unwrap();
+    store::claim(&mut client, &story).unwrap();
+    let none: i64 = client.query_one(froms, &[]).unwrap().get(0);
+    assert_eq!(none, 0);
+    assert!(verified(&config, &story).1.contains("its event_id was not used"));
 }

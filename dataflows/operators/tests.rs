@@ -16,14 +16,14 @@ use timely::dataflow::operators::Inspect;
 use timely::dataflow::operators::vec::{Broadcast, Input as _};
 
 use super::{
-    Entry, Grade, Habit, LEADERS, Lifetime, Lived, Ranked, Sold, Sums, distinct, earliest,
+    Entry, Grade, Habit, LEADERS, Lifetime, Lived, Ranked, Sold, Sums, counted, distinct, earliest,
     enriched, first, leaders, lifetimes, newest, side_by_side, standing_orders, sums_by, totals,
     within,
 };
 use crate::ledger::{Origin, Sourced};
 use crate::model::time::{HOUR, day_of};
 use crate::model::{
-    Line, Millis, Order, OrderKind, ScenarioAction, ScenarioEvent, Strength, UserId,
+    Line, Millis, Order, OrderEvent, OrderKind, ScenarioAction, ScenarioEvent, Strength, UserId,
 };
 use crate::row::{Cell, Row};
 use crate::{Collection, Epoch};
@@ -540,6 +540,30 @@ proptest! {
             workers,
             |instants| earliest(instants, "earliest"),
             |instants| instants.reduce(|_key, instants, first| first.push((*instants[0].0, 1))),
+        );
+        prop_assert_eq!(ours, theirs);
+    }
+
+    /// Placings and cancellations of few orders, told again earlier and later, with ties.
+    #[test]
+    fn counted_is_the_first_of_reduce(events in order_events(), workers in 1..4usize) {
+        let updates = (0..).zip(events).map(|(event_id, (order, epoch, _))| {
+            (OrderEvent { event_id, order }, epoch, 1)
+        });
+        let [ours, theirs] = changes_of_both(
+            updates.collect(),
+            workers,
+            |events| counted(events, 0),
+            |events| {
+                let named = events.map(|OrderEvent { event_id, order }| {
+                    let refund = (order.kind == OrderKind::Refunded).then_some(event_id);
+                    let once = (order.user_id, order.order_id, order.kind, refund);
+                    (once, (order.at, event_id, order))
+                });
+                named
+                    .reduce(|_once, events, first| first.push((events[0].0.clone(), 1)))
+                    .map(|(_once, (_at, _event_id, order))| order)
+            },
         );
         prop_assert_eq!(ours, theirs);
     }

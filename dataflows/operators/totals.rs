@@ -120,3 +120,17 @@ fn add<K: Debug, R: Abelian>(sum: &mut R, diff: &R, name: &str, key: &K) {
         "the sum {name} of {key:?} would leave the range of 64 bits: it cannot be counted"
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "the sum sales of (3, \"books\") would leave the range of 64 bits")]
+    fn a_sum_does_not_wrap() {
+        let (mut sum, key) = (i64::MAX - 1, (3, "books"));
+        add(&mut sum, &1, "sales", &key);
+        assert_eq!(sum, i64::MAX);
+        add(&mut sum, &1, "sales", &key);
+    }
+}

@@ -114,14 +114,13 @@ fn watch_commits(database: &postgres::Config, told: &watch::Sender<Option<Point>
     let mut client = store::connect(database)?;
     client.batch_execute("LISTEN commit_point")?;
     while !told.is_closed() {
-        let row = client.query_opt(
+        let row = client.query_one(
             "SELECT epoch, (extract(epoch FROM now) * 1000)::bigint,
                     (SELECT coalesce(sum(lag), 0)::bigint FROM pipeline_status)
-             FROM commit_points ORDER BY epoch DESC LIMIT 1",
+             FROM progress",
             &[],
         )?;
-        let newest =
-            row.map(|row| Point { epoch: row.get(0), now: row.get(1), waiting: row.get(2) });
+        let newest = Some(Point { epoch: row.get(0), now: row.get(1), waiting: row.get(2) });
         told.send_if_modified(|known| std::mem::replace(known, newest) != newest);
         store::wait_for_commit(&mut client, BEAT)?;
     }

@@ -163,9 +163,10 @@ impl Committer {
 /// The error of writing to a table. Unless it passes by itself, it names what was read for that.
 fn tried(error: Error, what: &str, table: u16, read: impl Fn() -> String) -> Error {
     let tried = format!("{what} {}", table_name(table));
-    match retry::lost(&error) {
-        true => error.context(tried),
-        false => error.context(format!("{tried}, having read {}", read())),
+    if retry::lost(&error) {
+        error.context(tried)
+    } else {
+        error.context(format!("{tried}, having read {}", read()))
     }
 }
 
@@ -193,15 +194,12 @@ fn refused_row<'r>(error: &Error, rows: &'r [Row]) -> Option<&'r Row> {
 /// Where the record of a base table's row lies.
 fn origin(row: &Row) -> String {
     let mut fields = Fields(row.value());
-    match Topic::ALL.into_iter().find(|topic| ledger_table(*topic) == row.table) {
-        Some(topic) => {
-            let (event_id, partition, offset) = (fields.unsigned(), fields.int(), fields.int());
-            format!("event {event_id} of {}-{partition} at offset {offset}", topic.name())
-        }
-        None => {
-            let (topic, partition, offset) = (fields.text(), fields.int(), fields.int());
-            format!("the dead letter of {topic}-{partition} at offset {offset}")
-        }
+    if let Some(topic) = Topic::ALL.into_iter().find(|topic| ledger_table(*topic) == row.table) {
+        let (event_id, partition, offset) = (fields.unsigned(), fields.int(), fields.int());
+        format!("event {event_id} of {}-{partition} at offset {offset}", topic.name())
+    } else {
+        let (topic, partition, offset) = (fields.text(), fields.int(), fields.int());
+        format!("the dead letter of {topic}-{partition} at offset {offset}")
     }
 }
 

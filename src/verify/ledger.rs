@@ -20,7 +20,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::reading::{Canon, Reading, read};
 use super::{Report, SAMPLES, Table};
-use crate::log::{Batch, Log};
+use crate::log::{Batch, Log, Owner};
 
 /// Records that are read at once.
 const BATCH: usize = 4096;
@@ -37,6 +37,9 @@ pub(super) struct Partition {
     /// First offset that could be checked, and the committed one.
     pub(super) from: u64,
     pub(super) to: u64,
+    /// What is before it was counted by older rules.
+    #[serde(skip)]
+    rules_from: u64,
     /// Records read there, and what became of them.
     pub(super) read: u64,
     pub(super) counted: u64,
@@ -169,7 +172,8 @@ pub(super) fn compare(tx: &mut Transaction<'_>, log: &dyn Log) -> Result<Report>
         .context("reading up to where records move now")?
         .map(|latest| latest.0);
     let mut offsets = offsets(tx).context("reading commit_offsets")?;
-    commit_point(tx, &offsets, &mut report).context("reading the newest commit point")?;
+    let owner = log.owner().context("asking the log who writes it")?;
+    commit_point(tx, &offsets, owner, &mut report).context("reading the newest commit point")?;
     let mut dead_letters = dead_letters(tx).context("reading dead_letters")?;
     let mut dead = Table { table: "dead_letters", ..Table::default() };
     for topic in Topic::ALL {
@@ -250,6 +254,7 @@ fn offsets(tx: &mut Transaction<'_>) -> Result<BTreeMap<(String, i64), Committed
 fn commit_point(
     tx: &mut Transaction<'_>,
     offsets: &BTreeMap<(String, i64), Committed>,
+    owner: Option<Owner>,
     report: &mut Report,
 ) -> Result<()> {
     let newest = tx.query_opt(
@@ -295,8 +300,10 @@ fn commit_point(
     let furthest = reached.iter().copied().max();
     let in_step = |at: &i64| furthest.is_some_and(|furthest| *at >= furthest - DAY);
     let least = reached.iter().copied().filter(in_step).min();
-    // It never goes back, so where a partition came in late it may be past the least.
-    if now < least || now > furthest {
+    // It never goes back, so where a partition came in late it may be past the least. A market speaks
+    // in all of them from the start, and they are read in step.
+    let exact = owner == Some(Owner::Market) && offsets.values().all(|it| it.rules_from == 0);
+    if now < least || now > if exact { least } else { furthest } {
         report.differs(
             "the commit point's now does not follow from the times that the partitions reached"
                 .to_owned(),
@@ -340,14 +347,23 @@ fn open(
     if from > 0 {
         report.notes.push(format!("{name}: the log no longer holds what is before offset {from}"));
     }
-    if let Some(rules_from) = committed.map(|it| it.rules_from).filter(|from| *from > 0) {
+    let rules_from = committed.map_or(0, |it| it.rules_from);
+    if rules_from > 0 {
         report.notes.push(format!(
             "{name}: what is before offset {rules_from} was counted by older rules; `marketday \
              analytics --rebuild` counts again what the log still holds"
         ));
     }
     let held = vec![0; (to - from) as usize];
-    Ok(Partition { topic: topic.name(), partition, from, to, held, ..Partition::default() })
+    Ok(Partition {
+        topic: topic.name(),
+        partition,
+        from,
+        to,
+        rules_from,
+        held,
+        ..Partition::default()
+    })
 }
 
 /// Reads the base table: leaves each row's hash under its offset, and gives the events of the rows
@@ -559,15 +575,23 @@ fn judge(seen: &mut [Seen], found: &mut [Partition], letters: &[Vec<u64>], repor
                 }
                 continue;
             }
+            let told = letters[event.partition as usize].binary_search(&event.offset).is_ok();
+            if event.offset < partition.rules_from {
+                // Older rules left out more: a second record of an order, copies or not.
+                if told {
+                    partition.dead_offsets.push(event.offset);
+                } else {
+                    partition.duplicate += 1;
+                }
+                continue;
+            }
             let first = group.iter().find(|it| it.counted && event.may_follow(it));
             match first.map(|first| first.content == event.content) {
                 None => {
-                    partition.missing(event.offset, "has no row, and its event_id was not used")
+                    partition.missing(event.offset, "has no row, and its event_id was not used");
                 }
                 Some(true) => partition.duplicate += 1,
-                Some(false)
-                    if letters[event.partition as usize].binary_search(&event.offset).is_ok() =>
-                {
+                Some(false) if told => {
                     noticed += 1;
                     partition.dead_offsets.push(event.offset);
                 }
@@ -615,7 +639,7 @@ fn compare_dead(partition: &Partition, letters: &[u64], table: &mut Table) {
 
 /// Compares what was found in a partition with its row of `commit_offsets`.
 fn compare_counts(partition: &Partition, committed: &Committed, report: &mut Report) {
-    if partition.from > 0 || committed.rules_from > 0 {
+    if partition.from > 0 || partition.rules_from > 0 {
         return; // What the numbers count is no longer there to be counted.
     }
     let name = format!("{}/{}", partition.topic, partition.partition);

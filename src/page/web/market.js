@@ -78,12 +78,13 @@ function behind() {
 /** Says how the market stands, and whether the results follow it. */
 function stand() {
     const late = behind();
-    const state = !market ? 'away' : !market.live ? 'history' : late ? 'behind' : market.paused ? 'paused' : 'live';
+    const none = market?.live && results && !results.now && results.waiting > 0;
+    const state = !market ? 'away' : !market.live ? 'history' : late || none ? 'behind' : market.paused ? 'paused' : 'live';
     $('market').dataset.state = state;
     const waiting = results?.waiting ? word('waiting', { n: number(results.waiting) }) : '';
     const pace = market?.speed ? `${number(market.speed)}×` : word('fastest');
     const span = format(late / 1000, { unit: 'dtdurations' }, language.now);
-    const said = { away: [word('away'), waiting], history: [word('history')], behind: [word('behind', { span }), waiting] };
+    const said = { away: [word('away'), waiting], history: [word('history')], behind: [late ? word('behind', { span }) : word('none'), waiting] };
     setText($('state'), (said[state] ?? [word(state), pace]).filter(Boolean).join(' · '));
 }
 

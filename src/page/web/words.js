@@ -2,7 +2,7 @@
 
 const WORDS = {
     marketTime: ['Market time', '마켓 시간'], seoul: ['Seoul', '서울'], live: ['Live', '실시간'], paused: ['Paused', '일시 정지'], away: ['No market is running', '실행 중인 마켓이 없음'], history: ['Living through the history', '지난 기간을 재현하는 중'],
-    behind: ['The results are {span} behind', '결과가 {span} 늦음'], waiting: ['{n} records wait', '레코드 {n}건 대기 중'],
+    behind: ['The results are {span} behind', '결과가 {span} 늦음'], none: ['There are no results yet', '아직 결과가 없음'], waiting: ['{n} records wait', '레코드 {n}건 대기 중'],
     pause: ['Pause', '일시 정지'], resume: ['Resume', '계속'], speed: ['Speed', '속도'], fastest: ['as fast as it goes', '최대 속도'], market: ['The market', '마켓'],
     orders: ['orders', '주문'], customers: ['customers', '고객'], products: ['products', '상품'], running: ['Running scenarios', '진행 중인 시나리오'], until: ['until {at}', '{at}까지'],
     stop: ['Stop {name}', '{name} 중지'], blackFriday: ['Black Friday now', '지금 블랙 프라이데이'], startScenario: ['Start a scenario', '시나리오 시작'], scenario: ['Scenario', '시나리오'],

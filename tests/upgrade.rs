@@ -1,0 +1,96 @@
+//! A directory that an older version has left: `tests/upgrade` is one of commit a81944c, which named
+//! orders by their number alone and let any customer's clock move `now`. It took two imports with dead
+//! letters, an order told of two customers, and one order of 2099.
+
+use std::fs;
+use std::path::Path;
+
+use postgres::Config;
+
+use crate::support::{analytics, command, connect, database_url, fresh_database, scratch, tables};
+
+const HERE: &str = env!("CARGO_MANIFEST_DIR");
+
+/// A store as that version left it, read from `tests/upgrade/store.sql`.
+fn old_store() -> Config {
+    let database = fresh_database();
+    let db = &mut connect(&database);
+    db.batch_execute(
+        "DROP SCHEMA public CASCADE; CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO PUBLIC",
+    )
+    .unwrap();
+    db.batch_execute(
+        "CREATE TABLE refinery_schema_history
+             (version int4 PRIMARY KEY, name text, applied_on text, checksum text)",
+    )
+    .unwrap();
+    let migrations = fs::read_dir(format!("{HERE}/migrations")).unwrap();
+    let mut migrations: Vec<(u32, String)> = migrations
+        .map(|file| {
+            let path = file.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let number = name[1..].split_once("__").unwrap().0.parse().unwrap();
+            (number, fs::read_to_string(&path).unwrap())
+        })
+        .collect();
+    migrations.sort();
+    for (_, sql) in migrations.iter().filter(|(number, _)| *number <= 13) {
+        db.batch_execute(sql).unwrap();
+    }
+    db.batch_execute("TRUNCATE progress").unwrap();
+    let store = fs::read_to_string(format!("{HERE}/tests/upgrade/store.sql")).unwrap();
+    db.batch_execute(&store).unwrap();
+    database
+}
+
+fn old_log(dir: &Path) {
+    for entry in fs::read_dir(format!("{HERE}/tests/upgrade/log")).unwrap() {
+        let entry = entry.unwrap();
+        let to = dir.join("log").join(entry.file_name());
+        if entry.path().is_dir() {
+            fs::create_dir_all(&to).unwrap();
+            for segment in fs::read_dir(entry.path()).unwrap() {
+                let segment = segment.unwrap();
+                fs::copy(segment.path(), to.join(segment.file_name())).unwrap();
+            }
+        } else {
+            fs::create_dir_all(dir.join("log")).unwrap();
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// What a start of the analytics says on standard error.
+fn start(dir: &Path, database: &Config) -> String {
+    let dir = dir.to_str().unwrap();
+    let mut analytics = command(&["analytics", "--exit-when-caught-up", "-w", "2", "--dir", dir]);
+    let output = analytics.env("DATABASE_URL", database_url(database)).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    said
+}
+
+#[test]
+fn a_store_of_older_rules_is_counted_again_at_the_first_start() {
+    let (dir, database) = (scratch(), old_store());
+    old_log(&dir);
+    let now = "SELECT now::text, (SELECT count(*) FROM users WHERE grade = 'GOLD') FROM progress";
+    let stands = || -> (String, i64) {
+        let row = connect(&database).query_one(now, &[]).unwrap();
+        (row.get(0), row.get(1))
+    };
+    let before = stands();
+    assert!(before.0.starts_with("2099") && before.1 == 0, "{before:?}");
+
+    let said = start(&dir, &database);
+    assert!(said.contains("counted by older rules (1, today's are 2)"), "{said}");
+    assert!(said.contains("counting the log's"), "{said}");
+    let after = stands();
+    assert!(after.0.starts_with("2026") && after.1 == 2, "{after:?}");
+    assert_eq!(start(&dir, &database), "", "it is said once");
+    analytics(&dir, &database, "1");
+
+    let anew = fresh_database();
+    analytics(&dir, &anew, "1");
+    assert_eq!(tables(&database), tables(&anew));
+}
