@@ -147,5 +147,8 @@ fn a_lease_that_lapsed_ends_the_feed() {
     db.batch_execute("UPDATE followed_tables SET until = clock_timestamp(); NOTIFY commit_point")
         .unwrap();
     assert_eq!(tail.end().code(), Some(1));
-    one_sentence(&fs::read_to_string(said).unwrap(), "kept for an hour, and that is over");
+    one_sentence(
+        &fs::read_to_string(said).unwrap(),
+        "not beyond a rebuild: that is over, begin anew",
+    );
 }

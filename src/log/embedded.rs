@@ -662,7 +662,7 @@ impl EmbeddedReader {
 impl Reader for EmbeddedReader {
     fn read(&mut self, batch: &mut Batch, max: usize) -> Result<usize> {
         let mut read = 0;
-        while read < max && !batch.is_full() {
+        while read < max && (read == 0 || !batch.is_full()) {
             if self.offset == self.end.offset {
                 self.end = self.files.end(self.topic, self.partition)?;
                 if self.offset > self.end.offset {

@@ -886,7 +886,7 @@ struct KafkaReader {
 impl Reader for KafkaReader {
     fn read(&mut self, batch: &mut Batch, max: usize) -> Result<usize> {
         let mut read = 0;
-        while read < max && !batch.is_full() {
+        while read < max && (read == 0 || !batch.is_full()) {
             if let Some(stray) = self.strays.pop_front() {
                 self.position = stray.get(0).offset + 1;
                 batch.push(stray.get(0));

@@ -298,7 +298,7 @@ mod tests {
         let Reading::Event(event) = reading(Topic::Orders, ORDER) else { panic!("dead") };
         assert_eq!(event.event_id, u64::MAX);
         assert_eq!(event.at, (1_700_000_000_000 - POSTGRES_EPOCH) * 1000);
-        assert_eq!(event.user_id, Some(9));
+        assert_eq!(event.user_id, Some(8));
         assert_eq!(event.amount, 600);
     }
 
