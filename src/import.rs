@@ -23,6 +23,9 @@ use crate::wire::{self, Decoded, Words};
 /// Lines between two flushes: what may be lost by a crash, against the cost of waiting for a disk.
 const FLUSH_LINES: u64 = 10_000;
 
+/// So many bytes are flushed before, since brokers' client keeps them until then.
+const FLUSH_BYTES: usize = 32 << 20;
+
 /// A line longer than this is refused, lest one without an end fill the memory.
 const LINE_BYTES_MAX: usize = 16 << 20;
 
@@ -178,6 +181,7 @@ pub fn import(
         newest: None,
         done: Imported::default(),
     };
+    let mut unflushed = 0;
     for number in 1.. {
         if !more {
             break;
@@ -197,7 +201,9 @@ pub fn import(
                 Imported::list(&mut import.done.refused_first, number, problem);
             }
         }
-        if number % FLUSH_LINES == 0 {
+        unflushed += line.len();
+        if number % FLUSH_LINES == 0 || unflushed > FLUSH_BYTES {
+            unflushed = 0;
             import.writer.flush()?;
             report(&import.done);
         }

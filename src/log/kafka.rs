@@ -86,6 +86,10 @@ const FULL: Duration = Duration::from_millis(5);
 /// Memory for records that a consumer has fetched and nobody has read yet.
 const FETCHED_KIB: &str = "8192";
 
+/// What is asked for of a partition at a time, as it was sent. What was compressed a thousandfold is
+/// unpacked as a whole, so this is little; a larger record comes alone.
+const FETCHED_AT_ONCE: &str = "65536";
+
 /// Copies of each record, where there are so many brokers.
 const COPIES: usize = 3;
 
@@ -136,6 +140,7 @@ impl Place {
             .set("auto.offset.reset", "error")
             .set("check.crcs", "true")
             .set("queued.max.messages.kbytes", FETCHED_KIB)
+            .set("fetch.message.max.bytes", FETCHED_AT_ONCE)
             // A full queue is looked at again so soon; by default readers would idle for a second.
             .set("fetch.queue.backoff.ms", "20");
         config
