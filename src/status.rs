@@ -210,7 +210,8 @@ fn alone(client: &mut Client) -> Result<Vec<Alone>> {
     let rows = client.query(
         "SELECT partition, newest_offset, (newest_at AT TIME ZONE 'Asia/Seoul')::text
          FROM commit_offsets, progress
-         WHERE (other_at IS NULL OR newest_at - other_at > interval '1 day')
+         WHERE newest_at IS NOT NULL
+           AND (other_at IS NULL OR newest_at - other_at > interval '1 day')
            AND (now IS NULL OR newest_at - now > interval '1 day')
          ORDER BY partition",
         &[],
