@@ -41,7 +41,7 @@ pub use now::{month_of_now, now};
 pub use side_by_side::side_by_side;
 pub use standing_orders::standing_orders;
 pub use sums::{Sums, regrouped, sums_by};
-pub use totals::{distinct, totals};
+pub use totals::{Sum, distinct, totals};
 pub use within::within;
 
 use std::collections::BTreeMap;

@@ -28,6 +28,7 @@ use crate::page;
 use crate::private_postgres::PrivatePostgres;
 use crate::realism::{self, Form};
 use crate::retry::{self, Patience};
+use crate::say::say;
 use crate::scenario;
 use crate::status;
 use crate::store;
@@ -418,7 +419,7 @@ pub fn run(cli: Cli) -> ExitCode {
         if error.chain().any(<dyn std::error::Error>::is::<retry::Stopped>) {
             return ExitCode::SUCCESS;
         }
-        _ = writeln!(std::io::stderr(), "marketday: {error:#}");
+        say(format_args!("{error:#}"));
         if supervised && retry::lost(&error) {
             return ExitCode::from(supervise::LOST);
         }

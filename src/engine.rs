@@ -16,9 +16,6 @@ mod source;
 
 pub use replay::{Replay, replay};
 
-use std::any::Any;
-use std::io::Write;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -36,6 +33,7 @@ use crate::clock;
 use crate::crash;
 use crate::log::Log;
 use crate::retry;
+use crate::say::say;
 use crate::store::{self, Claim};
 use crate::supervise::LOST;
 use crate::wire::Decoded;
@@ -76,13 +74,7 @@ pub fn run(log: &Arc<dyn Log>, settings: Settings) -> Result<()> {
     let failure = Failure::default();
     let failed = failure.clone();
     let workers = timely::execute(config, move |worker| {
-        let work = || run_worker(worker, &log, &settings, &read, &failed);
-        // Of a panic the other workers would hear nothing.
-        let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-            let what = panic_message(&*panic);
-            Err(anyhow!("{what}").context(format!("counting, with {} read", read.told())))
-        });
-        if let Err(error) = result {
+        if let Err(error) = run_worker(worker, &log, &settings, &read, &failed) {
             if !alone {
                 end_process(&error);
             }
@@ -103,18 +95,12 @@ pub fn run(log: &Arc<dyn Log>, settings: Settings) -> Result<()> {
     Ok(())
 }
 
-/// What a panic says.
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a worker panicked")
-}
-
 /// Says why, and ends the process without waiting for anything.
 fn end_process(error: &anyhow::Error) -> ! {
     let code = if retry::lost(error) { i32::from(LOST) } else { 1 };
-    let mut stderr = std::io::stderr().lock();
-    _ = writeln!(stderr, "marketday: {error:#}");
     // With the lock held: the first error is the one that counts.
+    let _first = std::io::stderr().lock();
+    say(format_args!("{error:#}"));
     std::process::exit(code);
 }
 

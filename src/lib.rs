@@ -39,6 +39,8 @@ pub mod market;
 
 pub mod import;
 
+pub mod say;
+
 pub mod engine;
 
 pub mod profile;

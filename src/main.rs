@@ -1,10 +1,10 @@
 //! The program: parse, then run one command.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
 use marketday::cli::Cli;
+use marketday::say::say;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -16,12 +16,11 @@ fn main() -> ExitCode {
         // Except this one: timely's way to say that another process of it is gone.
         let lost = "timely communication error: ";
         if let Some(cause) = panic.payload_as_str().and_then(|text| text.strip_prefix(lost)) {
-            let mut stderr = std::io::stderr().lock();
-            _ = writeln!(
-                stderr,
-                "marketday: another process of the analytics is gone, so this one ends too ({cause})"
-            );
             // With the lock held: two connections may break at once.
+            let _first = std::io::stderr().lock();
+            say(format_args!(
+                "another process of the analytics is gone, so this one ends too ({cause})"
+            ));
             std::process::exit(i32::from(marketday::supervise::LOST));
         }
         report(panic);

@@ -4,7 +4,7 @@
 //! come again: a refused login, a fence, a log that has lost records.
 
 use std::error::Error as StdError;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use postgres::error::{DbError, SqlState};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use crate::clock::Stopwatch;
+use crate::say::say;
 
 /// The pause before the next try: it doubles from the first to the second ...
 pub const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -81,7 +82,7 @@ pub fn again<T>(
         }
         if patience != Patience::Look {
             let seconds = pause.as_secs_f64();
-            _ = writeln!(io::stderr(), "marketday: {error:#}; trying again in {seconds:.1} s");
+            say(format_args!("{error:#}; trying again in {seconds:.1} s"));
         }
         rest(pause, stop)?;
         pause = (pause * 2).min(PAUSE.1);

@@ -13,7 +13,6 @@ pub use commit::Committer;
 pub use hydrate::{hydrate, stored_rows};
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -26,6 +25,7 @@ use postgres::{Client, Config, NoTls, Transaction};
 use serde::{Deserialize, Serialize};
 
 use crate::log::Log;
+use crate::say::say;
 
 /// How sessions are named to the server, unless whoever named it says otherwise.
 const SESSION: &str = "marketday";
@@ -182,21 +182,18 @@ fn renew(tx: &mut Transaction<'_>, log: &dyn Log, rules: i64) -> Result<()> {
         }
     }
     let counted = tx.query_one("SELECT EXISTS (SELECT FROM commit_points)", &[])?.get(0);
-    let mut stderr = std::io::stderr();
     if counted && whole {
-        _ = writeln!(
-            stderr,
-            "marketday: the database was counted by older rules ({rules}, today's are {RULES}): \
+        say(format_args!(
+            "the database was counted by older rules ({rules}, today's are {RULES}): \
              counting the log's {records} records again; `marketday status` shows how far it is"
-        );
+        ));
         empty(tx)?;
     } else if counted {
-        _ = writeln!(
-            stderr,
-            "marketday: the database was counted by older rules ({rules}, today's are {RULES}), and \
+        say(format_args!(
+            "the database was counted by older rules ({rules}, today's are {RULES}), and \
              the log no longer goes back to its start: going on by today's; `marketday verify` \
              names the offsets from which they hold"
-        );
+        ));
         tx.execute(
             "UPDATE commit_offsets SET rules_from = next_offset, other_at = newest_at,
                                        reached_at = newest_at",

@@ -5,7 +5,6 @@
 //! all are started again, once the store is back, and go on from the last commit. A process that ends
 //! with another error of its own has said why; starting it again would only say it again, so all end.
 
-use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -19,6 +18,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::clock::Stopwatch;
 use crate::retry::{self, PAUSE, STEADY};
+use crate::say::say;
 
 /// How a process ends that has lost another one, the store or the brokers: what a supervisor takes as
 /// "start me again".
@@ -83,11 +83,9 @@ pub fn supervise(
         if since.elapsed() > STEADY {
             pause = PAUSE.0;
         }
-        _ = writeln!(
-            std::io::stderr(),
-            "marketday: process {place} of the analytics is gone ({status}); starting again from \
-             the last commit"
-        );
+        say(format_args!(
+            "process {place} of the analytics is gone ({status}); starting again from the last commit"
+        ));
         let stopped = || stop.load(Ordering::SeqCst);
         let rested = retry::rest(pause, &stopped).map_err(anyhow::Error::from);
         match rested.and_then(|()| ready()) {

@@ -9,7 +9,7 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Operator;
 use timely::dataflow::operators::vec::Map;
 
-use super::{HashMap, Vecs};
+use super::{HashMap, Sum, Vecs};
 use crate::model::{Krw, Order, OrderKind};
 use crate::{Collection, Epoch};
 
@@ -86,6 +86,16 @@ impl Semigroup for Sums {
         self.cancelled += other.cancelled;
         self.refunded += other.refunded;
         self.buyers += other.buyers;
+    }
+}
+
+impl Sum for Sums {
+    fn takes(&self, more: &Sums) -> bool {
+        let fields = |it: &Sums| {
+            [it.events, it.orders, it.units, it.revenue, it.cancelled, it.refunded, it.buyers]
+        };
+        let mut both = fields(self).into_iter().zip(fields(more));
+        both.all(|(sum, more)| sum.checked_add(more).is_some())
     }
 }
 

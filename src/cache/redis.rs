@@ -1,7 +1,6 @@
 //! Working sets in Redis.
 
 use std::{
-    io::{IsTerminal, Write},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -13,6 +12,8 @@ use std::{
 use anyhow::{Context, Result};
 use dataflows::market::CachedSet;
 use redis::{Client, Connection, RedisResult, cmd, pipe};
+
+use crate::say::say;
 
 /// An answer may take so long before Redis counts as lost. It is waited for once, so it may be
 /// long enough for a busy machine.
@@ -79,7 +80,7 @@ impl Link {
             *place = None;
             if !self.lost.swap(true, Ordering::Relaxed) {
                 let goes_on = "the market goes on with its own copy of the working set";
-                say(&format!("Redis at {} is lost ({error}): {goes_on}", self.address()));
+                say(format_args!("Redis at {} is lost ({error}): {goes_on}", self.address()));
             }
             self.come_back();
             Failed
@@ -139,7 +140,7 @@ impl Redis {
             Ok(())
         });
         if matches!(answer, Ok(Some(()))) && self.link.lost.swap(false, Ordering::Relaxed) {
-            say(&format!("Redis at {} is back", self.link.address()));
+            say(format_args!("Redis at {} is back", self.link.address()));
         }
         answer
     }
@@ -151,11 +152,4 @@ impl Redis {
         let Some(json) = json.flatten() else { return Ok(None) };
         serde_json::from_slice(&json).map(Some).map_err(|_| Failed)
     }
-}
-
-/// Tells people, over what a progress bar left on their line.
-fn say(line: &str) {
-    let mut stderr = std::io::stderr().lock();
-    let clear = if stderr.is_terminal() { "\r\x1b[K" } else { "" };
-    _ = writeln!(stderr, "{clear}marketday: {line}");
 }

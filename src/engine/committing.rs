@@ -1,6 +1,5 @@
 //! The thread that commits, and what it shares with the workers of its process.
 
-use std::io::Write;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, sleep};
@@ -11,6 +10,7 @@ use dataflows::Epoch;
 use dataflows::analytics::Closed;
 
 use crate::clock::Stopwatch;
+use crate::say::say;
 use crate::store::{self, Committer};
 
 /// A commit that takes so long is asked what it waits for ...
@@ -159,7 +159,7 @@ impl Commits {
                         }
                     };
                     told = true;
-                    _ = writeln!(std::io::stderr(), "marketday: {line}");
+                    say(line);
                 }
             }
         }

@@ -1,7 +1,6 @@
 //! How far the analytics are, told once a second outside the commits, so that a stall shows.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, sleep};
@@ -15,6 +14,7 @@ use super::source::{self, Reached, STALLED};
 use crate::clock::Stopwatch;
 use crate::log::Log;
 use crate::process;
+use crate::say::say;
 use crate::store;
 
 /// How far the workers of this process have read.
@@ -30,16 +30,6 @@ impl Reading {
     pub(super) fn tell(&self, topic: Topic, partition: u32, reached: Reached) {
         let mut offsets = self.offsets.lock().unwrap_or_else(PoisonError::into_inner);
         offsets.insert((topic, partition), reached);
-    }
-
-    /// How far the partitions of orders are read, in words.
-    pub(super) fn told(&self) -> String {
-        let offsets = self.offsets.lock().unwrap_or_else(PoisonError::into_inner);
-        let orders = offsets.iter().filter(|((topic, _), _)| *topic == Topic::Orders);
-        let told = orders.map(|((topic, partition), reached)| {
-            format!("{}-{partition} up to offset {}", topic.name(), reached.offset)
-        });
-        told.collect::<Vec<_>>().join(", ")
     }
 
     /// Nothing more will be read; if that went well, what was is told once more.
@@ -165,7 +155,7 @@ impl Stalls {
         if !*told && since.elapsed() > STALLED {
             *told = true;
             let what = source::starving(topic, partition, offset, end);
-            _ = writeln!(std::io::stderr(), "marketday: {what}");
+            say(what);
         }
     }
 
@@ -173,7 +163,7 @@ impl Stalls {
     fn failed(&mut self, error: &anyhow::Error) {
         let of_log = error.chain().any(<dyn std::error::Error>::is::<KafkaError>);
         if of_log && !std::mem::replace(&mut self.brokers_away, true) {
-            _ = writeln!(std::io::stderr(), "marketday: {error:#}; waiting for the brokers");
+            say(format_args!("{error:#}; waiting for the brokers"));
         }
     }
 }

@@ -99,7 +99,11 @@ impl Source {
                 continue;
             }
             let readers = log.readers(topic, &from).with_context(|| {
-                format!("going on from the committed offsets of {}", topic.name())
+                format!(
+                    "going on from the committed offsets of {} (`marketday analytics --rebuild` \
+                     counts again what the log holds)",
+                    topic.name()
+                )
             })?;
             for ((partition, next_offset), reader) in from.into_iter().zip(readers) {
                 let (fetched, committed) = (VecDeque::new(), tallies.get(&(topic, partition)));

@@ -18,7 +18,6 @@
 //! groups for the eyes of Kafka's tools only; nothing here ever reads them back.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::Write as _;
 use std::net::ToSocketAddrs;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -44,6 +43,7 @@ use super::{
 };
 use crate::clock::Stopwatch;
 use crate::retry::{self, passes_in_log};
+use crate::say::say;
 
 /// How long a question to the brokers may take, with a broker that dies meanwhile.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -265,7 +265,7 @@ fn identity(place: &Place) -> Result<String> {
         return Ok(first);
     }
     // Of two that write at once both go by the first record.
-    say(place, &new_identity()?, |said| Ok(said.first().cloned()))
+    write_word(place, &new_identity()?, |said| Ok(said.first().cloned()))
 }
 
 /// Before the word of who writes a log: a second name may lie there, of two that began at once.
@@ -301,7 +301,11 @@ fn said(place: &Place) -> Result<Vec<String>> {
 }
 
 /// Adds a record to that topic, and waits until what it says then gives an answer.
-fn say<T>(place: &Place, what: &str, answer: impl Fn(&[String]) -> Result<Option<T>>) -> Result<T> {
+fn write_word<T>(
+    place: &Place,
+    what: &str,
+    answer: impl Fn(&[String]) -> Result<Option<T>>,
+) -> Result<T> {
     let topic = place.topic(IDENTITY);
     let writing = || format!("writing to topic {topic} on {}", place.brokers);
     let producer: BaseProducer = place.client().set("enable.idempotence", "true").create()?;
@@ -409,7 +413,7 @@ impl Log for Kafka {
         if let Some(first) = self.owner()? {
             return Ok(first);
         }
-        say(&self.place, &format!("{OWNER}{}", by.word()), owner)
+        write_word(&self.place, &format!("{OWNER}{}", by.word()), owner)
     }
 
     fn another(&self) -> &'static str {
@@ -855,11 +859,9 @@ impl Writer for KafkaWriter {
             }
             if waited > ATTEMPT && !told {
                 told = true;
-                _ = writeln!(
-                    std::io::stderr(),
-                    "marketday: the log on {brokers} does not take what is written ({error:#}); \
-                     waiting for it"
-                );
+                say(format_args!(
+                    "the log on {brokers} does not take what is written ({error:#}); waiting for it"
+                ));
             }
             std::thread::sleep(PAUSE);
         }
