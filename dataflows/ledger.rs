@@ -289,7 +289,7 @@ mod tests {
     /// Records (`at` in hours, customer or 0 for a heartbeat) and the times reached after each.
     #[test]
     fn one_customers_clock_does_not_move_the_time_reached() {
-        let cases: [(&str, &[(i64, i64)], &[Option<i64>]); 7] = [
+        let cases: [(&str, &[(i64, i64)], &[Option<i64>]); 10] = [
             ("one customer has reached nothing", &[(5, 1), (6, 1)], &[None, None]),
             (
                 "two customers",
@@ -316,6 +316,13 @@ mod tests {
                 "it never goes back",
                 &[(10, 1), (30, 2), (40, 2), (41, 1)],
                 &[None, Some(30), Some(30), Some(41)],
+            ),
+            ("the newest of two", &[(5, 1), (7, 2), (6, 1)], &[None, Some(7), Some(7)]),
+            ("each heartbeat is another one", &[(7, 0), (9, 0)], &[None, Some(9)]),
+            (
+                "two beside a wrong one",
+                &[(900, 1), (7, 2), (9, 3), (8, 2)],
+                &[None, Some(7), Some(9), Some(9)],
             ),
             (
                 "silence with heartbeats",

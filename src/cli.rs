@@ -482,10 +482,15 @@ impl LogPlace {
         }
         let dir = self.dir.display();
         ensure!(
-            self.dir.join("log").exists(),
+            self.is_there(),
             "there is no log in {dir}: run `marketday up --dir {dir}` first, or name another --dir"
         );
         self.open(&|| false)
+    }
+
+    /// Whether there is a log to look at; of brokers it is taken to be so.
+    fn is_there(&self) -> bool {
+        self.brokers.is_some() || self.dir.join("log").exists()
     }
 
     fn kafka(&self) -> Option<log::kafka::Place> {
@@ -765,8 +770,7 @@ fn show_status(look: &Look) -> Result<ExitCode> {
     let database = look.place.look()?;
     // A store can be looked at from where its log is not.
     let place = &look.place.log;
-    let there = place.brokers.is_some() || place.dir.join("log").exists();
-    let log = there.then(|| place.look()).transpose();
+    let log = place.is_there().then(|| place.look()).transpose();
     status::status(&database.config, log, &mut std::io::stdout().lock(), look.json)?;
     database.stop()?;
     Ok(ExitCode::SUCCESS)

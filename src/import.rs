@@ -87,16 +87,6 @@ impl FromStr for Instant {
     }
 }
 
-/// How far the times go with one more record, where it is an order event or a heartbeat.
-fn reach_after(before: Option<Reach>, offset: u64, event: &Decoded) -> Option<Reach> {
-    match event {
-        Decoded::Order(_) | Decoded::Heartbeat(_) => {
-            Some(Reach::after(before, offset, event.at(), event.by()))
-        }
-        Decoded::User(_) | Decoded::Product(_) | Decoded::Scenario(_) => before,
-    }
-}
-
 /// The offsets of the orders that a log holds: partition, first, and behind the last.
 type Extent = Vec<(u32, u64, u64)>;
 
@@ -120,7 +110,7 @@ fn reached(log: &dyn Log, extent: &Extent) -> Result<Option<Millis>> {
             reader.wait(&mut batch, 1_000)?;
             for record in batch.iter().filter(|record| record.offset < end) {
                 if let Ok(event) = wire::decode(Topic::Orders, record.value, &mut words) {
-                    reach = reach_after(reach, record.offset, &event);
+                    reach = Some(Reach::after(reach, record.offset, event.at(), event.by()));
                 }
             }
         }
@@ -293,7 +283,9 @@ impl Import<'_> {
                 at = event.at();
                 let new = event.event_id().is_none_or(|id| self.seen.add(topic, id));
                 *if new { &mut done.valid } else { &mut done.duplicate } += 1;
-                self.reach = reach_after(self.reach, number, &event);
+                if topic == Topic::Orders {
+                    self.reach = Some(Reach::after(self.reach, number, at, event.by()));
+                }
                 if matches!(event, Decoded::Order(_)) {
                     self.newest = self.newest.max(Some(at));
                 }

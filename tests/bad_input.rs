@@ -11,7 +11,7 @@ use postgres::Client;
 use serde_json::{Value, json};
 
 use crate::support::{
-    analytics, command, connect, fresh_database, marketday, records, scratch, tables,
+    analytics, case, command, connect, fresh_database, marketday, records, scratch, tables,
 };
 
 const DAY: i64 = 86_400_000;
@@ -415,11 +415,11 @@ fn lines_that_are_no_records_are_listed_and_do_not_reach_the_log() {
 
 /// Imports a file of `tests/cases`: the reasons of its dead letters, and the store, which `verify`
 /// finds right.
-fn case(file: &str) -> (Vec<String>, Client) {
+fn read_case(file: &str) -> (Vec<String>, Client) {
     let (dir, database) = (scratch().join("market"), fresh_database());
-    let file = format!("{}/tests/cases/{file}", env!("CARGO_MANIFEST_DIR"));
     // Whether it tells of dead ones by its exit is not looked at here.
-    let mut import = command(&["import", &file, "--dir", dir.to_str().unwrap()]);
+    let mut import =
+        command(&["import", case(file).to_str().unwrap(), "--dir", dir.to_str().unwrap()]);
     import.output().unwrap();
     // The second run finds nothing new, and nothing that stops it.
     analytics(&dir, &database, "2");
@@ -437,13 +437,13 @@ fn rows<const N: usize>(db: &mut Client, tables: [&str; N]) -> [i64; N] {
 
 #[test]
 fn a_word_that_no_index_can_hold_is_a_dead_letter() {
-    let (dead, mut db) = case("02-long-category/category_2800.ndjson");
+    let (dead, mut db) = read_case("02-long-category/category_2800.ndjson");
     assert_eq!(dead, ["`lines`: number 1: `category` is longer than 200 bytes"]);
     let held = rows(&mut db, ["users", "products", "order_events", "basket_pairs"]);
     assert_eq!(held, [2, 1, 1, 0]);
 
     // Names and regions are no keys.
-    let (dead, mut db) = case("02-long-category/names_20000.ndjson");
+    let (dead, mut db) = read_case("02-long-category/names_20000.ndjson");
     assert_eq!(dead, ["`category` is longer than 200 bytes"]);
     assert_eq!(rows(&mut db, ["users", "products", "order_events"]), [3, 1, 2]);
     let long = "users WHERE length(name) = 20000 AND length(region) = 20000";
@@ -452,7 +452,7 @@ fn a_word_that_no_index_can_hold_is_a_dead_letter() {
 
 #[test]
 fn what_other_tools_write_is_dead_and_the_reason_names_the_field() {
-    let (dead, mut db) = case("06-other-tools-forms/input.ndjson");
+    let (dead, mut db) = read_case("06-other-tools-forms/input.ndjson");
     let fields = [
         "`at`: ",
         "`at`: ",

@@ -7,7 +7,7 @@ use chrono::NaiveDateTime;
 use postgres::Client;
 use serde_json::{Value, json};
 
-use crate::support::{command, connect, database_url, fresh_database, marketday, scratch};
+use crate::support::{analytics, connect, fresh_database, marketday, scratch};
 
 /// An instant by Seoul's clock: `2024-02-29 23:59:59.999`.
 fn at(text: &str) -> i64 {
@@ -171,12 +171,7 @@ fn told() -> Client {
     // The newest order is one customer's alone; whoever tells the story knows that it is right.
     let until = ["--until", "2026-03-01T00:00:00"];
     marketday(&[&["import", file.to_str().unwrap(), "--dir", place], &until[..]].concat());
-    for words in [&["analytics", "--exit-when-caught-up", "-w", "2"][..], &["verify"]] {
-        let mut command = command(words);
-        command.args(["--dir", place]).env("DATABASE_URL", database_url(&database));
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stdout));
-    }
+    analytics(&dir, &database, "2");
     let mut db = connect(&database);
     db.batch_execute("SET TIME ZONE 'Asia/Seoul'").unwrap();
     db

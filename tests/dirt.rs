@@ -16,8 +16,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::support::{
-    Running, brokers, command, connect, database_url, first_records, fresh_database, hashes,
-    kafka_log, log_end, marketday, partitions, records, scratch, tables,
+    Running, brokers, command, connect, first_records, fresh_database, hashes, kafka_log, log_end,
+    marketday, partitions, records, scratch, tables, with_database,
 };
 
 const SECOND: i64 = 1_000;
@@ -153,13 +153,6 @@ impl Seen {
             }
         }
     }
-}
-
-fn with_database(args: &[&str], database: &Config) -> String {
-    let output = command(args).env("DATABASE_URL", database_url(database)).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{args:?}: {}\n{said}", output.status);
-    said.into_owned()
 }
 
 /// The ledgers without the places of their rows.

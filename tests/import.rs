@@ -1,18 +1,13 @@
 //! Imports: files as they come from elsewhere, and what is said of them (`tests/cases`).
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use dataflows::model::{Topic, partition_of};
 use marketday::log::embedded;
 use serde_json::Value;
 
-use crate::support::{command, log_end, records, refused, scratch};
-
-/// A file that a case of its own keeps.
-fn case(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(file)
-}
+use crate::support::{case, command, log_end, records, refused, scratch};
 
 /// What an import of a case's file says, with its exit code.
 fn import(file: &str, dir: &Path, more: &[&str]) -> (Option<i32>, Vec<String>) {

@@ -12,7 +12,7 @@ use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
 use crate::support::{
-    analytics, command, connect, database_url, fresh_database, marketday, scratch, tables,
+    analytics, case, connect, fresh_database, marketday, scratch, tables, with_database,
 };
 
 const STORIES: usize = 1_000;
@@ -158,12 +158,8 @@ fn stories_read_in_steps_give_what_they_give_at_once() {
     assert!(superseded > 400, "{superseded} of {}", records.len());
 }
 
-fn case(file: &str) -> String {
-    format!("{}/tests/cases/{file}", env!("CARGO_MANIFEST_DIR"))
-}
-
-fn import(dir: &Path, file: &str) {
-    marketday(&["import", file, "--dir", dir.to_str().unwrap()]);
+fn import(dir: &Path, file: &Path) {
+    marketday(&["import", file.to_str().unwrap(), "--dir", dir.to_str().unwrap()]);
 }
 
 /// An order placed by one customer, and told again for another, in two partitions.
@@ -192,10 +188,7 @@ fn one_number_of_two_customers_is_two_orders() {
 fn one_wrong_clock_does_not_move_now_and_there_is_a_way_back_from_two() {
     let (dir, database) = (scratch().join("market"), fresh_database());
     let said = |args: &[&str]| {
-        let mut command = command(&[args, &["--dir", dir.to_str().unwrap()]].concat());
-        let output = command.env("DATABASE_URL", database_url(&database)).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).unwrap()
+        with_database(&[args, &["--dir", dir.to_str().unwrap()]].concat(), &database)
     };
     let stands = || -> (String, i64, i64) {
         let sql = "SELECT (SELECT (now AT TIME ZONE 'Asia/Seoul')::text FROM progress),

@@ -85,19 +85,24 @@ pub(crate) fn database_url(config: &Config) -> String {
     )
 }
 
+/// Runs the program on a database; it ends well, and this is what it says.
+pub(crate) fn with_database(args: &[&str], database: &Config) -> String {
+    let output = command(args).env("DATABASE_URL", database_url(database)).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {}\n{said}", output.status);
+    said.into_owned()
+}
+
 /// Reads and commits what a log holds, with so many workers; `verify` then finds all equal.
 pub(crate) fn analytics(dir: &Path, database: &Config, workers: &str) {
     let dir = dir.to_str().unwrap();
-    for args in [
-        &["analytics", "--exit-when-caught-up", "-w", workers, "--dir", dir][..],
-        &["verify", "--dir", dir],
-    ] {
-        let mut command = command(args);
-        let output = command.env("DATABASE_URL", database_url(database)).output().unwrap();
-        let said =
-            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{args:?}: {said}");
-    }
+    with_database(&["analytics", "--exit-when-caught-up", "-w", workers, "--dir", dir], database);
+    with_database(&["verify", "--dir", dir], database);
+}
+
+/// The path of a file of `tests/cases`; one that is absolute stays what it is.
+pub(crate) fn case(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(file)
 }
 
 /// Every result table's rows, as text and sorted, and `now`.

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use postgres::Config;
 
@@ -44,20 +45,8 @@ fn old_store() -> Config {
 }
 
 fn old_log(dir: &Path) {
-    for entry in fs::read_dir(format!("{HERE}/tests/upgrade/log")).unwrap() {
-        let entry = entry.unwrap();
-        let to = dir.join("log").join(entry.file_name());
-        if entry.path().is_dir() {
-            fs::create_dir_all(&to).unwrap();
-            for segment in fs::read_dir(entry.path()).unwrap() {
-                let segment = segment.unwrap();
-                fs::copy(segment.path(), to.join(segment.file_name())).unwrap();
-            }
-        } else {
-            fs::create_dir_all(dir.join("log")).unwrap();
-            fs::copy(entry.path(), to).unwrap();
-        }
-    }
+    let log = format!("{HERE}/tests/upgrade/log");
+    assert!(Command::new("cp").arg("-r").args([log.as_ref(), dir]).status().unwrap().success());
 }
 
 /// What a start of the analytics says on standard error.

@@ -16,7 +16,7 @@ use postgres::{Client, Config};
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::support::{command, connect, database_url, fresh_database, marketday, scratch};
+use crate::support::{analytics, connect, fresh_database, marketday, scratch};
 
 /// A client whose wall clock is the market's.
 fn client(config: &Config) -> Client {
@@ -465,17 +465,7 @@ fn scenarios_and_missing_orders_follow_the_story() {
         std::fs::write(&file, lines).unwrap();
         marketday(&["import", file.to_str().unwrap(), "--dir", dir.to_str().unwrap()]);
         decide(&dir, &announced);
-        let dir = dir.to_str().unwrap();
-        for args in [
-            &["analytics", "--exit-when-caught-up", "-w", "2", "--dir", dir][..],
-            &["verify", "--dir", dir],
-        ] {
-            let mut command = command(args);
-            let output = command.env("DATABASE_URL", database_url(&database)).output().unwrap();
-            let said =
-                String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{args:?}: {said}");
-        }
+        analytics(&dir, &database, "2");
         let mut client = client(&database);
         let scenarios = rows(&mut client, "SELECT * FROM scenario_impact");
         // From and to which minute each severity holds, and the orders there.
