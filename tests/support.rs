@@ -31,10 +31,15 @@ pub(crate) fn scratch() -> PathBuf {
 
 /// The config of a new database of this test's own, with the migrations run.
 pub(crate) fn fresh_database() -> Config {
+    copied_database("migrated")
+}
+
+/// The config of a new database of this test's own, a copy of one that nobody is connected to.
+pub(crate) fn copied_database(template: &str) -> Config {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let server = server();
-    connect(server).batch_execute(&format!("CREATE DATABASE {name} TEMPLATE migrated")).unwrap();
+    connect(server).batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {template}")).unwrap();
     let mut config = server.clone();
     config.dbname(&name);
     config
