@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use dataflows::model::Topic;
 use marketday::log::{Log, Writer};
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -191,6 +193,66 @@ fn records_are_read_whatever_they_are_compressed_with() {
         codecs.iter().flat_map(|codec| (0..100).map(|_| codec.repeat(100))).collect();
     assert!(held.iter().zip(&sent).all(|(held, sent)| *held == sent.as_bytes()));
     assert_eq!(held.len(), sent.len());
+}
+
+/// Topics that others have made and write: more partitions than customers speak in, and no heartbeats.
+#[test]
+fn partitions_in_which_one_customer_speaks_count_and_have_no_time() {
+    let (scratch, database) = (scratch(), fresh_database());
+    let admin: AdminClient<_> = client().create().unwrap();
+    let orders = NewTopic::new("wide.orders", 64, TopicReplication::Fixed(3));
+    pollster::block_on(admin.create_topics([&orders], &AdminOptions::new())).unwrap();
+    kafka_log("wide");
+    let producer: BaseProducer = client().create().unwrap();
+    let order = |partition: i32, id: i64, hour: i64| {
+        let at = 1_790_000_000_000 + hour * 3_600_000;
+        let line = r#"{"product_id":1,"category":"food","quantity":1,"unit_price":400000}"#;
+        let value = format!(
+            r#"{{"event_id":{id},"at":{at},"event":"placed","order_id":{id},"user_id":{id},
+                "ordered_at":{at},"lines":[{line}]}}"#
+        );
+        let record = BaseRecord::<str, str>::to("wide.orders").partition(partition);
+        producer.send(record.payload(&value)).map_err(|(error, _)| error).unwrap();
+        producer.flush(MINUTE).unwrap();
+    };
+    let on_brokers = |args: &[&str]| {
+        let mut command = on_brokers("wide", &scratch, args);
+        let output = command.env("DATABASE_URL", database_url(&database)).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // The orders, and the hours from the first one to `now`.
+    let counted = || -> (i64, Option<f64>) {
+        on_brokers(&["analytics", "--exit-when-caught-up", "-w", "2"]);
+        let verified = on_brokers(&["verify"]);
+        assert!(verified.contains("all equal"), "{verified}");
+        let sql = "SELECT (SELECT sum(orders)::bigint FROM orders_by_minute),
+                          (SELECT extract(epoch FROM now - to_timestamp(1790000000)) / 3600.0
+                           FROM progress)::float8";
+        let row = connect(&database).query_one(sql, &[]).unwrap();
+        (row.get(0), row.get(1))
+    };
+    for n in 0..40 {
+        order(n, i64::from(n), i64::from(n));
+    }
+    assert_eq!(counted(), (40, None));
+
+    // Another customer in one of them, and two in one that is added.
+    order(7, 40, 9);
+    assert_eq!(counted(), (41, Some(9.0)));
+    let more = NewPartitions::new("wide.orders", 66);
+    pollster::block_on(admin.create_partitions([&more], &AdminOptions::new())).unwrap();
+    wait_until("the producer knows them", || {
+        let metadata = producer.client().fetch_metadata(Some("wide.orders"), MINUTE).unwrap();
+        metadata.topics()[0].partitions().len() == 66
+    });
+    order(65, 41, 20);
+    order(65, 42, 21);
+    // It is the least of the two that have one, and it never goes back. Each broker knows them when it
+    // has heard of them.
+    wait_until("they are counted", || counted() == (43, Some(9.0)));
+    order(7, 43, 30);
+    assert_eq!(counted(), (44, Some(21.0)));
 }
 
 #[test]

@@ -158,6 +158,63 @@ fn stories_read_in_steps_give_what_they_give_at_once() {
     assert!(superseded > 400, "{superseded} of {}", records.len());
 }
 
+/// A file is imported whole, its later half before its earlier one, and who and what is sold before or
+/// after all that is bought.
+#[test]
+fn the_parts_of_a_file_may_come_in_any_order() {
+    let customers = (0..20).map(|user| {
+        let value = json!({"event_id": user, "at": AT, "user_id": user, "name": "이름",
+            "birth_date": "1990-05-05", "sex": "F", "region": "서울", "status": "ACTIVE",
+            "marketing_consent": true, "signed_up_at": AT});
+        json!({"topic": "users", "key": user.to_string(), "value": value})
+    });
+    let product = json!({"event_id": 1, "at": AT, "product_id": 1, "name": "쌀", "category": "식품",
+        "price": 900, "stock": 5, "listed_at": AT});
+    let product = json!({"topic": "products", "key": "1", "value": product});
+    let known: Vec<Value> = customers.chain([product]).collect();
+    // A month of orders, of which each third is taken back a week later.
+    let mut orders: Vec<Value> = (0..240)
+        .flat_map(|order| {
+            let (user, at) = (order * 7 % 20, AT + order * 3 * HOUR);
+            let tell = |event_id: i64, event: &str, at: i64| {
+                let value = json!({"event_id": event_id, "at": at, "event": event,
+                    "order_id": order, "user_id": user, "ordered_at": AT + order * 3 * HOUR,
+                    "lines": [{"product_id": 1, "category": "식품", "quantity": 1 + order % 4,
+                               "unit_price": 300_000}]});
+                json!({"topic": "orders", "key": user.to_string(), "value": value})
+            };
+            let placed = tell(2 * order, "placed", at);
+            let taken_back = tell(2 * order + 1, "cancelled", at + 7 * 24 * HOUR);
+            [placed, taken_back].into_iter().take(if order % 3 == 0 { 2 } else { 1 })
+        })
+        .collect();
+    orders.sort_by_key(|line| line["value"]["at"].as_i64());
+    let (earlier, later) = orders.split_at(orders.len() / 2);
+    let scratch = scratch();
+    let outcome = |name: &str, parts: &[&[Value]]| {
+        let (dir, database) = (scratch.join(name), fresh_database());
+        for (n, part) in parts.iter().enumerate() {
+            let file = scratch.join(format!("{name}{n}.ndjson"));
+            let lines: Vec<String> = part.iter().map(Value::to_string).collect();
+            std::fs::write(&file, lines.join("\n")).unwrap();
+            import(&dir, &file);
+            analytics(&dir, &database, ["1", "2"][n % 2]);
+        }
+        let now = "SELECT now::text FROM progress";
+        let now: Option<String> = connect(&database).query_one(now, &[]).unwrap().get(0);
+        (now, tables(&database))
+    };
+    let whole = outcome("whole", &[&[&known[..], &orders].concat()]);
+    assert!(whole.0.is_some());
+    for (name, parts) in [
+        ("later-first", [&known, later, earlier]),
+        ("customers-last", [earlier, later, &known]),
+        ("customers-between", [later, &known, earlier]),
+    ] {
+        assert_eq!(outcome(name, &parts), whole, "{name}");
+    }
+}
+
 fn import(dir: &Path, file: &Path) {
     marketday(&["import", file.to_str().unwrap(), "--dir", dir.to_str().unwrap()]);
 }
