@@ -286,10 +286,12 @@ impl LedgerEvent for ScenarioEvent {
 mod tests {
     use super::*;
 
-    /// Records (`at` in hours, customer or 0 for a heartbeat) and the times reached after each.
+    /// A name, records (`at` in hours, customer or 0 for a heartbeat) and the times reached after each.
+    type Case = (&'static str, &'static [(i64, i64)], &'static [Option<i64>]);
+
     #[test]
     fn one_customers_clock_does_not_move_the_time_reached() {
-        let cases: [(&str, &[(i64, i64)], &[Option<i64>]); 10] = [
+        let cases: [Case; 10] = [
             ("one customer has reached nothing", &[(5, 1), (6, 1)], &[None, None]),
             (
                 "two customers",

@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn copies_and_conflicts_are_told_apart() {
         let mut seen = Fingerprints::default();
-        let ids = (0..1_000).chain((0..1_000).map(|n| n << 40 | n * 7)).chain([u64::MAX]);
+        let ids = (0..1_000).chain((0..1_000).map(|n| (n << 40) | (n * 7))).chain([u64::MAX]);
         let ids: std::collections::BTreeSet<u64> = ids.collect();
         for id in &ids {
             assert!(matches!(seen.enter(*id, &"content"), Fate::Accepted), "{id}");
