@@ -19,10 +19,10 @@ use timely::dataflow::operators::vec::{Input, Map};
 use timely::dataflow::operators::{Concatenate, Operator, ToStream};
 use timely::dataflow::{Scope, Stream};
 
-use crate::ledger::{LedgerEvent, Sourced, Tally, conflict_row, ledger_row};
+use crate::ledger::{LedgerEvent, Origin, Sourced, Tally, conflict_row, ledger_row};
 use crate::model::time::{day_of, minute_of, month_of};
 use crate::model::{
-    Millis, Order, OrderEvent, OrderKind, ProductEvent, ScenarioEvent, Topic, UserEvent,
+    Event, Millis, Order, OrderEvent, OrderKind, ProductEvent, ScenarioEvent, Topic, UserEvent,
 };
 use crate::operators::{
     Entry, Graded, Lived, Sums, counted, distinct, first, grades, lifetimes, newest, now,
@@ -77,6 +77,17 @@ pub struct Handles {
 }
 
 impl Handles {
+    /// Sends an event to its input; of a heartbeat there is nothing to be counted.
+    pub fn send(&mut self, origin: Origin, event: Event) {
+        match event {
+            Event::User(event) => self.users.send(Sourced { origin, event }),
+            Event::Product(event) => self.products.send(Sourced { origin, event }),
+            Event::Order(event) => self.orders.send(Sourced { origin, event }),
+            Event::Scenario(event) => self.scenarios.send(Sourced { origin, event }),
+            Event::Heartbeat(_) => {}
+        }
+    }
+
     /// Closes all epochs before `epoch`.
     pub fn advance_to(&mut self, epoch: Epoch) {
         self.users.advance_to(epoch);

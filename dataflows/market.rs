@@ -45,8 +45,8 @@ pub use scenarios::{Command, MonthDay, Occurrence, Rule, Running, Scenario, occu
 pub use truth::Truth;
 
 use crate::model::{
-    Day, Millis, Order, OrderEvent, OrderId, OrderKind, ProductEvent, ScenarioEvent, Status, Topic,
-    UserEvent, Word,
+    Day, Event, Millis, Order, OrderEvent, OrderId, OrderKind, ProductEvent, ScenarioEvent, Status,
+    Topic, UserEvent, Word,
     time::{DAY, MINUTE, SECOND, Span, day_of, hour_of},
 };
 use basket::Shelf;
@@ -171,66 +171,6 @@ impl Settings {
         let a_day = rules.listed_a_day + rules.listed_more * (at - self.origin) as f64 / MONTH;
         let mean = (least + most) as f64 / 2.0;
         ((gap as f64 * DAY as f64 / mean / a_day) as Millis).min(self.start - at)
-    }
-}
-
-/// An event of any topic.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Event {
-    /// A customer's record.
-    User(UserEvent),
-    /// A product's record.
-    Product(ProductEvent),
-    /// A ledger entry.
-    Order(OrderEvent),
-    /// A decision of the scenario producer.
-    Scenario(ScenarioEvent),
-    /// Nothing happened in a partition of orders up to this time.
-    Heartbeat(Millis),
-}
-
-impl Event {
-    /// Where it goes.
-    pub fn topic(&self) -> Topic {
-        match self {
-            Event::User(_) => Topic::Users,
-            Event::Product(_) => Topic::Products,
-            Event::Order(_) | Event::Heartbeat(_) => Topic::Orders,
-            Event::Scenario(_) => Topic::Scenarios,
-        }
-    }
-
-    /// When it happened.
-    pub fn at(&self) -> Millis {
-        match self {
-            Event::User(event) => event.at,
-            Event::Product(event) => event.at,
-            Event::Order(event) => event.order.at,
-            Event::Scenario(event) => event.at,
-            Event::Heartbeat(at) => *at,
-        }
-    }
-
-    /// Its id in the topic; a heartbeat has none.
-    pub fn event_id(&self) -> Option<u64> {
-        match self {
-            Event::User(event) => Some(event.event_id),
-            Event::Product(event) => Some(event.event_id),
-            Event::Order(event) => Some(event.event_id),
-            Event::Scenario(event) => Some(event.event_id),
-            Event::Heartbeat(_) => None,
-        }
-    }
-
-    /// The record key.
-    pub fn key(&self) -> Option<String> {
-        match self {
-            Event::User(event) => Some(event.user.user_id.to_string()),
-            Event::Product(event) => Some(event.product.product_id.to_string()),
-            Event::Order(event) => Some(event.order.user_id.to_string()),
-            Event::Scenario(event) => Some(event.occurrence.to_string()),
-            Event::Heartbeat(_) => None,
-        }
     }
 }
 

@@ -4,8 +4,8 @@ mod event;
 pub mod time;
 
 pub use event::{
-    Line, Order, OrderEvent, OrderKind, Product, ProductEvent, ScenarioAction, ScenarioEvent, Sex,
-    Status, Strength, Topic, User, UserEvent, named,
+    Event, Line, Order, OrderEvent, OrderKind, Product, ProductEvent, ScenarioAction,
+    ScenarioEvent, Sex, Status, Strength, Topic, User, UserEvent, named,
 };
 pub use time::{Day, Millis};
 

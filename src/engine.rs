@@ -22,7 +22,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, Result, anyhow, ensure};
 use dataflows::Epoch;
 use dataflows::analytics::{Begin, Handles, Output, analytics, commit};
-use dataflows::ledger::Sourced;
 use dataflows::model::Topic;
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::vec::{Broadcast, Input};
@@ -36,7 +35,6 @@ use crate::retry;
 use crate::say::say;
 use crate::store::{self, Claim};
 use crate::supervise::LOST;
-use crate::wire::Decoded;
 use committing::Commits;
 use feed::{EPOCH, EPOCH_RECORDS, Epochs, Feed};
 use reporting::Reading;
@@ -238,8 +236,8 @@ fn hydrate(
     let shard = (worker.index(), worker.peers());
     for topic in Topic::ALL {
         let mut events = 0usize;
-        let read = store::hydrate(client, topic, shard, |origin, decoded| {
-            send(handles, origin, decoded);
+        let read = store::hydrate(client, topic, shard, |origin, event| {
+            handles.send(origin, event);
             events += 1;
             // What the operators take in now does not wait in their queues.
             if events.is_multiple_of(EPOCH_RECORDS) {
@@ -260,17 +258,6 @@ fn hydrate(
         }
     }
     Ok(())
-}
-
-/// Sends an event to its input.
-fn send(handles: &mut Handles, origin: dataflows::ledger::Origin, decoded: Decoded) {
-    match decoded {
-        Decoded::User(event) => handles.users.send(Sourced { origin, event }),
-        Decoded::Product(event) => handles.products.send(Sourced { origin, event }),
-        Decoded::Order(event) => handles.orders.send(Sourced { origin, event }),
-        Decoded::Scenario(event) => handles.scenarios.send(Sourced { origin, event }),
-        Decoded::Heartbeat(_) => {}
-    }
 }
 
 /// Gives every worker what worker 0 says.

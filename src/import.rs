@@ -13,12 +13,12 @@ use anyhow::{Context, Result, bail};
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use dataflows::ledger::Reach;
 use dataflows::model::time::{DAY, TIME_END, TIME_MIN, ZONE};
-use dataflows::model::{Millis, Topic, partition_of};
+use dataflows::model::{Event, Millis, Topic, partition_of};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::log::{Batch, Log, Owner, Writer};
-use crate::wire::{self, Decoded, Words};
+use crate::wire::{self, Words};
 
 /// Lines between two flushes: what may be lost by a crash, against the cost of waiting for a disk.
 const FLUSH_LINES: u64 = 10_000;
@@ -110,7 +110,7 @@ fn reached(log: &dyn Log, extent: &Extent) -> Result<Option<Millis>> {
             reader.wait(&mut batch, 1_000)?;
             for record in batch.iter().filter(|record| record.offset < end) {
                 if let Ok(event) = wire::decode(Topic::Orders, record.value, &mut words) {
-                    reach = Some(Reach::after(reach, record.offset, event.at(), event.by()));
+                    reach = Some(Reach::after(reach, record.offset, event.at(), event.customer()));
                 }
             }
         }
@@ -214,7 +214,7 @@ pub fn import(
     }
     if let Some(at) = done.until {
         let mut value = Vec::new();
-        wire::encode_heartbeat(at, &mut value);
+        wire::encode(&Event::Heartbeat(at), &mut value);
         for partition in 0..log.partitions(Topic::Orders) {
             writer.append(Topic::Orders, partition, at, None, &value)?;
         }
@@ -284,9 +284,9 @@ impl Import<'_> {
                 let new = event.event_id().is_none_or(|id| self.seen.add(topic, id));
                 *if new { &mut done.valid } else { &mut done.duplicate } += 1;
                 if topic == Topic::Orders {
-                    self.reach = Some(Reach::after(self.reach, number, at, event.by()));
+                    self.reach = Some(Reach::after(self.reach, number, at, event.customer()));
                 }
-                if matches!(event, Decoded::Order(_)) {
+                if matches!(event, Event::Order(_)) {
                     self.newest = self.newest.max(Some(at));
                 }
             }

@@ -35,11 +35,11 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use dataflows::{
     market::{
-        Command, Control, Event, Figures, Output, Part, Release, Scenario, Settings, Snapshot,
-        Truth, market, word,
+        Command, Control, Figures, Output, Part, Release, Scenario, Settings, Snapshot, Truth,
+        market, word,
     },
     model::{
-        Millis, OrderId, OrderKind, Topic,
+        Event, Millis, OrderId, OrderKind, Topic,
         time::{DAY, HOUR},
     },
 };
@@ -500,13 +500,7 @@ fn encode(release: Release, batch: &mut Events) {
             batch.bytes.extend_from_slice(key.as_bytes());
             batch.bytes.len()
         });
-        match &event {
-            Event::User(user) => wire::encode_user(user, &mut batch.bytes),
-            Event::Product(product) => wire::encode_product(product, &mut batch.bytes),
-            Event::Order(order) => wire::encode_order(order, &mut batch.bytes),
-            Event::Scenario(scenario) => wire::encode_scenario(scenario, &mut batch.bytes),
-            Event::Heartbeat(at) => wire::encode_heartbeat(*at, &mut batch.bytes),
-        }
+        wire::encode(&event, &mut batch.bytes);
         let order = match &event {
             Event::Order(event) => Some((event.order.kind, event.order.order_id)),
             _ => None,

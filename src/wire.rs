@@ -14,8 +14,8 @@ use std::marker::PhantomData;
 use chrono::NaiveDate;
 use dataflows::model::time::{TIME_END, TIME_MIN, date_of, day_of_date};
 use dataflows::model::{
-    Day, Line, Millis, Order, OrderEvent, OrderKind, Product, ProductEvent, ScenarioAction,
-    ScenarioEvent, Sex, Status, Strength, Topic, User, UserEvent, UserId, Word,
+    Day, Event, Line, Millis, Order, OrderEvent, OrderKind, Product, ProductEvent, ScenarioAction,
+    ScenarioEvent, Sex, Status, Strength, Topic, User, UserEvent, Word,
 };
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -40,54 +40,6 @@ const WORDS_MAX: usize = 4096;
 
 /// Reasons quote the record, and a record may be long.
 const REASON_CHARS_MAX: usize = 300;
-
-/// What a valid record says.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Decoded {
-    /// A record of `users`.
-    User(UserEvent),
-    /// A record of `products`.
-    Product(ProductEvent),
-    /// A ledger entry of `orders`.
-    Order(OrderEvent),
-    /// A record of `scenarios`.
-    Scenario(ScenarioEvent),
-    /// Nothing happened in this partition of `orders` up to then.
-    Heartbeat(Millis),
-}
-
-impl Decoded {
-    /// When it happened; also the record's timestamp.
-    pub fn at(&self) -> Millis {
-        match self {
-            Decoded::User(event) => event.at,
-            Decoded::Product(event) => event.at,
-            Decoded::Order(event) => event.order.at,
-            Decoded::Scenario(event) => event.at,
-            Decoded::Heartbeat(at) => *at,
-        }
-    }
-
-    /// Whose clock says so: a customer's; a heartbeat's, a product's and a scenario's is nobody's.
-    pub fn by(&self) -> Option<UserId> {
-        match self {
-            Decoded::User(event) => Some(event.user.user_id),
-            Decoded::Order(event) => Some(event.order.user_id),
-            Decoded::Product(_) | Decoded::Scenario(_) | Decoded::Heartbeat(_) => None,
-        }
-    }
-
-    /// Its id in the topic; a heartbeat has none.
-    pub fn event_id(&self) -> Option<u64> {
-        match self {
-            Decoded::User(event) => Some(event.event_id),
-            Decoded::Product(event) => Some(event.event_id),
-            Decoded::Order(event) => Some(event.event_id),
-            Decoded::Scenario(event) => Some(event.event_id),
-            Decoded::Heartbeat(_) => None,
-        }
-    }
-}
 
 /// Why a record is a dead letter, for people; it names the field where there is one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,7 +76,7 @@ impl Words {
 }
 
 /// Reads a record's value, or says why it is a dead letter.
-pub fn decode(topic: Topic, value: Option<&[u8]>, words: &mut Words) -> Result<Decoded, Reason> {
+pub fn decode(topic: Topic, value: Option<&[u8]>, words: &mut Words) -> Result<Event, Reason> {
     let value = value.ok_or_else(|| Reason::new("the record has no value"))?;
     if value.len() > VALUE_MAX {
         return Err(Reason(format!("the value has {} bytes, more than {VALUE_MAX}", value.len())));
@@ -133,15 +85,15 @@ pub fn decode(topic: Topic, value: Option<&[u8]>, words: &mut Words) -> Result<D
     let value =
         str::from_utf8(value).map_err(|e| Reason(format!("not a JSON object: not UTF-8, {e}")))?;
     match topic {
-        Topic::Users => parse::<UserFields>(value).map(|user| Decoded::User(user.event(words))),
-        Topic::Products => parse::<ProductFields>(value)?.event(words).map(Decoded::Product),
-        Topic::Scenarios => parse::<ScenarioFields>(value)?.event(words).map(Decoded::Scenario),
+        Topic::Users => parse::<UserFields>(value).map(|user| Event::User(user.event(words))),
+        Topic::Products => parse::<ProductFields>(value)?.event(words).map(Event::Product),
+        Topic::Scenarios => parse::<ScenarioFields>(value)?.event(words).map(Event::Scenario),
         Topic::Orders => match parse::<OrderFields>(value) {
             Ok(order) => order.event(words),
             // To a heartbeat all fields of an order are unknown ones, whatever they hold.
             Err(reason) => match parse::<EventField>(value) {
-                Ok(EventField { event: OneOf(Event::Heartbeat), .. }) => {
-                    parse::<HeartbeatFields>(value).map(|beat| Decoded::Heartbeat(beat.at.0))
+                Ok(EventField { event: OneOf(EventWord::Heartbeat), .. }) => {
+                    parse::<HeartbeatFields>(value).map(|beat| Event::Heartbeat(beat.at.0))
                 }
                 _ => Err(reason),
             },
@@ -149,8 +101,18 @@ pub fn decode(topic: Topic, value: Option<&[u8]>, words: &mut Words) -> Result<D
     }
 }
 
-/// Appends a customer's record as JSON.
-pub fn encode_user(event: &UserEvent, out: &mut Vec<u8>) {
+/// Appends an event as JSON.
+pub fn encode(event: &Event, out: &mut Vec<u8>) {
+    match event {
+        Event::User(event) => encode_user(event, out),
+        Event::Product(event) => encode_product(event, out),
+        Event::Order(event) => encode_order(event, out),
+        Event::Scenario(event) => encode_scenario(event, out),
+        Event::Heartbeat(at) => encode_heartbeat(*at, out),
+    }
+}
+
+fn encode_user(event: &UserEvent, out: &mut Vec<u8>) {
     #[derive(Serialize)]
     struct Fields<'a> {
         event_id: u64,
@@ -177,11 +139,10 @@ pub fn encode_user(event: &UserEvent, out: &mut Vec<u8>) {
         marketing_consent: user.marketing_consent,
         signed_up_at: user.signed_up_at,
     };
-    encode(&fields, out);
+    to_json(&fields, out);
 }
 
-/// Appends a product's record as JSON.
-pub fn encode_product(event: &ProductEvent, out: &mut Vec<u8>) {
+fn encode_product(event: &ProductEvent, out: &mut Vec<u8>) {
     #[derive(Serialize)]
     struct Fields<'a> {
         event_id: u64,
@@ -204,11 +165,10 @@ pub fn encode_product(event: &ProductEvent, out: &mut Vec<u8>) {
         stock: product.stock,
         listed_at: product.listed_at,
     };
-    encode(&fields, out);
+    to_json(&fields, out);
 }
 
-/// Appends a ledger entry as JSON.
-pub fn encode_order(event: &OrderEvent, out: &mut Vec<u8>) {
+fn encode_order(event: &OrderEvent, out: &mut Vec<u8>) {
     #[derive(Serialize)]
     struct Fields<'a> {
         event_id: u64,
@@ -229,11 +189,10 @@ pub fn encode_order(event: &OrderEvent, out: &mut Vec<u8>) {
         ordered_at: order.ordered_at,
         lines: &order.lines,
     };
-    encode(&fields, out);
+    to_json(&fields, out);
 }
 
-/// Appends a scenario producer's decision as JSON.
-pub fn encode_scenario(event: &ScenarioEvent, out: &mut Vec<u8>) {
+fn encode_scenario(event: &ScenarioEvent, out: &mut Vec<u8>) {
     #[derive(Serialize)]
     struct Fields<'a> {
         event_id: u64,
@@ -253,17 +212,16 @@ pub fn encode_scenario(event: &ScenarioEvent, out: &mut Vec<u8>) {
         strength: event.strength.get(),
         categories: &event.categories,
     };
-    encode(&fields, out);
+    to_json(&fields, out);
 }
 
-/// Appends a heartbeat as JSON.
-pub fn encode_heartbeat(at: Millis, out: &mut Vec<u8>) {
+fn encode_heartbeat(at: Millis, out: &mut Vec<u8>) {
     #[derive(Serialize)]
     struct Fields {
         event: &'static str,
         at: Millis,
     }
-    encode(&Fields { event: "heartbeat", at }, out);
+    to_json(&Fields { event: "heartbeat", at }, out);
 }
 
 /// Appends a record as the line of text that `marketday import` takes; the value must be JSON.
@@ -271,13 +229,13 @@ pub fn ndjson_line(topic: Topic, key: Option<&[u8]>, value: &[u8], out: &mut Vec
     out.extend_from_slice(b"{\"topic\":\"");
     out.extend_from_slice(topic.name().as_bytes());
     out.extend_from_slice(b"\",\"key\":");
-    encode(&key.map(String::from_utf8_lossy), out);
+    to_json(&key.map(String::from_utf8_lossy), out);
     out.extend_from_slice(b",\"value\":");
     out.extend_from_slice(value);
     out.extend_from_slice(b"}\n");
 }
 
-fn encode(fields: &impl Serialize, out: &mut Vec<u8>) {
+fn to_json(fields: &impl Serialize, out: &mut Vec<u8>) {
     serde_json::to_writer(out, fields).expect("memory takes every write, and every key is a text");
 }
 
@@ -432,7 +390,7 @@ impl ProductFields<'_> {
 object!(OrderFields<'de> {
     event_id: u64,
     at: Time,
-    event: OneOf<Event>,
+    event: OneOf<EventWord>,
     order_id: Id,
     user_id: Id,
     ordered_at: Time,
@@ -447,11 +405,11 @@ object!(LineFields<'de> {
 });
 
 impl OrderFields<'_> {
-    fn event(self, words: &mut Words) -> Result<Decoded, Reason> {
+    fn event(self, words: &mut Words) -> Result<Event, Reason> {
         let (at, ordered_at) = (self.at.0, self.ordered_at.0);
         let kind = match self.event.0 {
-            Event::Heartbeat => return Ok(Decoded::Heartbeat(at)),
-            Event::Entry(kind) => kind,
+            EventWord::Heartbeat => return Ok(Event::Heartbeat(at)),
+            EventWord::Entry(kind) => kind,
         };
         if kind == OrderKind::Placed && at != ordered_at {
             return Err(Reason::new("`at` differs from `ordered_at` in a placed event"));
@@ -469,7 +427,7 @@ impl OrderFields<'_> {
             quantity: line.quantity.0,
             unit_price: line.unit_price.0,
         });
-        Ok(Decoded::Order(OrderEvent {
+        Ok(Event::Order(OrderEvent {
             event_id: self.event_id,
             order: Order {
                 kind,
@@ -520,7 +478,7 @@ fn key<'t>(name: &str, text: &'t Text<'_>) -> Result<&'t str, Reason> {
 }
 
 object!(EventField<'de> {
-    event: OneOf<Event>,
+    event: OneOf<EventWord>,
 });
 
 object!(HeartbeatFields<'de> {
@@ -710,18 +668,18 @@ impl Choice for ScenarioAction {
 
 /// What a record of `orders` is.
 #[derive(Clone, Copy)]
-enum Event {
+enum EventWord {
     Entry(OrderKind),
     Heartbeat,
 }
 
-impl Choice for Event {
+impl Choice for EventWord {
     const EXPECTING: &'static str = "placed, cancelled, refunded or heartbeat";
     const WORDS: &'static [(&'static str, Self)] = &[
-        ("placed", Event::Entry(OrderKind::Placed)),
-        ("cancelled", Event::Entry(OrderKind::Cancelled)),
-        ("refunded", Event::Entry(OrderKind::Refunded)),
-        ("heartbeat", Event::Heartbeat),
+        ("placed", EventWord::Entry(OrderKind::Placed)),
+        ("cancelled", EventWord::Entry(OrderKind::Cancelled)),
+        ("refunded", EventWord::Entry(OrderKind::Refunded)),
+        ("heartbeat", EventWord::Heartbeat),
     ];
 }
 
@@ -777,7 +735,7 @@ mod tests {
 
     use super::*;
 
-    fn decoded(topic: Topic, text: &str) -> Result<Decoded, String> {
+    fn decoded(topic: Topic, text: &str) -> Result<Event, String> {
         decode(topic, Some(text.as_bytes()), &mut Words::default()).map_err(|e| e.to_string())
     }
 
@@ -821,9 +779,9 @@ mod tests {
         }
         // To a heartbeat an order's fields are unknown ones.
         let beat = r#"{"order_id":"x","event":"heartbeat","order_id":1,"at":631152000000}"#;
-        assert_eq!(decoded(Topic::Orders, beat), Ok(Decoded::Heartbeat(631_152_000_000)));
+        assert_eq!(decoded(Topic::Orders, beat), Ok(Event::Heartbeat(631_152_000_000)));
         let escaped = r#"{"\u0061t":631152000000,"event":"heart\u0062eat"}"#;
-        assert_eq!(decoded(Topic::Orders, escaped), Ok(Decoded::Heartbeat(631_152_000_000)));
+        assert_eq!(decoded(Topic::Orders, escaped), Ok(Event::Heartbeat(631_152_000_000)));
     }
 
     #[test]
@@ -1124,15 +1082,9 @@ mod tests {
         assert_eq!(words.0.len(), WORDS_MAX);
     }
 
-    fn encoded(event: &Decoded) -> Vec<u8> {
+    fn encoded(event: &Event) -> Vec<u8> {
         let mut out = Vec::new();
-        match event {
-            Decoded::User(event) => encode_user(event, &mut out),
-            Decoded::Product(event) => encode_product(event, &mut out),
-            Decoded::Order(event) => encode_order(event, &mut out),
-            Decoded::Scenario(event) => encode_scenario(event, &mut out),
-            Decoded::Heartbeat(at) => encode_heartbeat(*at, &mut out),
-        }
+        encode(event, &mut out);
         out
     }
 
@@ -1148,7 +1100,7 @@ mod tests {
         0..=i64::MAX
     }
 
-    fn events() -> impl Strategy<Value = (Topic, Decoded)> {
+    fn events() -> impl Strategy<Value = (Topic, Event)> {
         let days = || day_of_text("1900-01-01").unwrap()..=day_of_text("2099-12-31").unwrap();
         let status = prop::sample::select(vec![Status::Active, Status::Dormant, Status::Withdrawn]);
         let user = (
@@ -1168,13 +1120,13 @@ mod tests {
                     marketing_consent,
                     signed_up_at,
                 };
-                (Topic::Users, Decoded::User(UserEvent { event_id, at, user }))
+                (Topic::Users, Event::User(UserEvent { event_id, at, user }))
             });
         let product =
             (any::<u64>(), time(), id(), word(), word(), 0..=1_000_000_000_i64, id(), time())
                 .prop_map(|(event_id, at, product_id, name, category, price, stock, listed_at)| {
                     let product = Product { product_id, name, category, price, stock, listed_at };
-                    (Topic::Products, Decoded::Product(ProductEvent { event_id, at, product }))
+                    (Topic::Products, Event::Product(ProductEvent { event_id, at, product }))
                 });
         let line = (id(), word(), 1..=1_000_000_i64, 0..=1_000_000_000_i64).prop_map(
             |(product_id, category, quantity, unit_price)| {
@@ -1193,7 +1145,7 @@ mod tests {
                 let at = if kind == OrderKind::Placed { ordered_at } else { one.max(two) };
                 let lines = lines.into();
                 let order = Order { kind, order_id, user_id, at, ordered_at, lines };
-                (Topic::Orders, Decoded::Order(OrderEvent { event_id, order }))
+                (Topic::Orders, Event::Order(OrderEvent { event_id, order }))
             });
         let actions = vec![ScenarioAction::Start, ScenarioAction::Change, ScenarioAction::Stop];
         let strength =
@@ -1213,10 +1165,10 @@ mod tests {
                         strength,
                         categories,
                     };
-                    (Topic::Scenarios, Decoded::Scenario(event))
+                    (Topic::Scenarios, Event::Scenario(event))
                 },
             );
-        let beat = time().prop_map(|at| (Topic::Orders, Decoded::Heartbeat(at)));
+        let beat = time().prop_map(|at| (Topic::Orders, Event::Heartbeat(at)));
         prop_oneof![user, product, order, scenario, beat]
     }
 

@@ -172,7 +172,7 @@ fn ledgers(database: &Config) -> Vec<String> {
 #[test]
 fn the_flag_says_what_it_means_and_a_wrong_one_is_named() {
     for (text, means) in [
-        (DIRT, "late=2%:30d,duplicate=5%,shuffle=1min,corrupt=0.5%"),
+        (DIRT, "late=2%:30d,duplicate=5%,shuffle=1m,corrupt=0.5%"),
         ("corrupt=100%,late=0.0001%:36h", "late=0.0001%:36h,corrupt=100%"),
         ("duplicate=33.3%", "duplicate=33.3%"),
         ("shuffle=90s", "shuffle=90s"),

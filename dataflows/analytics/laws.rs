@@ -12,7 +12,6 @@ use timely::dataflow::operators::vec::Input as _;
 
 use super::letter::{LETTER, by_the_letter, events_that_count};
 use super::*;
-use crate::ledger::Origin;
 use crate::model::time::{DAY, HOUR, MINUTE, SECOND, WEEK};
 use crate::model::{Line, OrderKind, Product, ScenarioAction, Sex, Status, Strength, User};
 use crate::row::Row;
@@ -26,15 +25,6 @@ const PARTITIONS: u32 = 3;
 const MONTH: Millis = END - 30 * DAY;
 /// Instants at which a millisecond makes a difference.
 const BORDERS: [Millis; 5] = [END, END - 5 * MINUTE, END - HOUR, END - DAY, MONTH];
-
-/// An accepted record of any topic.
-#[derive(Clone, Debug)]
-pub(super) enum Event {
-    User(UserEvent),
-    Product(ProductEvent),
-    Order(OrderEvent),
-    Scenario(ScenarioEvent),
-}
 
 /// What the tables hold: rows by table and key.
 pub(super) type Tables = BTreeMap<(&'static str, Box<[u8]>), Box<[u8]>>;
@@ -95,19 +85,14 @@ fn feed(handles: &mut Handles, event: Event, offset: u64, (index, peers): (usize
         Event::Product(event) => (event.product.product_id, None),
         // So that the events of one order are in several partitions.
         Event::Order(event) => (event.event_id as i64, Some(event.order.at)),
-        Event::Scenario(_) => (0, None),
+        Event::Scenario(_) | Event::Heartbeat(_) => (0, None),
     };
     let partition = key as u32 % PARTITIONS;
     if partition as usize % peers != index {
         return;
     }
     let origin = Origin { partition, offset, hash: 0 };
-    match event {
-        Event::User(event) => handles.users.send(Sourced { origin, event }),
-        Event::Product(event) => handles.products.send(Sourced { origin, event }),
-        Event::Order(event) => handles.orders.send(Sourced { origin, event }),
-        Event::Scenario(event) => handles.scenarios.send(Sourced { origin, event }),
-    }
+    handles.send(origin, event);
     if let Some(at) = at {
         handles.reached.send((partition, at));
     }
@@ -306,6 +291,7 @@ fn tables_after_withdrawal(story: &[Event], noise: &[Event]) -> Tables {
                         Event::Product(event) => products.update(event, diff),
                         Event::Order(event) => orders.update(event.order, diff),
                         Event::Scenario(event) => scenarios.update(event, diff),
+                        Event::Heartbeat(_) => {}
                     }
                 }
                 epoch += 1;

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, TimeDelta, Timelike};
 
-use super::laws::{END, Event, Tables};
-use crate::model::{Line, Millis, Order, OrderEvent, OrderKind, ScenarioAction, ScenarioEvent};
+use super::laws::{END, Tables};
+use crate::model::{
+    Event, Line, Millis, Order, OrderEvent, OrderKind, ScenarioAction, ScenarioEvent,
+};
 use crate::row::{Cell, encode};
 
 /// The tables that are written down here.

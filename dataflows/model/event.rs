@@ -314,6 +314,75 @@ pub struct ScenarioEvent {
     pub categories: Vec<Word>,
 }
 
+/// An event of any topic.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// A customer's record.
+    User(UserEvent),
+    /// A product's record.
+    Product(ProductEvent),
+    /// A ledger entry.
+    Order(OrderEvent),
+    /// A decision of the scenario producer.
+    Scenario(ScenarioEvent),
+    /// Nothing happened in a partition of orders up to this time.
+    Heartbeat(Millis),
+}
+
+impl Event {
+    /// Where it goes.
+    pub fn topic(&self) -> Topic {
+        match self {
+            Event::User(_) => Topic::Users,
+            Event::Product(_) => Topic::Products,
+            Event::Order(_) | Event::Heartbeat(_) => Topic::Orders,
+            Event::Scenario(_) => Topic::Scenarios,
+        }
+    }
+
+    /// When it happened; also the record's timestamp.
+    pub fn at(&self) -> Millis {
+        match self {
+            Event::User(event) => event.at,
+            Event::Product(event) => event.at,
+            Event::Order(event) => event.order.at,
+            Event::Scenario(event) => event.at,
+            Event::Heartbeat(at) => *at,
+        }
+    }
+
+    /// Its id in the topic; a heartbeat has none.
+    pub fn event_id(&self) -> Option<u64> {
+        match self {
+            Event::User(event) => Some(event.event_id),
+            Event::Product(event) => Some(event.event_id),
+            Event::Order(event) => Some(event.event_id),
+            Event::Scenario(event) => Some(event.event_id),
+            Event::Heartbeat(_) => None,
+        }
+    }
+
+    /// Whose clock says when: a customer's; that of a heartbeat, a product or a scenario is nobody's.
+    pub fn customer(&self) -> Option<UserId> {
+        match self {
+            Event::User(event) => Some(event.user.user_id),
+            Event::Order(event) => Some(event.order.user_id),
+            Event::Product(_) | Event::Scenario(_) | Event::Heartbeat(_) => None,
+        }
+    }
+
+    /// The record key.
+    pub fn key(&self) -> Option<String> {
+        match self {
+            Event::User(event) => Some(event.user.user_id.to_string()),
+            Event::Product(event) => Some(event.product.product_id.to_string()),
+            Event::Order(event) => Some(event.order.user_id.to_string()),
+            Event::Scenario(event) => Some(event.occurrence.to_string()),
+            Event::Heartbeat(_) => None,
+        }
+    }
+}
+
 /// The value whose word is that text.
 pub fn named<T: Copy>(text: &str, values: &[T], word: fn(T) -> &'static str) -> Option<T> {
     values.iter().copied().find(|value| word(*value) == text)

@@ -127,7 +127,7 @@ pub fn days_after(day: Day, days: u64) -> Day {
     day_of_date(date_of(day) + Days::new(days))
 }
 
-/// A span of time as people write it: `50s`, `10m`, `2h`, `30d`; at most ten years.
+/// A span of time as people write it: `50s`, `10m` (or `10min`), `2h`, `30d`; at most ten years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Span(pub Millis);
@@ -140,7 +140,11 @@ impl FromStr for Span {
 
     fn from_str(text: &str) -> Result<Span, String> {
         let span = UNITS.iter().find_map(|(unit, millis)| {
-            let number: Millis = text.strip_suffix(unit)?.parse().ok()?;
+            let number = text.strip_suffix(unit).or_else(|| match *unit {
+                "m" => text.strip_suffix("min"),
+                _ => None,
+            });
+            let number: Millis = number?.parse().ok()?;
             number.checked_mul(*millis).filter(|span| (0..=3_653 * DAY).contains(span))
         });
         let wrong = || format!("`{text}` is no span of time such as 50s, 10m, 2h or 30d");
@@ -181,6 +185,7 @@ mod tests {
             assert_eq!((span, span.to_string().as_str()), (Span(millis), text));
         }
         assert_eq!(Span(120 * MINUTE).to_string(), "2h");
+        assert_eq!("75min".parse(), Ok(Span(75 * MINUTE)));
         for text in ["", "s", "5", "5 m", "-1s", "1.5h", "4000d", "9223372036854775807d"] {
             assert!(text.parse::<Span>().is_err(), "{text}");
         }

@@ -7,13 +7,12 @@ use anyhow::{Context, Result};
 use dataflows::analytics::{DEAD_LETTERS, Handles, Output};
 use dataflows::ledger::{Origin, Reach, Tally};
 use dataflows::model::time::TIME_END;
-use dataflows::model::{Millis, Topic};
+use dataflows::model::{Event, Millis, Topic};
 use dataflows::row::{Cell, Row};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::send;
 use crate::log::{Batch, Log, Reader, Record};
-use crate::wire::{self, Decoded, Reason, Words};
+use crate::wire::{self, Reason, Words};
 
 /// Records fetched from a partition at a time.
 const FETCH: usize = 2_000;
@@ -75,7 +74,7 @@ struct Fetched {
     reach: Option<Reach>,
     /// About what it takes until it is committed.
     bytes: usize,
-    content: Result<Decoded, Row>,
+    content: Result<Event, Row>,
 }
 
 impl Source {
@@ -205,12 +204,12 @@ impl Source {
             partition.next_offset = fetched.origin.offset + 1;
             tally.next_offset = partition.next_offset;
             match fetched.content {
-                Ok(decoded) => {
+                Ok(event) => {
                     if partition.topic == Topic::Orders {
                         tally.reach = fetched.reach;
                     }
-                    tally.heartbeat += u64::from(matches!(decoded, Decoded::Heartbeat(_)));
-                    send(handles, fetched.origin, decoded);
+                    tally.heartbeat += u64::from(matches!(event, Event::Heartbeat(_)));
+                    handles.send(fetched.origin, event);
                 }
                 Err(row) => {
                     tally.dead += 1;
@@ -254,10 +253,10 @@ impl Source {
                 wire::decode(partition.topic, record.value, &mut self.words).map_err(|reason| {
                     dead_letter(partition.topic, partition.partition, record, &reason)
                 });
-            if let Ok(decoded) = &content
-                && self.latest.is_none_or(|latest| decoded.at() <= latest)
+            if let Ok(event) = &content
+                && self.latest.is_none_or(|latest| event.at() <= latest)
             {
-                let (at, by) = (decoded.at(), decoded.by());
+                let (at, by) = (event.at(), event.customer());
                 partition.reach = Some(Reach::after(partition.reach, record.offset, at, by));
             }
             let bytes = RECORD_BYTES + record.value.map_or(0, <[u8]>::len);

@@ -24,7 +24,7 @@ use dataflows::{
     market::{SILENCE, Settings},
     model::{
         Millis, OrderId, OrderKind, Topic,
-        time::{DAY, HOUR, MINUTE, SECOND, TIME_END},
+        time::{DAY, SECOND, Span, TIME_END},
     },
 };
 use serde::{Deserialize, Serialize};
@@ -58,14 +58,8 @@ pub struct Dirt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Share(u32);
 
-/// A span of market time, at least a second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Span(Millis);
-
 /// What is held back waits in memory and in each snapshot.
 const SPAN_MAX: Millis = 365 * DAY;
-
-const UNITS: [(&str, Millis); 4] = [("d", DAY), ("h", HOUR), ("min", MINUTE), ("s", SECOND)];
 
 impl FromStr for Dirt {
     type Err = String;
@@ -81,10 +75,10 @@ impl FromStr for Dirt {
                             "late={value} lacks a share or a span: it is both, as in late=2%:30d"
                         )
                     })?;
-                    dirt.late.replace((share.parse()?, span.parse()?)).is_some()
+                    dirt.late.replace((share.parse()?, delay(span)?)).is_some()
                 }
                 "duplicate" => dirt.duplicate.replace(value.parse()?).is_some(),
-                "shuffle" => dirt.shuffle.replace(value.parse()?).is_some(),
+                "shuffle" => dirt.shuffle.replace(delay(value)?).is_some(),
                 "corrupt" => dirt.corrupt.replace(value.parse()?).is_some(),
                 _ => {
                     return Err(format!(
@@ -112,18 +106,12 @@ impl FromStr for Share {
     }
 }
 
-impl FromStr for Span {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Span, String> {
-        let count = text.trim_end_matches(|letter: char| !letter.is_ascii_digit());
-        let unit = UNITS.iter().find(|(name, _)| *name == &text[count.len()..]);
-        let count = count.parse().ok().filter(|count| (1..=SPAN_MAX / SECOND).contains(count));
-        let span = count.zip(unit).map(|(count, (_, unit))| count * unit);
-        span.filter(|span| *span <= SPAN_MAX).map(Span).ok_or_else(|| {
-            format!("{text:?} is no span of time: it is 60s, 15min, 12h or 30d, 365d at the most")
-        })
-    }
+/// A span that a record may be held back for.
+fn delay(text: &str) -> Result<Span, String> {
+    let span = text.parse().ok().filter(|Span(span)| (SECOND..=SPAN_MAX).contains(span));
+    span.ok_or_else(|| {
+        format!("{text:?} is no span of time: it is 60s, 15m, 12h or 30d, 365d at the most")
+    })
 }
 
 impl fmt::Display for Dirt {
@@ -141,14 +129,6 @@ impl fmt::Display for Dirt {
 impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}%", f64::from(self.0) / 1e4)
-    }
-}
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = UNITS.iter().find(|(_, unit)| self.0 % unit == 0);
-        let (name, unit) = whole.expect("a span is whole seconds");
-        write!(f, "{}{name}", self.0 / unit)
     }
 }
 

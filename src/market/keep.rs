@@ -13,8 +13,8 @@ use chrono::Months;
 use dataflows::{
     market::{Command, Profile, Scenario, Settings, Snapshot},
     model::{
-        Millis, Topic,
-        time::{DAY, date_of, day_of, day_of_date, start_of_day},
+        Event, Millis, Topic,
+        time::{DAY, Span, date_of, day_of, day_of_date, start_of_day},
     },
 };
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ use super::held::Made;
 use super::target::Stamp;
 use crate::clock;
 use crate::log::{self, Batch, Log, Owner};
-use crate::wire::{self, Decoded, Words};
+use crate::wire::{self, Words};
 
 /// What the flags of a start say about the market; what they leave out stays as it is, or takes
 /// its default in a new market.
@@ -70,10 +70,11 @@ impl FromStr for History {
     type Err = String;
 
     fn from_str(text: &str) -> Result<History, String> {
-        let history = match (text.strip_suffix("mo"), text.strip_suffix('d')) {
-            (Some(months), _) => months.parse().ok().filter(|n| *n <= 120).map(History::Months),
-            (None, Some(days)) => days.parse().ok().filter(|n| *n <= 3_650).map(History::Days),
-            (None, None) => (text == "0").then_some(History::Days(0)),
+        let days = |Span(span)| (span % DAY == 0).then_some(History::Days((span / DAY) as u32));
+        let history = match text.strip_suffix("mo") {
+            Some(months) => months.parse().ok().filter(|n| *n <= 120).map(History::Months),
+            None if text == "0" => Some(History::Days(0)),
+            None => text.parse().ok().and_then(days),
         };
         history.ok_or_else(|| "a history is 12mo, 30d or 0, and ten years at the most".into())
     }
@@ -231,7 +232,7 @@ fn looks_made(log: &dyn Log) -> Result<bool> {
     for partition in 0..log.partitions(Topic::Users) {
         let mut seeded = false;
         each_record(log, Topic::Users, partition, |event| {
-            if let Decoded::User(event) = event {
+            if let Event::User(event) = event {
                 seeded = i64::try_from(event.event_id).is_ok_and(|id| id + 1 == event.user.user_id);
             }
             false
@@ -243,7 +244,7 @@ fn looks_made(log: &dyn Log) -> Result<bool> {
     let (mut beats, partitions) = (BTreeMap::new(), log.partitions(Topic::Orders));
     for partition in 0..partitions {
         each_record(log, Topic::Orders, partition, |event| {
-            if let Decoded::Heartbeat(at) = event {
+            if let Event::Heartbeat(at) = event {
                 *beats.entry(at).or_insert(0) += 1;
             }
             true
@@ -257,7 +258,7 @@ fn each_record(
     log: &dyn Log,
     topic: Topic,
     partition: u32,
-    mut more: impl FnMut(Decoded) -> bool,
+    mut more: impl FnMut(Event) -> bool,
 ) -> Result<()> {
     let (start, end) = (log.start(topic, partition)?, log.end(topic, partition)?);
     let (mut batch, mut words) = (Batch::default(), Words::default());

@@ -12,6 +12,7 @@ use super::{
     keep::Kept,
 };
 use crate::log::{Log, Writer};
+use crate::wire;
 
 /// Takes encoded events.
 pub(super) trait Target {
@@ -144,14 +145,7 @@ impl Target for Lines<'_> {
         for (record, key, value) in batch.records() {
             if let Some(key) = key {
                 let mut line = Vec::new();
-                line.extend_from_slice(b"{\"topic\":\"");
-                line.extend_from_slice(record.topic.name().as_bytes());
-                line.extend_from_slice(b"\",\"key\":\"");
-                // Keys are numbers and scenarios' names: nothing in them to escape.
-                line.extend_from_slice(key);
-                line.extend_from_slice(b"\",\"value\":");
-                line.extend_from_slice(value);
-                line.extend_from_slice(b"}\n");
+                wire::ndjson_line(record.topic, Some(key), value, &mut line);
                 self.waiting.push(((record.at, record.topic, record.event_id), line));
             }
         }

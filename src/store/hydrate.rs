@@ -8,14 +8,14 @@ use dataflows::Epoch;
 use dataflows::analytics::{Output, ledger_table, table_name};
 use dataflows::ledger::Origin;
 use dataflows::model::{
-    Line, Order, OrderEvent, OrderKind, Product, ProductEvent, ScenarioAction, ScenarioEvent, Sex,
-    Status, Strength, Topic, User, UserEvent, named,
+    Event, Line, Order, OrderEvent, OrderKind, Product, ProductEvent, ScenarioAction,
+    ScenarioEvent, Sex, Status, Strength, Topic, User, UserEvent, named,
 };
 use dataflows::row::{Fields, Row};
 use postgres::Client;
 
 use super::{Columns, result_tables};
-use crate::wire::{Decoded, Words};
+use crate::wire::Words;
 
 /// Reads the rows of a COPY, each as its fields' bytes.
 fn copy_out(
@@ -52,7 +52,7 @@ pub fn hydrate(
     client: &mut Client,
     topic: Topic,
     (shard, shards): (usize, usize),
-    mut give: impl FnMut(Origin, Decoded),
+    mut give: impl FnMut(Origin, Event),
 ) -> Result<()> {
     let table = table_name(ledger_table(topic));
     let mut words = Words::default();
@@ -74,15 +74,10 @@ pub fn hydrate(
 }
 
 /// The event of a ledger's row, from the columns that `LedgerEvent::with_cells` writes.
-fn event(
-    topic: Topic,
-    event_id: u64,
-    fields: &mut Fields<'_>,
-    words: &mut Words,
-) -> Result<Decoded> {
+fn event(topic: Topic, event_id: u64, fields: &mut Fields<'_>, words: &mut Words) -> Result<Event> {
     let at = fields.instant();
     Ok(match topic {
-        Topic::Users => Decoded::User(UserEvent {
+        Topic::Users => Event::User(UserEvent {
             event_id,
             at,
             user: User {
@@ -96,7 +91,7 @@ fn event(
                 signed_up_at: fields.instant(),
             },
         }),
-        Topic::Products => Decoded::Product(ProductEvent {
+        Topic::Products => Event::Product(ProductEvent {
             event_id,
             at,
             product: Product {
@@ -124,7 +119,7 @@ fn event(
                     unit_price: unit_prices.int(),
                 })
                 .collect();
-            Decoded::Order(OrderEvent {
+            Event::Order(OrderEvent {
                 event_id,
                 order: Order { kind, order_id, user_id, at, ordered_at, lines },
             })
@@ -135,7 +130,7 @@ fn event(
             let strength = Strength::new(fields.real()).context("a scenario without strength")?;
             let (length, mut categories) = fields.elements();
             let categories = (0..length).map(|_| words.get(categories.text())).collect();
-            Decoded::Scenario(ScenarioEvent {
+            Event::Scenario(ScenarioEvent {
                 event_id,
                 at,
                 occurrence,

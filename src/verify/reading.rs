@@ -445,7 +445,9 @@ mod tests {
     /// Two readers, written apart: whatever a value is, both must say the same.
     #[test]
     fn the_analytics_read_the_same() {
-        use crate::wire::{Decoded, Words, decode};
+        use dataflows::model;
+
+        use crate::wire::{Words, decode};
         let mut canon = Canon::default();
         let mut differing = Vec::new();
         for &(topic, sample) in EVENTS {
@@ -503,7 +505,7 @@ mod tests {
                 let same =
                     match (&ours, decode(topic, Some(variant.as_bytes()), &mut Words::default())) {
                         (Reading::Dead, Err(_)) => true,
-                        (Reading::Heartbeat { at }, Ok(Decoded::Heartbeat(other))) => {
+                        (Reading::Heartbeat { at }, Ok(model::Event::Heartbeat(other))) => {
                             *at == (other - POSTGRES_EPOCH) * 1000
                         }
                         (Reading::Event(event), Ok(decoded)) => {
