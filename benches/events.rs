@@ -152,7 +152,7 @@ impl Events {
             }
         });
         let order = Order {
-            kind,
+            event: kind,
             order_id: n as i64,
             user_id: (active * active * CUSTOMERS as f64) as i64,
             at,

@@ -19,10 +19,11 @@ use timely::dataflow::operators::vec::{Input, Map};
 use timely::dataflow::operators::{Concatenate, Operator, ToStream};
 use timely::dataflow::{Scope, Stream};
 
-use crate::ledger::{LedgerEvent, Origin, Sourced, Tally, conflict_row, ledger_row};
+use crate::ledger::{Origin, Sourced, Tally, conflict_row, ledger_row};
 use crate::model::time::{day_of, minute_of, month_of};
 use crate::model::{
-    Event, Millis, Order, OrderEvent, OrderKind, ProductEvent, ScenarioEvent, Topic, UserEvent,
+    Event, Millis, Order, OrderEvent, OrderKind, ProductEvent, Record, ScenarioEvent, Topic,
+    UserEvent,
 };
 use crate::operators::{
     Entry, Graded, Lived, Sums, counted, distinct, first, grades, lifetimes, newest, now,
@@ -33,8 +34,13 @@ use crate::{Collection, Epoch};
 
 /// Tables that are only appended to: a ledger for each topic, in [`Topic::ALL`]'s order, and the
 /// dead letters. They come first in the numbering of tables; the queries' tables follow.
-pub const BASE_TABLES: [&str; 5] =
-    ["user_events", "product_events", "order_events", "scenario_events", "dead_letters"];
+pub const BASE_TABLES: [&str; 5] = [
+    Topic::Users.ledger(),
+    Topic::Products.ledger(),
+    Topic::Orders.ledger(),
+    Topic::Scenarios.ledger(),
+    "dead_letters",
+];
 
 /// The number of the table of dead letters.
 pub const DEAD_LETTERS: u16 = 4;
@@ -175,12 +181,12 @@ fn inputs<'s>(
 
     Inputs {
         by_minute: sums_by(orders.clone(), "sums by minute", |order, add| {
-            add(minute_of(order.at), Sums::of(order.kind, order.units(), order.amount()));
+            add(minute_of(order.at), Sums::of(order.event, order.units(), order.amount()));
         }),
         by_category: sums_by(orders.clone(), "sums by category", |order, add| {
             let day = day_of(order.at);
             for (place, line) in order.lines.iter().enumerate() {
-                let sums = Sums::of(order.kind, line.quantity, line.amount());
+                let sums = Sums::of(order.event, line.quantity, line.amount());
                 let again = order.lines[..place].iter().any(|it| it.category == line.category);
                 add((day, line.category.clone()), if again { sums.of_same_event() } else { sums });
             }
@@ -188,7 +194,7 @@ fn inputs<'s>(
         buyers_by_month: distinct(
             orders
                 .clone()
-                .filter(|order| order.kind == OrderKind::Placed)
+                .filter(|order| order.event == OrderKind::Placed)
                 .map(|order| (month_of(day_of(order.at)), order.user_id)),
             "buyers by month",
         ),
@@ -228,7 +234,7 @@ type Events<'s, E> = Stream<'s, Epoch, Vec<Sourced<E>>>;
 
 /// Books the first event of each id: a row of the base table and a tally, unless they are there
 /// already, and the event for the queries. Of the others it tells.
-fn ledger<'s, E: LedgerEvent>(
+fn ledger<'s, E: Record>(
     events: Events<'s, E>,
     begin: Begin,
     outputs: &mut Vec<Stream<'s, Epoch, Vec<Output>>>,
@@ -281,7 +287,7 @@ fn ledger<'s, E: LedgerEvent>(
 }
 
 /// Tallies copies, and tells of conflicts as of dead letters.
-fn not_counted<'s, E: LedgerEvent>(
+fn not_counted<'s, E: Record>(
     copies: Events<'s, E>,
     conflicts: Events<'s, E>,
 ) -> Stream<'s, Epoch, Vec<Output>> {

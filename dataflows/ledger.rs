@@ -1,13 +1,10 @@
 //! From records to the ledger: what was read is deduplicated, and each accepted event becomes a
 //! row of a base table and an entry for the queries.
 
-use std::hash::Hash;
-
 use serde::{Deserialize, Serialize};
-use smallvec::SmallVec;
 
 use crate::model::time::DAY;
-use crate::model::{Millis, OrderEvent, ProductEvent, ScenarioEvent, Topic, UserEvent, UserId};
+use crate::model::{Millis, Record, UserId};
 use crate::row::{Cell, Row};
 
 /// Where an event was read.
@@ -116,41 +113,18 @@ impl Reach {
     }
 }
 
-/// An event that stands in a ledger.
-pub trait LedgerEvent: timely::ExchangeData + Clone + Hash {
-    /// The topic it comes from.
-    const TOPIC: Topic;
-
-    /// Unique in the topic.
-    fn event_id(&self) -> u64;
-
-    /// When it happened.
-    fn at(&self) -> Millis;
-
-    /// What it adds to the checksum of amounts.
-    fn amount(&self) -> i64 {
-        0
-    }
-
-    /// The columns of its base table after `event_id`, partition and offset.
-    fn with_cells<R>(&self, row: impl FnOnce(&[Cell<'_>]) -> R) -> R;
-}
-
 /// The row of an accepted event in its base table.
-pub fn ledger_row<E: LedgerEvent>(table: u16, sourced: &Sourced<E>) -> Row {
-    sourced.event.with_cells(|cells| {
-        let origin = [
-            Cell::Unsigned(sourced.event.event_id()),
-            Cell::Int(i64::from(sourced.origin.partition)),
-            Cell::Int(sourced.origin.offset as i64),
-        ];
-        let cells: SmallVec<[Cell<'_>; 16]> = origin.iter().chain(cells).copied().collect();
-        Row::new(table, &[], &cells)
+pub fn ledger_row<E: Record>(table: u16, Sourced { origin, event }: &Sourced<E>) -> Row {
+    Row::written(table, &[], |row| {
+        Cell::Unsigned(event.event_id()).encode(row);
+        Cell::Int(i64::from(origin.partition)).encode(row);
+        Cell::Int(origin.offset as i64).encode(row);
+        event.put(row);
     })
 }
 
 /// The dead letter of an event whose id another one has. The record's key and value stay in the log.
-pub fn conflict_row<E: LedgerEvent>(table: u16, Sourced { origin, event }: &Sourced<E>) -> Row {
+pub fn conflict_row<E: Record>(table: u16, Sourced { origin, event }: &Sourced<E>) -> Row {
     let reason = format!(
         "`event_id` {} is that of another event, which says something else",
         event.event_id()
@@ -168,118 +142,6 @@ pub fn conflict_row<E: LedgerEvent>(table: u16, Sourced { origin, event }: &Sour
             Cell::Null,
         ],
     )
-}
-
-impl LedgerEvent for UserEvent {
-    const TOPIC: Topic = Topic::Users;
-
-    fn event_id(&self) -> u64 {
-        self.event_id
-    }
-
-    fn at(&self) -> Millis {
-        self.at
-    }
-
-    fn with_cells<R>(&self, row: impl FnOnce(&[Cell<'_>]) -> R) -> R {
-        let user = &self.user;
-        row(&[
-            Cell::Instant(self.at()),
-            Cell::Int(user.user_id),
-            Cell::Text(&user.name),
-            Cell::Date(user.birth_date),
-            Cell::Text(user.sex.word()),
-            Cell::Text(&user.region),
-            Cell::Text(user.status.word()),
-            Cell::Flag(user.marketing_consent),
-            Cell::Instant(user.signed_up_at),
-        ])
-    }
-}
-
-impl LedgerEvent for ProductEvent {
-    const TOPIC: Topic = Topic::Products;
-
-    fn event_id(&self) -> u64 {
-        self.event_id
-    }
-
-    fn at(&self) -> Millis {
-        self.at
-    }
-
-    fn with_cells<R>(&self, row: impl FnOnce(&[Cell<'_>]) -> R) -> R {
-        let product = &self.product;
-        row(&[
-            Cell::Instant(self.at()),
-            Cell::Int(product.product_id),
-            Cell::Text(&product.name),
-            Cell::Text(&product.category),
-            Cell::Int(product.price),
-            Cell::Int(product.stock),
-            Cell::Instant(product.listed_at),
-        ])
-    }
-}
-
-impl LedgerEvent for OrderEvent {
-    const TOPIC: Topic = Topic::Orders;
-
-    fn event_id(&self) -> u64 {
-        self.event_id
-    }
-
-    fn at(&self) -> Millis {
-        self.order.at
-    }
-
-    fn amount(&self) -> i64 {
-        self.order.amount()
-    }
-
-    fn with_cells<R>(&self, row: impl FnOnce(&[Cell<'_>]) -> R) -> R {
-        let order = &self.order;
-        let ints = |column: fn(&crate::model::Line) -> i64| -> SmallVec<[i64; 8]> {
-            order.lines.iter().map(column).collect()
-        };
-        let categories: SmallVec<[&str; 8]> =
-            order.lines.iter().map(|line| &*line.category).collect();
-        row(&[
-            Cell::Instant(self.at()),
-            Cell::Text(order.kind.word()),
-            Cell::Int(order.order_id),
-            Cell::Int(order.user_id),
-            Cell::Instant(order.ordered_at),
-            Cell::Ints(&ints(|line| line.product_id)),
-            Cell::Texts(&categories),
-            Cell::Ints(&ints(|line| line.quantity)),
-            Cell::Ints(&ints(|line| line.unit_price)),
-        ])
-    }
-}
-
-impl LedgerEvent for ScenarioEvent {
-    const TOPIC: Topic = Topic::Scenarios;
-
-    fn event_id(&self) -> u64 {
-        self.event_id
-    }
-
-    fn at(&self) -> Millis {
-        self.at
-    }
-
-    fn with_cells<R>(&self, row: impl FnOnce(&[Cell<'_>]) -> R) -> R {
-        let categories: Vec<&str> = self.categories.iter().map(|category| &**category).collect();
-        row(&[
-            Cell::Instant(self.at()),
-            Cell::Text(&self.occurrence),
-            Cell::Text(&self.name),
-            Cell::Text(self.action.word()),
-            Cell::Real(self.strength.get()),
-            Cell::Texts(&categories),
-        ])
-    }
 }
 
 #[cfg(test)]

@@ -45,8 +45,8 @@ pub use scenarios::{Command, MonthDay, Occurrence, Rule, Running, Scenario, occu
 pub use truth::Truth;
 
 use crate::model::{
-    Day, Event, Millis, Order, OrderEvent, OrderId, OrderKind, ProductEvent, ScenarioEvent, Status,
-    Topic, UserEvent, Word,
+    Day, Event, Millis, Order, OrderEvent, OrderId, OrderKind, ProductEvent, Status, UserEvent,
+    Word,
     time::{DAY, MINUTE, SECOND, Span, day_of, hour_of},
 };
 use basket::Shelf;
@@ -671,7 +671,7 @@ impl Market {
         };
         let lines = basket::fill(random, id, customer, &goods);
         let order = Order {
-            kind: OrderKind::Placed,
+            event: OrderKind::Placed,
             order_id,
             user_id: i64::from(id),
             at,

@@ -1,14 +1,19 @@
 //! The words of the market as types: events, ids, money and time.
 
 mod event;
+pub mod kind;
+pub mod record;
 pub mod time;
 
 pub use event::{
-    Event, Line, Order, OrderEvent, OrderKind, Product, ProductEvent, ScenarioAction,
-    ScenarioEvent, Sex, Status, Strength, Topic, User, UserEvent, named,
+    AMOUNT_MAX, Beat, Beating, Choice, Event, Heartbeat, Line, Order, OrderEvent, OrderKind,
+    Product, ProductEvent, Record, ScenarioAction, ScenarioEvent, Sex, Status, Strength, Topic,
+    User, UserEvent,
 };
 pub use time::{Day, Millis};
 
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Money: whole Korean won.
@@ -25,6 +30,27 @@ pub type OrderId = i64;
 
 /// A short text that many records share (a category, a region, a name): cheap to copy.
 pub type Word = Arc<str>;
+
+/// How many different short texts a thread shares; later ones are valid, but stand alone.
+const WORDS_MAX: usize = 4096;
+
+thread_local! {
+    static WORDS: RefCell<HashSet<Word>> = RefCell::default();
+}
+
+/// A short text, in the memory of an equal one that this thread has had (a category, a region).
+pub fn shared(text: &str) -> Word {
+    WORDS.with_borrow_mut(|words| {
+        if let Some(word) = words.get(text) {
+            return word.clone();
+        }
+        let word = Word::from(text);
+        if words.len() < WORDS_MAX {
+            words.insert(word.clone());
+        }
+        word
+    })
+}
 
 /// The partition that Kafka's own clients choose for a record key: murmur2, made positive.
 pub fn partition_of(key: &[u8], partitions: u32) -> u32 {
@@ -53,6 +79,15 @@ fn murmur2(data: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn equal_words_share_memory_up_to_a_bound() {
+        assert!(Word::ptr_eq(&shared("식품"), &shared("식품")));
+        for n in 0..2 * WORDS_MAX {
+            assert_eq!(&*shared(&n.to_string()), n.to_string());
+        }
+        assert_eq!(WORDS.with_borrow(HashSet::len), WORDS_MAX);
+    }
 
     /// The vectors of Kafka's own `UtilsTest.testMurmur2`.
     #[test]

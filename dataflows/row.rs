@@ -42,10 +42,6 @@ pub enum Cell<'a> {
     Unsigned(u64),
     /// `bytea`
     Bytes(&'a [u8]),
-    /// `bigint[]`
-    Ints(&'a [i64]),
-    /// `text[]`
-    Texts(&'a [&'a str]),
     /// no value
     Null,
 }
@@ -58,15 +54,16 @@ thread_local! {
 impl Row {
     /// Encodes a row.
     pub fn new(table: u16, key: &[Cell<'_>], value: &[Cell<'_>]) -> Row {
+        Row::written(table, key, |bytes| value.iter().for_each(|cell| cell.encode(bytes)))
+    }
+
+    /// A row whose fields behind the key are appended by a function.
+    pub(crate) fn written(table: u16, key: &[Cell<'_>], value: impl FnOnce(&mut Vec<u8>)) -> Row {
         BYTES.with_borrow_mut(|bytes| {
             bytes.clear();
-            for cell in key {
-                cell.encode(bytes);
-            }
+            key.iter().for_each(|cell| cell.encode(bytes));
             let key = bytes.len() as u32;
-            for cell in value {
-                cell.encode(bytes);
-            }
+            value(bytes);
             Row { table, key, bytes: bytes.as_slice().into() }
         })
     }
@@ -98,7 +95,8 @@ pub fn encode(cells: &[Cell<'_>]) -> Box<[u8]> {
 }
 
 impl Cell<'_> {
-    fn encode(self, bytes: &mut Vec<u8>) {
+    /// Appends the field's bytes.
+    pub(crate) fn encode(self, bytes: &mut Vec<u8>) {
         match self {
             Cell::Int(int) => field(bytes, &int.to_be_bytes()),
             Cell::Instant(at) => field(bytes, &((at - POSTGRES_EPOCH) * 1_000).to_be_bytes()),
@@ -108,8 +106,6 @@ impl Cell<'_> {
             Cell::Real(real) => field(bytes, &real.to_be_bytes()),
             Cell::Unsigned(number) => unsigned(bytes, number),
             Cell::Bytes(content) => field(bytes, content),
-            Cell::Ints(ints) => array(bytes, 20, ints.iter().map(|int| int.to_be_bytes())),
-            Cell::Texts(texts) => array(bytes, 25, texts.iter()),
             Cell::Null => bytes.extend_from_slice(&(-1i32).to_be_bytes()),
         }
     }
@@ -141,11 +137,13 @@ fn unsigned(bytes: &mut Vec<u8>, number: u64) {
     }
 }
 
-/// A one-dimensional array without nulls; `element` is the object id of the elements' type.
-fn array<E: AsRef<[u8]>>(
+/// Appends a one-dimensional array without nulls; `element` is the object id of the elements' type, each
+/// of which is a field like those of a row.
+pub(crate) fn array<T>(
     bytes: &mut Vec<u8>,
     element: i32,
-    items: impl ExactSizeIterator<Item = E>,
+    items: impl ExactSizeIterator<Item = T>,
+    encode: impl Fn(T, &mut Vec<u8>),
 ) {
     let start = bytes.len();
     bytes.extend_from_slice(&[0; 4]);
@@ -159,7 +157,7 @@ fn array<E: AsRef<[u8]>>(
         }
     }
     for item in items {
-        field(bytes, item.as_ref());
+        encode(item, bytes);
     }
     let length = (bytes.len() - start - 4) as i32;
     bytes[start..start + 4].copy_from_slice(&length.to_be_bytes());
@@ -259,9 +257,10 @@ mod tests {
             Cell::Null,
             Cell::Real(1.5),
             Cell::Bytes(&[0, 255]),
-            Cell::Ints(&[1, 2]),
-            Cell::Texts(&[]),
         ]);
+        let mut bytes = bytes.to_vec();
+        array(&mut bytes, 20, [1, 2].into_iter(), |int, bytes| Cell::Int(int).encode(bytes));
+        array(&mut bytes, 25, [].into_iter(), |text, bytes| Cell::Text(text).encode(bytes));
         let mut fields = Fields(&bytes);
         assert_eq!(fields.int(), -7);
         assert_eq!(fields.instant(), 1_700_000_000_123);

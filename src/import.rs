@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::log::{Batch, Log, Owner, Writer};
-use crate::wire::{self, Words};
+use crate::wire;
 
 /// Lines between two flushes: what may be lost by a crash, against the cost of waiting for a disk.
 const FLUSH_LINES: u64 = 10_000;
@@ -101,7 +101,7 @@ fn orders_in(log: &dyn Log) -> Result<Extent> {
 
 /// The greatest time that orders of that extent had reached.
 fn reached(log: &dyn Log, extent: &Extent) -> Result<Option<Millis>> {
-    let (mut reached, mut words, mut batch) = (None, Words::default(), Batch::default());
+    let (mut reached, mut batch) = (None, Batch::default());
     for &(partition, start, end) in extent {
         let mut reach = None;
         let mut reader = log.reader(Topic::Orders, partition, start)?;
@@ -109,7 +109,7 @@ fn reached(log: &dyn Log, extent: &Extent) -> Result<Option<Millis>> {
             batch.clear();
             reader.wait(&mut batch, 1_000)?;
             for record in batch.iter().filter(|record| record.offset < end) {
-                if let Ok(event) = wire::decode(Topic::Orders, record.value, &mut words) {
+                if let Ok(event) = wire::decode(Topic::Orders, record.value) {
                     reach = Some(Reach::after(reach, record.offset, event.at(), event.customer()));
                 }
             }
@@ -165,7 +165,6 @@ pub fn import(
     let mut import = Import {
         log,
         writer: &mut *writer,
-        words: Words::default(),
         seen: Seen::default(),
         reach: None,
         newest: None,
@@ -261,7 +260,6 @@ fn other_form(first: &[u8]) -> Option<&'static str> {
 struct Import<'a> {
     log: &'a dyn Log,
     writer: &'a mut dyn Writer,
-    words: Words,
     seen: Seen,
     /// How far the times of the file go.
     reach: Option<Reach>,
@@ -278,7 +276,7 @@ impl Import<'_> {
         let done = &mut self.done;
         done.records += 1;
         let mut at = 0;
-        match wire::decode(topic, Some(value), &mut self.words) {
+        match wire::decode(topic, Some(value)) {
             Ok(event) => {
                 at = event.at();
                 let new = event.event_id().is_none_or(|id| self.seen.add(topic, id));

@@ -502,7 +502,7 @@ fn encode(release: Release, batch: &mut Events) {
         });
         wire::encode(&event, &mut batch.bytes);
         let order = match &event {
-            Event::Order(event) => Some((event.order.kind, event.order.order_id)),
+            Event::Order(event) => Some((event.order.event, event.order.order_id)),
             _ => None,
         };
         batch.records.push(Encoded {

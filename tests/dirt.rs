@@ -10,7 +10,7 @@ use std::process::Command;
 use dataflows::model::{Topic, partition_of};
 use marketday::log::{Batch, Log, embedded};
 use marketday::market::Dirt;
-use marketday::wire::{self, Words};
+use marketday::wire;
 use postgres::Config;
 use serde::Deserialize;
 use serde_json::Value;
@@ -112,7 +112,7 @@ impl Seen {
         for record in batch.iter() {
             let place = (topic, partition, record.offset);
             let value = record.value.unwrap();
-            let event = wire::decode(topic, Some(value), &mut Words::default());
+            let event = wire::decode(topic, Some(value));
             let Ok(event) = event else {
                 self.corrupt.insert(place);
                 self.records.insert(place, (record.timestamp, None));

@@ -164,7 +164,7 @@ fn stories() -> impl Strategy<Value = Vec<Event>> {
                     let mut event = |kind, user_id, at: Millis, ordered_at, lines| {
                         event_id += 1;
                         let at = at.min(END);
-                        let order = Order { kind, order_id, user_id, at, ordered_at, lines };
+                        let order = Order { event: kind, order_id, user_id, at, ordered_at, lines };
                         story.push(Event::Order(OrderEvent { event_id, order }));
                     };
                     let again: Option<(Millis, Arc<[Line]>)> = again
@@ -336,7 +336,7 @@ proptest! {
     fn arrival_order_and_duplicates_change_nothing(
         (story, shuffled) in stories().prop_flat_map(|story| {
             let again = story.iter().step_by(2).map(|event| match event {
-                Event::Order(event) if event.order.kind != OrderKind::Refunded => {
+                Event::Order(event) if event.order.event != OrderKind::Refunded => {
                     Event::Order(OrderEvent { event_id: 1_000_000 + event.event_id, ..event.clone() })
                 }
                 event => event.clone(),
@@ -385,7 +385,8 @@ fn at_the_edges_the_tables_say_what_spec_says() {
     ];
     for (order_id, (user_id, at, lines)) in (1..).zip(orders) {
         let lines: Arc<[Line]> = lines.iter().map(line_of).collect();
-        let order = Order { kind: OrderKind::Placed, order_id, user_id, at, ordered_at: at, lines };
+        let order =
+            Order { event: OrderKind::Placed, order_id, user_id, at, ordered_at: at, lines };
         story.push(Event::Order(OrderEvent { event_id: order_id as u64, order }));
     }
     let mut tables = tables(&story, 2, 2);

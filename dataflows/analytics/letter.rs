@@ -51,7 +51,7 @@ fn buyers(placed: &[&Order]) -> Cell<'static> {
 }
 
 fn net(events: &[&Order]) -> Cell<'static> {
-    let sign = |event: &Order| if event.kind == OrderKind::Placed { 1 } else { -1 };
+    let sign = |event: &Order| if event.event == OrderKind::Placed { 1 } else { -1 };
     Cell::Int(events.iter().map(|event| sign(event) * event.amount()).sum())
 }
 
@@ -65,9 +65,9 @@ fn by_minute_and_category(
 ) {
     let minute_of = |event: &Order| event.at / 60_000 * 60_000;
     for minute in events.iter().map(|event| minute_of(event)).collect::<BTreeSet<_>>() {
-        let of = |kind| only(events, |it| it.kind == kind && minute_of(it) == minute);
+        let of = |kind| only(events, |it| it.event == kind && minute_of(it) == minute);
         let orders = of(OrderKind::Placed);
-        let back = |it: &Order| it.kind != OrderKind::Placed && minute_of(it) == minute;
+        let back = |it: &Order| it.event != OrderKind::Placed && minute_of(it) == minute;
         let value = [
             count(&orders),
             Cell::Int(orders.iter().map(|order| order.units()).sum()),
@@ -88,7 +88,7 @@ fn by_minute_and_category(
         let of = |placed: bool| {
             only(events, |it| {
                 day_of(it) == day
-                    && (it.kind == OrderKind::Placed) == placed
+                    && (it.event == OrderKind::Placed) == placed
                     && it.lines.iter().any(|line| is_in(&line))
             })
         };
@@ -114,10 +114,10 @@ pub(super) fn events_that_count(story: &[Event]) -> Vec<&OrderEvent> {
         _ => None,
     });
     let events: Vec<&OrderEvent> = events.collect();
-    let name = |event: &OrderEvent| (event.order.user_id, event.order.order_id, event.order.kind);
+    let name = |event: &OrderEvent| (event.order.user_id, event.order.order_id, event.order.event);
     let time = |event: &OrderEvent| (event.order.at, event.event_id);
     let beaten = |event: &OrderEvent| {
-        event.order.kind != OrderKind::Refunded
+        event.order.event != OrderKind::Refunded
             && events.iter().any(|other| name(other) == name(event) && time(other) < time(event))
     };
     events.iter().copied().filter(|event| !beaten(event)).collect()
@@ -127,8 +127,8 @@ pub(super) fn events_that_count(story: &[Event]) -> Vec<&OrderEvent> {
 pub(super) fn by_the_letter(story: &[Event]) -> Tables {
     let events: Vec<&Order> =
         events_that_count(story).into_iter().map(|event| &event.order).collect();
-    let placed = only(&events, |event| event.kind == OrderKind::Placed);
-    let cancelled = only(&events, |event| event.kind == OrderKind::Cancelled);
+    let placed = only(&events, |event| event.event == OrderKind::Placed);
+    let cancelled = only(&events, |event| event.event == OrderKind::Cancelled);
     let mut tables = Tables::new();
     let mut row = |table, key: &[Cell<'_>], value: &[Cell<'_>]| {
         tables.insert((table, encode(key)), encode(value));
@@ -309,8 +309,8 @@ fn level(events: &[&Order]) -> usize {
         .collect();
     ticks.into_iter().fold(0, |level: usize, tick| {
         let counted = only(events, |event| event.at <= tick && tick < end(event));
-        let orders: i64 = counted.iter().map(|event| event.kind.orders()).sum();
-        let amount: i64 = counted.iter().map(|it| it.kind.sign() * it.amount()).sum();
+        let orders: i64 = counted.iter().map(|event| event.event.orders()).sum();
+        let amount: i64 = counted.iter().map(|it| it.event.sign() * it.amount()).sum();
         let target = [(500_000, 5), (2_000_000, 15), (5_000_000, 30)]
             .iter()
             .filter(|(least_amount, least_orders)| {
@@ -334,7 +334,7 @@ fn of_customers(
     let users = newest(users, |event| (event.user.user_id, event.at, event.event_id));
     let of_user = |user_id| only(events, |event| event.user_id == user_id);
     let placed = |events: &[&'_ Order]| -> Vec<(Millis, i64)> {
-        let placed = events.iter().filter(|event| event.kind == OrderKind::Placed);
+        let placed = events.iter().filter(|event| event.event == OrderKind::Placed);
         placed.map(|event| (event.at, event.order_id)).collect()
     };
 
@@ -348,7 +348,7 @@ fn of_customers(
             .into_iter()
             .filter(|(_, order_id)| {
                 let cancels =
-                    |it: &&Order| it.kind == OrderKind::Cancelled && it.order_id == *order_id;
+                    |it: &&Order| it.event == OrderKind::Cancelled && it.order_id == *order_id;
                 !of_user.iter().any(cancels)
             })
             .map(|(at, _order_id)| at)

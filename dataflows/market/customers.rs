@@ -376,7 +376,7 @@ impl Customers {
         let order = self.planned.remove(&key)?;
         let place = self.place(order.user_id as u32);
         let customer = &mut self.all[place];
-        customer.timeline.add(order.at, order.ordered_at, order.kind.orders(), -order.amount());
+        customer.timeline.add(order.at, order.ordered_at, order.event.orders(), -order.amount());
         Some(order)
     }
 }
@@ -397,5 +397,5 @@ fn taking_back(rules: &Basket, random: &mut ChaCha8Rng, order: &Order) -> Option
     } else {
         return None;
     };
-    Some(Order { kind, at: order.at + delay, lines, ..order.clone() })
+    Some(Order { event: kind, at: order.at + delay, lines, ..order.clone() })
 }

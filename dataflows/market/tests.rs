@@ -30,7 +30,7 @@ struct Ran {
 
 impl Ran {
     fn placed(&self) -> impl Iterator<Item = &Order> {
-        self.orders().filter(|order| order.kind == OrderKind::Placed)
+        self.orders().filter(|order| order.event == OrderKind::Placed)
     }
 
     fn orders(&self) -> impl Iterator<Item = &Order> {
@@ -406,7 +406,7 @@ fn a_month_is_plausible() {
 
     let mut fates: HashMap<OrderId, Vec<OrderKind>> = HashMap::new();
     for order in ran.orders() {
-        fates.entry(order.order_id).or_default().push(order.kind);
+        fates.entry(order.order_id).or_default().push(order.event);
     }
     assert!(fates.values().all(|kinds| kinds[0] == OrderKind::Placed && kinds.len() <= 2));
 }

@@ -1,8 +1,28 @@
-//! The events of the topics, as SPEC fixes them.
+//! The events of the topics, as SPEC fixes them: the one place that has their fields, what is in range
+//! and in which ledger they stand.
+
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::kind::{
+    self, Date, Flag, Id, Instant, Key, Label, ListOf, OneOf, Positive, Price, Quantity, Rows,
+    Stock, Text,
+};
+use super::record::{Columns, element, fields, record};
 use super::{Day, Krw, Millis, OrderId, ProductId, UserId, Word};
+use crate::row;
+
+/// The most lines of an order event.
+const LINES_MAX: usize = 10_000;
+
+/// The most categories of an order event: a table has a row for each pair of them.
+const CATEGORIES_MAX: usize = 100;
+
+/// The greatest amount of an order event: millions of them can be added up.
+pub const AMOUNT_MAX: Krw = 1_000_000_000_000;
 
 /// A topic of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -32,145 +52,166 @@ impl Topic {
         }
     }
 
+    /// The table of the topic's events.
+    pub const fn ledger(self) -> &'static str {
+        match self {
+            Topic::Users => "user_events",
+            Topic::Products => "product_events",
+            Topic::Orders => "order_events",
+            Topic::Scenarios => "scenario_events",
+        }
+    }
+
     /// The topic of that name.
     pub fn from_name(name: &str) -> Option<Topic> {
-        named(name, &Topic::ALL, Topic::name)
+        Topic::ALL.into_iter().find(|topic| topic.name() == name)
     }
 }
 
-/// A customer's sex, as the brief has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Sex {
-    /// Female.
-    F,
-    /// Male.
-    M,
-}
+/// What has a fixed list of words.
+pub trait Choice: Copy + 'static {
+    /// The words, for people.
+    const EXPECTED: &'static str;
 
-impl Sex {
-    /// Every one of them.
-    pub const ALL: [Sex; 2] = [Sex::F, Sex::M];
+    /// The choice of that word.
+    fn of_word(word: &str) -> Option<Self>;
 
     /// The word in events and tables.
-    pub fn word(self) -> &'static str {
-        match self {
-            Sex::F => "F",
-            Sex::M => "M",
+    fn word(self) -> &'static str;
+}
+
+/// Declares an enum of which each variant has a word.
+macro_rules! choice {
+    (
+        $(#[$about:meta])*
+        $name:ident, $expected:literal {
+            $($(#[$about_variant:meta])* $variant:ident = $word:literal,)*
         }
+    ) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$about_variant])* #[serde(rename = $word)] $variant,)*
+        }
+
+        impl $name {
+            /// Every one of them.
+            pub const ALL: [$name; [$($word),*].len()] = [$($name::$variant),*];
+
+            /// The word in events and tables.
+            pub fn word(self) -> &'static str {
+                match self {
+                    $($name::$variant => $word,)*
+                }
+            }
+        }
+
+        impl Choice for $name {
+            const EXPECTED: &'static str = $expected;
+
+            fn of_word(word: &str) -> Option<Self> {
+                match word {
+                    $($word => Some($name::$variant),)*
+                    _ => None,
+                }
+            }
+
+            fn word(self) -> &'static str {
+                $name::word(self)
+            }
+        }
+    };
+}
+
+choice! {
+    /// A customer's sex, as the brief has it.
+    Sex, "F or M" {
+        /// Female.
+        F = "F",
+        /// Male.
+        M = "M",
     }
 }
 
-/// Where a customer stands with the shop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Status {
-    /// Buys in their own rhythm.
-    Active,
-    /// Has not been seen for long.
-    Dormant,
-    /// Has left.
-    Withdrawn,
-}
-
-impl Status {
-    /// Every one of them.
-    pub const ALL: [Status; 3] = [Status::Active, Status::Dormant, Status::Withdrawn];
-
-    /// The word in events and tables.
-    pub fn word(self) -> &'static str {
-        match self {
-            Status::Active => "ACTIVE",
-            Status::Dormant => "DORMANT",
-            Status::Withdrawn => "WITHDRAWN",
-        }
+choice! {
+    /// Where a customer stands with the shop.
+    Status, "ACTIVE, DORMANT or WITHDRAWN" {
+        /// Buys in their own rhythm.
+        Active = "ACTIVE",
+        /// Has not been seen for long.
+        Dormant = "DORMANT",
+        /// Has left.
+        Withdrawn = "WITHDRAWN",
     }
 }
 
-/// A customer's record.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct User {
-    /// Who.
-    pub user_id: UserId,
-    /// The customer's name.
-    pub name: Word,
-    /// Date of birth.
-    pub birth_date: Day,
-    /// F or M.
-    pub sex: Sex,
-    /// Where the customer lives.
-    pub region: Word,
-    /// ACTIVE, DORMANT or WITHDRAWN.
-    pub status: Status,
-    /// Whether the customer agreed to be sent promotions.
-    pub marketing_consent: bool,
-    /// When the customer signed up.
-    pub signed_up_at: Millis,
-}
-
-/// A record of topic `users`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct UserEvent {
-    /// Unique in the topic.
-    pub event_id: u64,
-    /// When it happened.
-    pub at: Millis,
+record! {
+    /// A record of topic `users`.
+    UserEvent {
+        /// When it happened.
+        at: Millis as Instant,
+    }
     /// The record that holds from then on.
-    pub user: User,
+    user:
+    /// A customer's record.
+    User {
+        /// Who.
+        user_id: UserId as Id,
+        /// The customer's name.
+        name: Word as Text,
+        /// Date of birth.
+        birth_date: Day as Date,
+        /// F or M.
+        sex: Sex as OneOf<Sex>,
+        /// Where the customer lives.
+        region: Word as Label,
+        /// ACTIVE, DORMANT or WITHDRAWN.
+        status: Status as OneOf<Status>,
+        /// Whether the customer agreed to be sent promotions.
+        marketing_consent: bool as Flag,
+        /// When the customer signed up.
+        signed_up_at: Millis as Instant,
+    }
 }
 
-/// A product's record.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Product {
-    /// Which.
-    pub product_id: ProductId,
-    /// The product's name.
-    pub name: Word,
-    /// Its category.
-    pub category: Word,
-    /// Its list price.
-    pub price: Krw,
-    /// Pieces in stock.
-    pub stock: i64,
-    /// When it was listed.
-    pub listed_at: Millis,
-}
-
-/// A record of topic `products`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ProductEvent {
-    /// Unique in the topic.
-    pub event_id: u64,
-    /// When it happened.
-    pub at: Millis,
+record! {
+    /// A record of topic `products`.
+    ProductEvent {
+        /// When it happened.
+        at: Millis as Instant,
+    }
     /// The record that holds from then on.
-    pub product: Product,
+    product:
+    /// A product's record.
+    Product {
+        /// Which.
+        product_id: ProductId as Id,
+        /// The product's name.
+        name: Word as Text,
+        /// Its category.
+        category: Word as Key,
+        /// Its list price.
+        price: Krw as Price,
+        /// Pieces in stock.
+        stock: i64 as Stock,
+        /// When it was listed.
+        listed_at: Millis as Instant,
+    }
 }
 
-/// What an order event does to the ledger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OrderKind {
-    /// Adds its lines.
-    Placed,
-    /// Takes back all of the order.
-    Cancelled,
-    /// Takes back the lines it names.
-    Refunded,
+choice! {
+    /// What an order event does to the ledger.
+    OrderKind, "placed, cancelled, refunded or heartbeat" {
+        /// Adds its lines.
+        Placed = "placed",
+        /// Takes back all of the order.
+        Cancelled = "cancelled",
+        /// Takes back the lines it names.
+        Refunded = "refunded",
+    }
 }
 
 impl OrderKind {
-    /// Every one of them.
-    pub const ALL: [OrderKind; 3] = [OrderKind::Placed, OrderKind::Cancelled, OrderKind::Refunded];
-
-    /// The word in events and tables.
-    pub fn word(self) -> &'static str {
-        match self {
-            OrderKind::Placed => "placed",
-            OrderKind::Cancelled => "cancelled",
-            OrderKind::Refunded => "refunded",
-        }
-    }
-
     /// What the event adds to the number of orders: 1, -1 or 0.
     pub fn orders(self) -> i64 {
         match self {
@@ -186,17 +227,18 @@ impl OrderKind {
     }
 }
 
-/// One line of an order event.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Line {
-    /// What was bought or taken back.
-    pub product_id: ProductId,
-    /// The product's category at that time.
-    pub category: Word,
-    /// Pieces.
-    pub quantity: i64,
-    /// Price of a piece.
-    pub unit_price: Krw,
+element! {
+    /// One line of an order event.
+    Line {
+        /// What was bought or taken back.
+        product_id: ProductId as Id,
+        /// The product's category at that time.
+        category: Word as Key,
+        /// Pieces.
+        quantity: i64 as Quantity,
+        /// Price of a piece.
+        unit_price: Krw as Price,
+    }
 }
 
 impl Line {
@@ -206,21 +248,26 @@ impl Line {
     }
 }
 
-/// An entry of the ledger, complete in itself.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Order {
-    /// What it does.
-    pub kind: OrderKind,
-    /// The order it speaks of.
-    pub order_id: OrderId,
-    /// Who placed the order.
-    pub user_id: UserId,
-    /// When it happened; for `placed` equal to `ordered_at`.
-    pub at: Millis,
-    /// When the order was placed.
-    pub ordered_at: Millis,
-    /// At least one.
-    pub lines: std::sync::Arc<[Line]>,
+record! {
+    /// A record of topic `orders` that is not a heartbeat.
+    OrderEvent {}
+    /// The ledger entry.
+    order:
+    /// An entry of the ledger, complete in itself.
+    Order {
+        /// When it happened; for `placed` equal to `ordered_at`.
+        at: Millis as Instant,
+        /// What it does.
+        event: OrderKind as OneOf<OrderKind>,
+        /// The order it speaks of.
+        order_id: OrderId as Id,
+        /// Who placed the order.
+        user_id: UserId as Id,
+        /// When the order was placed.
+        ordered_at: Millis as Instant,
+        /// At least one.
+        lines: Arc<[Line]> as Rows<Line>,
+    }
 }
 
 impl Order {
@@ -241,41 +288,51 @@ impl Order {
         words.dedup();
         words
     }
-}
 
-/// A record of topic `orders` that is not a heartbeat.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct OrderEvent {
-    /// Unique in the topic.
-    pub event_id: u64,
-    /// The ledger entry.
-    pub order: Order,
-}
-
-/// What happens to a scenario's occurrence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ScenarioAction {
-    /// Begins.
-    Start,
-    /// Goes on with another strength.
-    Change,
-    /// Ends.
-    Stop,
-}
-
-impl ScenarioAction {
-    /// Every one of them.
-    pub const ALL: [ScenarioAction; 3] =
-        [ScenarioAction::Start, ScenarioAction::Change, ScenarioAction::Stop];
-
-    /// The word in events and tables.
-    pub fn word(self) -> &'static str {
-        match self {
-            ScenarioAction::Start => "start",
-            ScenarioAction::Change => "change",
-            ScenarioAction::Stop => "stop",
+    /// That its fields agree, and that a table's rows and sums can take what its lines say; else why not.
+    fn check(&self) -> Result<(), String> {
+        if self.event == OrderKind::Placed && self.at != self.ordered_at {
+            return Err("`at` differs from `ordered_at` in a placed event".into());
         }
+        if self.at < self.ordered_at {
+            return Err(format!("`at` is before `ordered_at` in a {} event", self.event.word()));
+        }
+        if self.lines.is_empty() {
+            return Err("`lines` is empty".into());
+        }
+        if self.lines.len() > LINES_MAX {
+            return Err(format!("`lines` has {} lines, more than {LINES_MAX}", self.lines.len()));
+        }
+        let mut amount = 0;
+        for line in &*self.lines {
+            amount += line.amount();
+            // A line's amount is far from the end of an i64, and so is a sum up to here.
+            if amount > AMOUNT_MAX {
+                return Err(format!("the amount of `lines` is more than {AMOUNT_MAX}"));
+            }
+        }
+        // Few lines have few categories.
+        if self.lines.len() > CATEGORIES_MAX {
+            let categories: HashSet<&Word> = self.lines.iter().map(|it| &it.category).collect();
+            let number = categories.len();
+            if number > CATEGORIES_MAX {
+                let what = format!("`lines` has {number} different `category`");
+                return Err(format!("{what}, more than {CATEGORIES_MAX}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+choice! {
+    /// What happens to a scenario's occurrence.
+    ScenarioAction, "start, change or stop" {
+        /// Begins.
+        Start = "start",
+        /// Goes on with another strength.
+        Change = "change",
+        /// Ends.
+        Stop = "stop",
     }
 }
 
@@ -295,23 +352,126 @@ impl Strength {
     }
 }
 
-/// A record of topic `scenarios`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ScenarioEvent {
-    /// Unique in the topic.
-    pub event_id: u64,
-    /// When it takes effect.
+record! {
+    /// A record of topic `scenarios`.
+    ScenarioEvent {
+        /// When it takes effect.
+        at: Millis as Instant,
+        /// Which occurrence of the scenario; also the record key.
+        occurrence: Word as Key,
+        /// The scenario's name.
+        name: Word as Key,
+        /// Start, change or stop.
+        action: ScenarioAction as OneOf<ScenarioAction>,
+        /// The factor on demand at its peak.
+        strength: Strength as Positive,
+        /// The categories it favours; empty means all.
+        categories: Vec<Word> as ListOf<Key>,
+    }
+}
+
+choice! {
+    /// The word of a record of `orders` that says nothing but the time.
+    Beat, "heartbeat" {
+        /// Nothing happened in this partition up to then.
+        Beat = "heartbeat",
+    }
+}
+
+/// A record of topic `orders` that is a heartbeat.
+pub struct Heartbeat {
+    /// What tells it from an order event.
+    pub event: Beat,
+    /// Nothing happened in this partition up to then.
     pub at: Millis,
-    /// Which occurrence of the scenario; also the record key.
-    pub occurrence: Word,
-    /// The scenario's name.
-    pub name: Word,
-    /// Start, change or stop.
-    pub action: ScenarioAction,
-    /// The factor on demand at its peak.
-    pub strength: Strength,
-    /// The categories it favours; empty means all.
-    pub categories: Vec<Word>,
+}
+
+fields! { Heartbeat { event as OneOf<Beat>, at as Instant, } }
+
+/// What a record of `orders` says if it is to be a heartbeat.
+pub struct Beating {
+    /// What tells it from an order event.
+    pub event: Beat,
+}
+
+fields! { Beating { event as OneOf<Beat>, } }
+
+/// An event that stands in a ledger.
+pub trait Record: Columns + timely::ExchangeData + Clone + Hash {
+    /// The topic it comes from.
+    const TOPIC: Topic;
+
+    /// Unique in the topic.
+    fn event_id(&self) -> u64;
+
+    /// When it happened.
+    fn at(&self) -> Millis;
+
+    /// What it adds to the checksum of amounts.
+    fn amount(&self) -> Krw {
+        0
+    }
+
+    /// That its fields agree with each other; else why not.
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl Record for UserEvent {
+    const TOPIC: Topic = Topic::Users;
+
+    fn event_id(&self) -> u64 {
+        self.event_id
+    }
+
+    fn at(&self) -> Millis {
+        self.at
+    }
+}
+
+impl Record for ProductEvent {
+    const TOPIC: Topic = Topic::Products;
+
+    fn event_id(&self) -> u64 {
+        self.event_id
+    }
+
+    fn at(&self) -> Millis {
+        self.at
+    }
+}
+
+impl Record for OrderEvent {
+    const TOPIC: Topic = Topic::Orders;
+
+    fn event_id(&self) -> u64 {
+        self.event_id
+    }
+
+    fn at(&self) -> Millis {
+        self.order.at
+    }
+
+    fn amount(&self) -> Krw {
+        self.order.amount()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.order.check()
+    }
+}
+
+impl Record for ScenarioEvent {
+    const TOPIC: Topic = Topic::Scenarios;
+
+    fn event_id(&self) -> u64 {
+        self.event_id
+    }
+
+    fn at(&self) -> Millis {
+        self.at
+    }
 }
 
 /// An event of any topic.
@@ -381,9 +541,14 @@ impl Event {
             Event::Heartbeat(_) => None,
         }
     }
-}
 
-/// The value whose word is that text.
-pub fn named<T: Copy>(text: &str, values: &[T], word: fn(T) -> &'static str) -> Option<T> {
-    values.iter().copied().find(|value| word(*value) == text)
+    /// Reads a row of a ledger, behind `event_id`, partition and offset, back.
+    pub fn take(topic: Topic, event_id: u64, row: &mut row::Fields<'_>) -> Result<Event, String> {
+        match topic {
+            Topic::Users => UserEvent::take(event_id, row).map(Event::User),
+            Topic::Products => ProductEvent::take(event_id, row).map(Event::Product),
+            Topic::Orders => OrderEvent::take(event_id, row).map(Event::Order),
+            Topic::Scenarios => ScenarioEvent::take(event_id, row).map(Event::Scenario),
+        }
+    }
 }

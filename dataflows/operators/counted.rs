@@ -25,7 +25,7 @@ struct Earliest {
 impl Earliest {
     fn order(&self, (user_id, order_id, kind): Once) -> Order {
         let Earliest { at, ordered_at, .. } = *self;
-        Order { kind, order_id, user_id, at, ordered_at, lines: Arc::clone(&self.lines) }
+        Order { event: kind, order_id, user_id, at, ordered_at, lines: Arc::clone(&self.lines) }
     }
 }
 
@@ -91,11 +91,11 @@ fn enter(
     OrderEvent { event_id, order }: OrderEvent,
     mut give: impl FnMut(Order, isize),
 ) {
-    if order.kind == OrderKind::Refunded {
+    if order.event == OrderKind::Refunded {
         give(order, 1);
         return;
     }
-    let once = (order.user_id, order.order_id, order.kind);
+    let once = (order.user_id, order.order_id, order.event);
     let Order { at, ordered_at, .. } = order;
     let event = Earliest { at, event_id, ordered_at, lines: Arc::clone(&order.lines) };
     match earliest.entry(once) {

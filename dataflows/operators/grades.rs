@@ -37,8 +37,8 @@ impl Entry {
             user_id: order.user_id,
             at: order.at,
             ordered_at: order.ordered_at,
-            orders: order.kind.orders(),
-            amount: order.kind.sign() * order.amount(),
+            orders: order.event.orders(),
+            amount: order.event.sign() * order.amount(),
             known: 0,
         }
     }

@@ -131,7 +131,7 @@ pub fn lifetimes<'s>(
 ) -> Collection<'s, (UserId, Lived)> {
     let scope = orders.inner.scope();
     let events = orders.map(|order| {
-        let (orders, revenue) = (order.kind.orders(), order.kind.sign() * order.amount());
+        let (orders, revenue) = (order.event.orders(), order.event.sign() * order.amount());
         (order.user_id, Entry::Event { orders, revenue })
     });
     let stands = standing_orders.map(|(user_id, at)| (user_id, Entry::Stands(at)));

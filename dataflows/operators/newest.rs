@@ -6,7 +6,7 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
 use super::{HashMap, Held, Kept, Vecs, turn};
-use crate::ledger::LedgerEvent;
+use crate::model::Record;
 use crate::{Collection, Epoch};
 
 /// The newest event of each key, by its time and then its id.
@@ -20,7 +20,7 @@ pub fn newest<'s, E>(
     key: fn(&E) -> i64,
 ) -> Collection<'s, (i64, E)>
 where
-    E: LedgerEvent + ExchangeData,
+    E: Record + ExchangeData,
 {
     let scope = events.inner.scope();
     let by_key = Exchange::new(move |(event, _, _): &(E, Epoch, isize)| key(event).hashed());
@@ -68,7 +68,7 @@ where
         .as_collection()
 }
 
-fn newest_of<E: LedgerEvent>(records: &[(E, isize)]) -> Option<E> {
+fn newest_of<E: Record>(records: &[(E, isize)]) -> Option<E> {
     let newest = records.iter().max_by_key(|(event, _)| (event.at(), event.event_id()));
     newest.map(|(event, _)| event.clone())
 }

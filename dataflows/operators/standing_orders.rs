@@ -56,7 +56,7 @@ impl Orders {
 pub fn standing_orders(orders: Collection<'_, Order>) -> Collection<'_, Placed> {
     let scope = orders.inner.scope();
     let updates = orders.inner.flat_map(|(order, epoch, diff)| {
-        let what = match order.kind {
+        let what = match order.event {
             OrderKind::Placed => Some(order.ordered_at),
             OrderKind::Cancelled => None,
             OrderKind::Refunded => return None,

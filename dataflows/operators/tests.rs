@@ -87,11 +87,11 @@ fn updates<D: std::fmt::Debug + Clone>(
 
 fn order(kind: OrderKind, user_id: i64, unit_price: i64) -> Order {
     let line = Line { product_id: 1, category: "food".into(), quantity: 2, unit_price };
-    Order { kind, order_id: 1, user_id, at: 5, ordered_at: 5, lines: [line].into() }
+    Order { event: kind, order_id: 1, user_id, at: 5, ordered_at: 5, lines: [line].into() }
 }
 
 fn sums_of(order: &Order) -> Sums {
-    Sums::of(order.kind, order.units(), order.amount())
+    Sums::of(order.event, order.units(), order.amount())
 }
 
 /// Order events of few orders and customers; some are withdrawn later.
@@ -116,8 +116,8 @@ fn order_events() -> impl Strategy<Value = Vec<(Order, Epoch, isize)>> {
 fn naive_lifetimes(orders: Collection<'_, Order>) -> Collection<'_, (UserId, Lived)> {
     let standing = orders.clone().map(|order| ((order.user_id, order.order_id), order)).reduce(
         |_order, events, standing| {
-            if events.iter().all(|(event, _)| event.kind != OrderKind::Cancelled) {
-                let placed = events.iter().filter(|(event, _)| event.kind == OrderKind::Placed);
+            if events.iter().all(|(event, _)| event.event != OrderKind::Cancelled) {
+                let placed = events.iter().filter(|(event, _)| event.event == OrderKind::Placed);
                 standing.extend(placed.map(|(event, count)| (Order::clone(event), *count)));
             }
         },
@@ -129,7 +129,7 @@ fn naive_lifetimes(orders: Collection<'_, Order>) -> Collection<'_, (UserId, Liv
         let mut stand: Vec<Millis> = Vec::new();
         for ((stands, order), count) in entries {
             let count = *count as i64;
-            match (stands, order.kind) {
+            match (stands, order.event) {
                 (true, _) => stand.extend((0..count).map(|_| order.ordered_at)),
                 (false, OrderKind::Placed) => {
                     sums.orders += count;
@@ -556,8 +556,8 @@ proptest! {
             |events| counted(events, 0),
             |events| {
                 let named = events.map(|OrderEvent { event_id, order }| {
-                    let refund = (order.kind == OrderKind::Refunded).then_some(event_id);
-                    let once = (order.user_id, order.order_id, order.kind, refund);
+                    let refund = (order.event == OrderKind::Refunded).then_some(event_id);
+                    let once = (order.user_id, order.order_id, order.event, refund);
                     (once, (order.at, event_id, order))
                 });
                 named

@@ -16,7 +16,7 @@ const WORDS: [&str; 4] = ["5 min", "1 h", "24 h", "30 d"];
 
 pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
     let rows = inputs.always.clone().flat_map(|()| 0..SPANS.len());
-    let placed = inputs.orders.clone().filter(|order| order.kind == OrderKind::Placed);
+    let placed = inputs.orders.clone().filter(|order| order.event == OrderKind::Placed);
     let placed = placed.map(|order| (order.user_id, order.at));
     let within = within(placed, &SPANS, inputs.now.clone(), "placed within spans");
     let buyers = distinct(within, "buyers within spans");

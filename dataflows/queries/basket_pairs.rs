@@ -9,7 +9,7 @@ use crate::row::{Cell, Rows};
 
 pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
     let sums = sums_by(inputs.orders.clone(), "sums by pair", |order, add| {
-        if order.kind == OrderKind::Placed {
+        if order.event == OrderKind::Placed {
             let words = order.categories();
             for (place, a) in words.iter().enumerate() {
                 for b in &words[place + 1..] {

@@ -14,7 +14,7 @@ const SPANS: [Millis; 3] = [HOUR, DAY, 7 * DAY];
 const WORDS: [&str; 3] = ["1 h", "24 h", "7 d"];
 
 pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    let placed = inputs.orders.clone().filter(|order| order.kind == OrderKind::Placed);
+    let placed = inputs.orders.clone().filter(|order| order.event == OrderKind::Placed);
     let sold = placed.explode(|order| {
         let at = order.at;
         let sold = order

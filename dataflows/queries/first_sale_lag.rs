@@ -13,7 +13,7 @@ use crate::row::{Cell, Rows};
 pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
     let listed =
         inputs.products.clone().map(|(product_id, event)| (product_id, event.product.listed_at));
-    let placed = inputs.orders.clone().filter(|order| order.kind == OrderKind::Placed);
+    let placed = inputs.orders.clone().filter(|order| order.event == OrderKind::Placed);
     let sold = placed.flat_map(|order| {
         let at = order.at;
         let products: Vec<_> = order.lines.iter().map(|line| (line.product_id, at)).collect();

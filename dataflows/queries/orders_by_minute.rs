@@ -9,7 +9,7 @@ use crate::operators::{Sums, distinct, totals};
 use crate::row::{Cell, Rows};
 
 pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    let placed = inputs.orders.clone().filter(|order| order.kind == OrderKind::Placed);
+    let placed = inputs.orders.clone().filter(|order| order.event == OrderKind::Placed);
     let buyers =
         distinct(placed.map(|order| (minute_of(order.at), order.user_id)), "buyers by minute")
             .explode(|(minute, _user_id)| Some((minute, Sums { buyers: 1, ..Sums::default() })));

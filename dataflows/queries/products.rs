@@ -8,7 +8,7 @@ use crate::operators::{side_by_side, totals};
 use crate::row::{Cell, Rows};
 
 pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    let placed = inputs.orders.clone().filter(|order| order.kind == OrderKind::Placed);
+    let placed = inputs.orders.clone().filter(|order| order.event == OrderKind::Placed);
     let ordered = placed.flat_map(|order| {
         let mut products: Vec<ProductId> = order.lines.iter().map(|it| it.product_id).collect();
         products.sort_unstable();

@@ -10,7 +10,7 @@ use crate::operators::{Impact, actives, impacts, totals};
 use crate::row::{Cell, Rows};
 
 pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    let placed = inputs.orders.clone().filter(|order| order.kind == OrderKind::Placed);
+    let placed = inputs.orders.clone().filter(|order| order.event == OrderKind::Placed);
     let placed = placed.map(|order| (order.at, order.amount()));
     let impacts = impacts(placed, actives(inputs.scenarios.clone()), inputs.now.clone());
 

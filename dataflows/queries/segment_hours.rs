@@ -11,7 +11,7 @@ use crate::operators::{enriched, totals};
 use crate::row::{Cell, Rows};
 
 pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    let placed = inputs.orders.clone().filter(|order| order.kind == OrderKind::Placed);
+    let placed = inputs.orders.clone().filter(|order| order.event == OrderKind::Placed);
     let hours = placed.map(|order| (order.user_id, hour_number(order.at)));
     let customers = inputs
         .users

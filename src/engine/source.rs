@@ -12,7 +12,7 @@ use dataflows::row::{Cell, Row};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::log::{Batch, Log, Reader, Record};
-use crate::wire::{self, Reason, Words};
+use crate::wire::{self, Reason};
 
 /// Records fetched from a partition at a time.
 const FETCH: usize = 2_000;
@@ -30,7 +30,6 @@ const DEAD_VALUE_BYTES: usize = 64 << 10;
 pub(super) struct Source {
     partitions: Vec<Partition>,
     batch: Batch,
-    words: Words,
     /// No record beyond this moves `now`.
     latest: Option<Millis>,
 }
@@ -118,7 +117,7 @@ impl Source {
                 });
             }
         }
-        Ok(Source { partitions, batch: Batch::default(), words: Words::default(), latest })
+        Ok(Source { partitions, batch: Batch::default(), latest })
     }
 
     /// Names every partition to the store, so that one without records has its line there too.
@@ -249,10 +248,9 @@ impl Source {
                 offset: record.offset,
                 hash: record.value.map_or(0, xxh3_64),
             };
-            let content =
-                wire::decode(partition.topic, record.value, &mut self.words).map_err(|reason| {
-                    dead_letter(partition.topic, partition.partition, record, &reason)
-                });
+            let content = wire::decode(partition.topic, record.value).map_err(|reason| {
+                dead_letter(partition.topic, partition.partition, record, &reason)
+            });
             if let Ok(event) = &content
                 && self.latest.is_none_or(|latest| event.at() <= latest)
             {

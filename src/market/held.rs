@@ -14,7 +14,7 @@ use super::{
     target::{Stamp, by_partition},
 };
 use crate::log::{Batch, Log, Reader, Record};
-use crate::wire::{self, Words};
+use crate::wire;
 
 /// Records that are read ahead.
 const AHEAD: usize = 1_000;
@@ -162,7 +162,7 @@ impl Held {
     }
 
     fn stamp(&self, topic: Topic, partition: u32, record: Record<'_>) -> Result<Option<Stamp>> {
-        let event = wire::decode(topic, record.value, &mut Words::default());
+        let event = wire::decode(topic, record.value);
         let event = event.map_err(|_| self.foreign_at(topic, partition, record.offset))?;
         Ok(Some((event.at(), event.event_id())))
     }

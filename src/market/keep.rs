@@ -25,7 +25,7 @@ use super::held::Made;
 use super::target::Stamp;
 use crate::clock;
 use crate::log::{self, Batch, Log, Owner};
-use crate::wire::{self, Words};
+use crate::wire;
 
 /// What the flags of a start say about the market; what they leave out stays as it is, or takes
 /// its default in a new market.
@@ -261,13 +261,13 @@ fn each_record(
     mut more: impl FnMut(Event) -> bool,
 ) -> Result<()> {
     let (start, end) = (log.start(topic, partition)?, log.end(topic, partition)?);
-    let (mut batch, mut words) = (Batch::default(), Words::default());
+    let mut batch = Batch::default();
     let mut reader = log.reader(topic, partition, start)?;
     while reader.position() < end {
         batch.clear();
         reader.wait(&mut batch, 1_000)?;
         for record in batch.iter() {
-            if wire::decode(topic, record.value, &mut words).is_ok_and(|event| !more(event)) {
+            if wire::decode(topic, record.value).is_ok_and(|event| !more(event)) {
                 return Ok(());
             }
         }

@@ -1,21 +1,16 @@
 //! Reading the store back at the start: the ledgers' rows as events, the result rows as bytes.
 
 use std::io::Read;
-use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use dataflows::Epoch;
-use dataflows::analytics::{Output, ledger_table, table_name};
+use dataflows::analytics::Output;
 use dataflows::ledger::Origin;
-use dataflows::model::{
-    Event, Line, Order, OrderEvent, OrderKind, Product, ProductEvent, ScenarioAction,
-    ScenarioEvent, Sex, Status, Strength, Topic, User, UserEvent, named,
-};
+use dataflows::model::{Event, Topic};
 use dataflows::row::{Fields, Row};
 use postgres::Client;
 
 use super::{Columns, result_tables};
-use crate::wire::Words;
 
 /// Reads the rows of a COPY, each as its fields' bytes.
 fn copy_out(
@@ -54,8 +49,7 @@ pub fn hydrate(
     (shard, shards): (usize, usize),
     mut give: impl FnMut(Origin, Event),
 ) -> Result<()> {
-    let table = table_name(ledger_table(topic));
-    let mut words = Words::default();
+    let table = topic.ledger();
     copy_out(
         client,
         &format!("SELECT * FROM {table} WHERE partition % {shards} = {shard}"),
@@ -67,86 +61,14 @@ pub fn hydrate(
                 offset: fields.int() as u64,
                 hash: 0, // only looked at when an event is booked
             };
-            give(origin, event(topic, event_id, &mut fields, &mut words)?);
+            let event = Event::take(topic, event_id, &mut fields);
+            give(
+                origin,
+                event.map_err(|what| anyhow!("the ledger holds {what}, which no event has"))?,
+            );
             Ok(())
         },
     )
-}
-
-/// The event of a ledger's row, from the columns that `LedgerEvent::with_cells` writes.
-fn event(topic: Topic, event_id: u64, fields: &mut Fields<'_>, words: &mut Words) -> Result<Event> {
-    let at = fields.instant();
-    Ok(match topic {
-        Topic::Users => Event::User(UserEvent {
-            event_id,
-            at,
-            user: User {
-                user_id: fields.int(),
-                name: fields.text().into(),
-                birth_date: fields.date(),
-                sex: word(fields.text(), &Sex::ALL, Sex::word)?,
-                region: words.get(fields.text()),
-                status: word(fields.text(), &Status::ALL, Status::word)?,
-                marketing_consent: fields.flag(),
-                signed_up_at: fields.instant(),
-            },
-        }),
-        Topic::Products => Event::Product(ProductEvent {
-            event_id,
-            at,
-            product: Product {
-                product_id: fields.int(),
-                name: fields.text().into(),
-                category: words.get(fields.text()),
-                price: fields.int(),
-                stock: fields.int(),
-                listed_at: fields.instant(),
-            },
-        }),
-        Topic::Orders => {
-            let kind = word(fields.text(), &OrderKind::ALL, OrderKind::word)?;
-            let (order_id, user_id) = (fields.int(), fields.int());
-            let ordered_at = fields.instant();
-            let (length, mut product_ids) = fields.elements();
-            let (_, mut categories) = fields.elements();
-            let (_, mut quantities) = fields.elements();
-            let (_, mut unit_prices) = fields.elements();
-            let lines: Arc<[Line]> = (0..length)
-                .map(|_| Line {
-                    product_id: product_ids.int(),
-                    category: words.get(categories.text()),
-                    quantity: quantities.int(),
-                    unit_price: unit_prices.int(),
-                })
-                .collect();
-            Event::Order(OrderEvent {
-                event_id,
-                order: Order { kind, order_id, user_id, at, ordered_at, lines },
-            })
-        }
-        Topic::Scenarios => {
-            let (occurrence, name) = (fields.text().into(), fields.text().into());
-            let action = word(fields.text(), &ScenarioAction::ALL, ScenarioAction::word)?;
-            let strength = Strength::new(fields.real()).context("a scenario without strength")?;
-            let (length, mut categories) = fields.elements();
-            let categories = (0..length).map(|_| words.get(categories.text())).collect();
-            Event::Scenario(ScenarioEvent {
-                event_id,
-                at,
-                occurrence,
-                name,
-                action,
-                strength,
-                categories,
-            })
-        }
-    })
-}
-
-/// The value whose word that is.
-fn word<T: Copy>(text: &str, values: &[T], name: fn(T) -> &'static str) -> Result<T> {
-    named(text, values, name)
-        .with_context(|| format!("the ledger holds the word {text:?}, which no event has"))
 }
 
 /// Gives every stored result row as something that goes: the minus side of the first commit.

@@ -61,7 +61,7 @@ fn the_working_set_is_the_600_and_the_400() {
             }
             for event in events {
                 if let Event::Order(OrderEvent { order, .. }) = event
-                    && order.kind == OrderKind::Placed
+                    && order.event == OrderKind::Placed
                 {
                     last_order.insert(order.user_id as u32, order.at);
                 }

@@ -1,0 +1,431 @@
+//! The kinds of fields: how the values of each are written and read, as JSON and in a column, and which
+//! are in range. What passes here keeps the rules of the contract, so nothing behind it checks again.
+//!
+//! Fields are read by visitors of their own, not by derived ones, because a derived struct also takes
+//! an array, a derived enum also takes an object, and neither says which field was wrong.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use chrono::NaiveDate;
+use serde::de::{DeserializeSeed, Error, SeqAccess, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serializer};
+
+use super::record::{As, Element, Json, Of};
+use super::time::{TIME_END, TIME_MIN, date_of, day_of_date};
+use super::{Choice, Day, Millis, Strength, Word, shared};
+use crate::row::{self, Cell, array};
+
+/// The longest word that is a key of a table, in bytes: an index row of PostgreSQL holds several.
+const KEY_BYTES_MAX: usize = 200;
+
+/// How the values of a field are written and read.
+pub trait Kind {
+    /// What the field holds.
+    type Value;
+
+    /// The column's type, or its elements' where it is an array: PostgreSQL's object id.
+    const TYPE: i32;
+
+    /// Reads a value from JSON; an error says what is expected.
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self::Value, D::Error>;
+
+    /// Writes a value as JSON.
+    fn write<S: Serializer>(value: &Self::Value, to: S) -> Result<S::Ok, S::Error>;
+
+    /// Appends the value's column.
+    fn put(value: &Self::Value, row: &mut Vec<u8>);
+
+    /// Reads the column back; an error says what no record has.
+    fn take(row: &mut row::Fields<'_>) -> Result<Self::Value, String>;
+}
+
+/// Appends a column that has a value for each element of a list.
+pub(super) fn put_array<'v, K: Kind<Value: 'v>>(
+    values: impl ExactSizeIterator<Item = &'v K::Value>,
+    row: &mut Vec<u8>,
+) {
+    array(row, K::TYPE, values, |value, row| K::put(value, row));
+}
+
+/// Any u64.
+pub struct Number;
+
+impl Kind for Number {
+    type Value = u64;
+    const TYPE: i32 = 1700;
+
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+        u64::deserialize(from)
+    }
+
+    fn write<S: Serializer>(value: &u64, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(*value)
+    }
+
+    fn put(value: &u64, row: &mut Vec<u8>) {
+        Cell::Unsigned(*value).encode(row);
+    }
+
+    fn take(row: &mut row::Fields<'_>) -> Result<u64, String> {
+        Ok(row.unsigned())
+    }
+}
+
+/// A whole number from `MIN` to `MAX`.
+pub struct Whole<const MIN: i64, const MAX: i64>;
+
+/// The name of a customer, a product or an order.
+pub type Id = Whole<0, { i64::MAX }>;
+/// The price of a piece.
+pub type Price = Whole<0, 1_000_000_000>;
+/// Pieces in a line.
+pub type Quantity = Whole<1, 1_000_000>;
+/// Pieces in stock.
+pub type Stock = Whole<0, { i64::MAX }>;
+
+impl<const MIN: i64, const MAX: i64> Visitor<'_> for Whole<MIN, MAX> {
+    type Value = i64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a whole number from {MIN} to {MAX}")
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<i64, E> {
+        if (MIN..=MAX).contains(&number) {
+            Ok(number)
+        } else {
+            Err(E::invalid_value(Unexpected::Signed(number), &self))
+        }
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<i64, E> {
+        match i64::try_from(number) {
+            Ok(number) => self.visit_i64(number),
+            Err(_) => Err(E::invalid_value(Unexpected::Unsigned(number), &self)),
+        }
+    }
+}
+
+impl<const MIN: i64, const MAX: i64> Kind for Whole<MIN, MAX> {
+    type Value = i64;
+    const TYPE: i32 = 20;
+
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<i64, D::Error> {
+        from.deserialize_i64(Whole::<MIN, MAX>)
+    }
+
+    fn write<S: Serializer>(value: &i64, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_i64(*value)
+    }
+
+    fn put(value: &i64, row: &mut Vec<u8>) {
+        Cell::Int(*value).encode(row);
+    }
+
+    fn take(row: &mut row::Fields<'_>) -> Result<i64, String> {
+        Ok(row.int())
+    }
+}
+
+/// A time in milliseconds since 1970, from 1990 to before 2100.
+pub struct Instant;
+
+impl Kind for Instant {
+    type Value = Millis;
+    const TYPE: i32 = 1184;
+
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Millis, D::Error> {
+        from.deserialize_i64(Whole::<TIME_MIN, { TIME_END - 1 }>)
+    }
+
+    fn write<S: Serializer>(value: &Millis, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_i64(*value)
+    }
+
+    fn put(value: &Millis, row: &mut Vec<u8>) {
+        Cell::Instant(*value).encode(row);
+    }
+
+    fn take(row: &mut row::Fields<'_>) -> Result<Millis, String> {
+        Ok(row.instant())
+    }
+}
+
+/// A date "YYYY-MM-DD" that exists, 1900 to 2099.
+pub struct Date;
+
+impl Date {
+    fn of_text(text: &str) -> Option<Day> {
+        // chrono alone would also take signs, blanks and missing zeros.
+        let form = text.bytes().enumerate().all(|(place, byte)| match place {
+            4 | 7 => byte == b'-',
+            _ => byte.is_ascii_digit(),
+        });
+        if text.len() != 10 || !form {
+            return None;
+        }
+        let year = text[..4].parse().ok().filter(|year| (1900..2100).contains(year))?;
+        NaiveDate::from_ymd_opt(year, text[5..7].parse().ok()?, text[8..].parse().ok()?)
+            .map(day_of_date)
+    }
+}
+
+impl Kind for Date {
+    type Value = Day;
+    const TYPE: i32 = 1082;
+
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Day, D::Error> {
+        let expecting = "a date \"YYYY-MM-DD\" that exists, 1900 to 2099";
+        from.deserialize_str(TextVisitor { expecting, make: Date::of_text })
+    }
+
+    fn write<S: Serializer>(value: &Day, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&date_of(*value))
+    }
+
+    fn put(value: &Day, row: &mut Vec<u8>) {
+        Cell::Date(*value).encode(row);
+    }
+
+    fn take(row: &mut row::Fields<'_>) -> Result<Day, String> {
+        Ok(row.date())
+    }
+}
+
+/// A text that others hardly repeat, without U+0000, which PostgreSQL cannot store.
+pub struct Text;
+
+/// A text that many records repeat: equal ones share their memory.
+pub struct Label;
+
+/// A text that many records repeat, and a key of tables: of at most 200 bytes.
+pub struct Key;
+
+/// Reads a text and makes something of it.
+struct Plain<T>(fn(&str) -> Result<T, &'static str>);
+
+impl<'de, T> Visitor<'de> for Plain<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text without U+0000")
+    }
+
+    // What needed no unescaping holds no control character.
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<T, E> {
+        (self.0)(text).map_err(E::custom)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        if text.contains('\0') {
+            return Err(E::invalid_value(Unexpected::Str(text), &self));
+        }
+        (self.0)(text).map_err(E::custom)
+    }
+}
+
+/// What the kinds of texts differ in: what becomes of the text that was read.
+macro_rules! text {
+    ($kind:ident, $read:expr, $taken:expr) => {
+        impl Kind for $kind {
+            type Value = Word;
+            const TYPE: i32 = 25;
+
+            fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Word, D::Error> {
+                from.deserialize_str(Plain($read))
+            }
+
+            fn write<S: Serializer>(value: &Word, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_str(value)
+            }
+
+            fn put(value: &Word, row: &mut Vec<u8>) {
+                Cell::Text(value).encode(row);
+            }
+
+            fn take(row: &mut row::Fields<'_>) -> Result<Word, String> {
+                Ok($taken(row.text()))
+            }
+        }
+    };
+}
+
+text!(Text, |text| Ok(text.into()), Word::from);
+text!(Label, |text| Ok(shared(text)), shared);
+text!(
+    Key,
+    |text| if text.len() > KEY_BYTES_MAX { Err("longer than 200 bytes") } else { Ok(shared(text)) },
+    shared
+);
+
+/// true or false.
+pub struct Flag;
+
+impl Kind for Flag {
+    type Value = bool;
+    const TYPE: i32 = 16;
+
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+        bool::deserialize(from)
+    }
+
+    fn write<S: Serializer>(value: &bool, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bool(*value)
+    }
+
+    fn put(value: &bool, row: &mut Vec<u8>) {
+        Cell::Flag(*value).encode(row);
+    }
+
+    fn take(row: &mut row::Fields<'_>) -> Result<bool, String> {
+        Ok(row.flag())
+    }
+}
+
+/// One of a fixed list of words.
+pub struct OneOf<T>(PhantomData<T>);
+
+impl<T: Choice> Kind for OneOf<T> {
+    type Value = T;
+    const TYPE: i32 = 25;
+
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+        from.deserialize_str(TextVisitor { expecting: T::EXPECTED, make: T::of_word })
+    }
+
+    fn write<S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(value.word())
+    }
+
+    fn put(value: &T, row: &mut Vec<u8>) {
+        Cell::Text(value.word()).encode(row);
+    }
+
+    fn take(row: &mut row::Fields<'_>) -> Result<T, String> {
+        let word = row.text();
+        T::of_word(word).ok_or_else(|| format!("the word {word:?} instead of {}", T::EXPECTED))
+    }
+}
+
+/// Asks for a text and makes something of it.
+struct TextVisitor<T> {
+    expecting: &'static str,
+    make: fn(&str) -> Option<T>,
+}
+
+impl<T> Visitor<'_> for TextVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expecting)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        (self.make)(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+    }
+}
+
+/// A finite number above zero.
+pub struct Positive;
+
+impl Kind for Positive {
+    type Value = Strength;
+    const TYPE: i32 = 701;
+
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Strength, D::Error> {
+        let number = f64::deserialize(from)?;
+        Strength::new(number).ok_or_else(|| {
+            D::Error::invalid_value(Unexpected::Float(number), &"a finite number above 0")
+        })
+    }
+
+    fn write<S: Serializer>(value: &Strength, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_f64(value.get())
+    }
+
+    fn put(value: &Strength, row: &mut Vec<u8>) {
+        Cell::Real(value.get()).encode(row);
+    }
+
+    fn take(row: &mut row::Fields<'_>) -> Result<Strength, String> {
+        let number = row.real();
+        Strength::new(number).ok_or_else(|| format!("the strength {number}"))
+    }
+}
+
+/// A list of values of a kind, in one column.
+pub struct ListOf<K>(PhantomData<K>);
+
+impl<K: Kind> Kind for ListOf<K> {
+    type Value = Vec<K::Value>;
+    const TYPE: i32 = K::TYPE;
+
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<K::Value>, D::Error> {
+        from.deserialize_seq(List(Of::<K>(PhantomData)))
+    }
+
+    fn write<S: Serializer>(value: &Vec<K::Value>, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(value.iter().map(As::<K>))
+    }
+
+    fn put(value: &Vec<K::Value>, row: &mut Vec<u8>) {
+        put_array::<K>(value.iter(), row);
+    }
+
+    fn take(row: &mut row::Fields<'_>) -> Result<Vec<K::Value>, String> {
+        let (length, mut elements) = row.elements();
+        (0..length).map(|_| K::take(&mut elements)).collect()
+    }
+}
+
+/// A list of objects, in a column for each of their fields.
+pub struct Rows<T>(PhantomData<T>);
+
+impl<T: Element> Kind for Rows<T> {
+    type Value = Arc<[T]>;
+    const TYPE: i32 = 0; // it is no one column
+
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<[T]>, D::Error> {
+        from.deserialize_seq(List(PhantomData::<Json<T>>))
+            .map(|list| list.into_iter().map(|Json(it)| it).collect())
+    }
+
+    fn write<S: Serializer>(value: &Arc<[T]>, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(value.iter().map(Json))
+    }
+
+    fn put(value: &Arc<[T]>, row: &mut Vec<u8>) {
+        T::put_all(value, row);
+    }
+
+    fn take(row: &mut row::Fields<'_>) -> Result<Arc<[T]>, String> {
+        T::take_all(row)
+    }
+}
+
+/// Reads a list by a seed for each element; an error names the element, counted from 1.
+struct List<S>(S);
+
+impl<'de, S: DeserializeSeed<'de> + Copy> Visitor<'de> for List<S> {
+    type Value = Vec<S::Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<S::Value>, A::Error> {
+        let mut elements = Vec::with_capacity(4);
+        loop {
+            match list.next_element_seed(self.0) {
+                Ok(Some(element)) => elements.push(element),
+                Ok(None) => return Ok(elements),
+                Err(e) => {
+                    let number = elements.len() + 1;
+                    return Err(A::Error::custom(format_args!("number {number}: {e}")));
+                }
+            }
+        }
+    }
+}
