@@ -10,7 +10,7 @@ use std::io::{BufRead, Read};
 use std::iter::repeat_n;
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use dataflows::ledger::Reach;
 use dataflows::model::time::{DAY, TIME_END, TIME_MIN, ZONE};
@@ -159,9 +159,7 @@ pub fn import(
         );
     }
     let mut writer = log.writer()?;
-    if log.claim(Owner::Import)? == Owner::Market {
-        bail!(belongs_to_market(log));
-    }
+    ensure!(log.owner()? != Some(Owner::Market), belongs_to_market(log));
     let held = orders_in(log)?;
     let mut import = Import {
         log,
@@ -170,6 +168,7 @@ pub fn import(
         seen: Seen::default(),
         reach: None,
         newest: None,
+        claimed: false,
         done: Imported::default(),
     };
     let mut unflushed = 0;
@@ -214,6 +213,7 @@ pub fn import(
         }
     }
     if let Some(at) = done.until {
+        claim(log)?;
         let mut value = Vec::new();
         wire::encode_heartbeat(at, &mut value);
         // One alone, more than a day beyond all that was said there, would not move the time.
@@ -225,6 +225,12 @@ pub fn import(
     writer.flush()?;
     report(&done);
     Ok(done)
+}
+
+/// Makes the log one of imports, before the first record: an import of nothing leaves it to anybody.
+fn claim(log: &dyn Log) -> Result<()> {
+    ensure!(log.claim(Owner::Import)? == Owner::Import, belongs_to_market(log));
+    Ok(())
 }
 
 /// Why nobody imports into a market's log.
@@ -280,6 +286,8 @@ struct Import<'a> {
     reach: Option<Reach>,
     /// Of a valid order event.
     newest: Option<Millis>,
+    /// The log is one of imports: there is a record.
+    claimed: bool,
     done: Imported,
 }
 
@@ -288,6 +296,10 @@ impl Import<'_> {
         let Line { topic, key, value } = line;
         let (key, value) = (key.as_ref().map(|key| key.as_bytes()), value.get().as_bytes());
         let partition = key.map_or(0, |key| partition_of(key, self.log.partitions(topic)));
+        if !self.claimed {
+            claim(self.log)?;
+            self.claimed = true;
+        }
         let done = &mut self.done;
         done.records += 1;
         let mut at = 0;

@@ -209,7 +209,7 @@ fn partitions(client: &mut Client, log: Option<&dyn Log>) -> Result<Vec<Partitio
                 read: told.map_or(committed, |row| row.get(1)),
                 committed,
                 log_end,
-                lag: log_end - committed.max(start),
+                lag: (log_end - committed.max(start)).max(0),
                 written_at: told.map(|row| row.get(3)),
             });
         }

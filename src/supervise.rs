@@ -6,7 +6,7 @@
 //! with another error of its own has said why; starting it again would only say it again, so all end.
 
 use std::net::TcpListener;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -132,7 +132,10 @@ impl Crew {
                     Some(status) if status.success() => {}
                     Some(status) => {
                         noticing.get_or_insert_with(Stopwatch::start);
-                        if status.code().is_none_or(|code| code == i32::from(LOST)) {
+                        // A panic, which the process has told, would only come again.
+                        let panicked = status.signal() == Some(Signal::ABORT.as_raw());
+                        let killed = status.code().is_none() && !panicked;
+                        if killed || status.code() == Some(i32::from(LOST)) {
                             // What was killed says more than what has noticed it.
                             if lost.is_none() || status.code().is_none() {
                                 lost = Some((*place, *status));
