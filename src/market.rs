@@ -789,3 +789,24 @@ impl Driver<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_given_up_is_not_carried_out_later() {
+        let remote = Remote::new(Cache::default(), Speed::Max);
+        let settings = Settings::new(1, 0, 0);
+        let stop = || Request { name: "flash".into(), wish: ScenarioWish::Stop };
+        let given_up = remote.ask(&settings, stop()).unwrap();
+        assert!(given_up.wait(Duration::ZERO).is_err());
+        let waiting = remote.ask(&settings, stop()).unwrap();
+        let asked = std::mem::take(&mut *remote.requests.lock().unwrap());
+        let taken: Vec<bool> =
+            asked.iter().map(|asked| asked.open.swap(false, Ordering::Relaxed)).collect();
+        assert_eq!(taken, [false, true]);
+        asked[1].answer.send(Ok(7)).unwrap();
+        assert_eq!(waiting.wait(Duration::ZERO).unwrap(), 7);
+    }
+}

@@ -203,3 +203,29 @@ impl Drop for Hosts {
         _ = std::fs::remove_file(&self.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a crew of one that does that is started again until it ends well.
+    fn supervised(what: &str) -> bool {
+        let stop = AtomicBool::new(false);
+        let start = |_, _: Option<&Path>| {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", what]);
+            shell
+        };
+        supervise(1, None, &stop, || Ok(()), start).unwrap()
+    }
+
+    #[test]
+    fn what_was_killed_is_started_again_and_what_panicked_is_not() {
+        let mark = std::env::temp_dir().join(format!("marketday-killed-{}", std::process::id()));
+        let once = format!("test -e {0} || {{ touch {0}; kill -KILL $$; }}", mark.display());
+        assert!(supervised(&once), "it ends well when it is started again");
+        std::fs::remove_file(mark).unwrap();
+        assert!(!supervised("kill -ABRT $$"), "a panic would only come again");
+        assert!(!supervised("exit 1"));
+    }
+}
