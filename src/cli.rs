@@ -457,8 +457,8 @@ impl Place {
         let dir = self.log.dir.display();
         ensure!(
             self.database.is_some() || self.log.dir.join("postgres").exists(),
-            "there is no PostgreSQL in {dir}: run `marketday up --dir {dir}` first, or name another \
-             --dir, or a database"
+            "there is no PostgreSQL in {dir}: run `marketday up --dir {dir}` first (over what was \
+             imported, `marketday analytics --dir {dir}`), or name another --dir, or a database"
         );
         self.database(patience, stop)
     }
@@ -483,7 +483,8 @@ impl LogPlace {
         let dir = self.dir.display();
         ensure!(
             self.is_there(),
-            "there is no log in {dir}: run `marketday up --dir {dir}` first, or name another --dir"
+            "there is no log in {dir}: run `marketday up --dir {dir}` or `marketday import` first, or \
+             name another --dir"
         );
         self.open(&|| false)
     }
@@ -507,8 +508,15 @@ impl Database {
     }
 
     /// Stops the private server, unless somebody else uses it.
-    fn stop(self) -> Result<()> {
-        self.private.map_or(Ok(()), PrivatePostgres::stop)
+    fn stop(mut self) -> Result<()> {
+        self.private.take().map_or(Ok(()), PrivatePostgres::stop)
+    }
+}
+
+impl Drop for Database {
+    /// A command that ends with an error leaves no server behind either; that error is the one to tell.
+    fn drop(&mut self) {
+        _ = self.private.take().map(PrivatePostgres::stop);
     }
 }
 

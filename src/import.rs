@@ -7,9 +7,10 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::{BufRead, Read};
+use std::iter::repeat_n;
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use dataflows::ledger::Reach;
 use dataflows::model::time::{DAY, TIME_END, TIME_MIN, ZONE};
@@ -158,9 +159,7 @@ pub fn import(
         );
     }
     let mut writer = log.writer()?;
-    if log.claim(Owner::Import)? == Owner::Market {
-        bail!(belongs_to_market(log));
-    }
+    ensure!(log.owner()? != Some(Owner::Market), belongs_to_market(log));
     let held = orders_in(log)?;
     let mut import = Import {
         log,
@@ -168,6 +167,7 @@ pub fn import(
         seen: Seen::default(),
         reach: None,
         newest: None,
+        claimed: false,
         done: Imported::default(),
     };
     let mut unflushed = 0;
@@ -212,15 +212,24 @@ pub fn import(
         }
     }
     if let Some(at) = done.until {
+        claim(log)?;
         let mut value = Vec::new();
         wire::encode(&Event::Heartbeat(at), &mut value);
-        for partition in 0..log.partitions(Topic::Orders) {
+        // One alone, more than a day beyond all that was said there, would not move the time.
+        let beats = if until.is_some() { 2 } else { 1 };
+        for partition in (0..log.partitions(Topic::Orders)).flat_map(|it| repeat_n(it, beats)) {
             writer.append(Topic::Orders, partition, at, None, &value)?;
         }
     }
     writer.flush()?;
     report(&done);
     Ok(done)
+}
+
+/// Makes the log one of imports, before the first record: an import of nothing leaves it to anybody.
+fn claim(log: &dyn Log) -> Result<()> {
+    ensure!(log.claim(Owner::Import)? == Owner::Import, belongs_to_market(log));
+    Ok(())
 }
 
 /// Why nobody imports into a market's log.
@@ -247,6 +256,16 @@ fn other_form(first: &[u8]) -> Option<&'static str> {
     let text = first.trim_ascii();
     match text {
         [0x1f, 0x8b, ..] => Some("the file is compressed with gzip: unpack it first (`gzip -d`)"),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+            Some("the file is compressed with zstd: unpack it first (`zstd -d`)")
+        }
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => {
+            Some("the file is compressed with xz: unpack it first (`xz -d`)")
+        }
+        [b'B', b'Z', b'h', ..] => {
+            Some("the file is compressed with bzip2: unpack it first (`bzip2 -d`)")
+        }
+        [b'P', b'K', 3, 4, ..] => Some("the file is a zip archive: unpack it first (`unzip`)"),
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [b'{', 0, ..] | [0, b'{', ..] => {
             Some("the file is UTF-16: make it UTF-8 first (`iconv -f UTF-16 -t UTF-8`)")
         }
@@ -265,6 +284,8 @@ struct Import<'a> {
     reach: Option<Reach>,
     /// Of a valid order event.
     newest: Option<Millis>,
+    /// The log is one of imports: there is a record.
+    claimed: bool,
     done: Imported,
 }
 
@@ -273,6 +294,10 @@ impl Import<'_> {
         let Line { topic, key, value } = line;
         let (key, value) = (key.as_ref().map(|key| key.as_bytes()), value.get().as_bytes());
         let partition = key.map_or(0, |key| partition_of(key, self.log.partitions(topic)));
+        if !self.claimed {
+            claim(self.log)?;
+            self.claimed = true;
+        }
         let done = &mut self.done;
         done.records += 1;
         let mut at = 0;

@@ -8,6 +8,8 @@ pub mod kafka;
 
 use std::fs::File;
 use std::io::Read as _;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -187,6 +189,10 @@ pub trait Writer: Send {
     /// Makes everything appended so far durable, then readable: all of it, or after a crash nothing
     /// or a part, in each partition from the front.
     fn flush(&mut self) -> Result<()>;
+
+    /// Has what waits for something that is away end once that is set, with
+    /// [`Stopped`](crate::retry::Stopped).
+    fn end_when(&mut self, _stop: &Arc<AtomicBool>) {}
 }
 
 /// A place in one partition.

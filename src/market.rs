@@ -19,6 +19,7 @@ pub use keep::{History, Wish, settings_in, settle, writes};
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeMap,
     io::Write,
     path::Path,
     rc::Rc,
@@ -51,7 +52,7 @@ use crate::{
     clock::{self, Stopwatch},
     crash,
     log::Log,
-    wire,
+    retry, wire,
 };
 use dirt::Dirty;
 use keep::{Keep, Kept};
@@ -108,7 +109,7 @@ pub enum Ended {
 /// What others see of a running market, and say to it.
 pub struct Remote {
     /// Set to end the run.
-    pub stop: AtomicBool,
+    pub stop: Arc<AtomicBool>,
     /// Set to hold the clock; no event changes by it.
     pub paused: AtomicBool,
     /// How fast the clock goes when it is live; no event changes by it.
@@ -147,14 +148,42 @@ pub enum ScenarioWish {
     Stop,
 }
 
-/// A request that is to be carried out, and whom to tell when it will take effect.
-type Asked = (Command, SyncSender<Millis>);
+/// A request that is to be carried out.
+struct Asked {
+    command: Command,
+    /// Where it is told when it takes effect, or why it does not.
+    answer: SyncSender<Result<Millis>>,
+    /// Nobody has taken it on or given it up.
+    open: Arc<AtomicBool>,
+}
+
+/// What one who asks waits for.
+pub struct Pending {
+    answer: Receiver<Result<Millis>>,
+    open: Arc<AtomicBool>,
+}
+
+impl Pending {
+    /// The market time after which it takes effect, at the first order tick, once it is durable. What
+    /// is given up after so long is not carried out later.
+    pub fn wait(self, longest: Duration) -> Result<Millis> {
+        match self.answer.recv_timeout(longest) {
+            Err(_) if self.open.swap(false, Ordering::Relaxed) => {
+                bail!("the market did not get to it within {} s, and will not", longest.as_secs())
+            }
+            // It is being carried out at this moment.
+            Err(RecvTimeoutError::Timeout) => self.answer.recv().context("the market has ended")?,
+            Err(RecvTimeoutError::Disconnected) => bail!("the market has ended"),
+            Ok(answer) => answer,
+        }
+    }
+}
 
 impl Remote {
     /// The remote of a market with that cache and that speed.
     pub fn new(cache: Cache, speed: Speed) -> Self {
         Remote {
-            stop: AtomicBool::default(),
+            stop: Arc::default(),
             paused: AtomicBool::default(),
             speed: speed.into(),
             cache: Arc::new(cache),
@@ -184,9 +213,8 @@ impl Remote {
         self.logged.load(Ordering::Relaxed)
     }
 
-    /// Asks for a scenario. It takes effect at the first order tick after the market time that the
-    /// receiver gets once the request is durable.
-    pub fn ask(&self, settings: &Settings, request: Request) -> Result<Receiver<Millis>> {
+    /// Asks for a scenario.
+    pub fn ask(&self, settings: &Settings, request: Request) -> Result<Pending> {
         let Request { name, wish } = request;
         let rule = settings.scenarios.iter().find(|scenario| scenario.name == name);
         let (strength, categories, lasts) = match wish {
@@ -199,16 +227,7 @@ impl Remote {
                 })?;
                 (Some(strength), categories, lasts)
             }
-            ScenarioWish::Stop => {
-                let figures = self.figures();
-                let active: Vec<&str> = figures.scenarios.iter().map(|it| &*it.name).collect();
-                ensure!(
-                    active.contains(&name.as_str()),
-                    "no scenario `{name}` is active: there is {}",
-                    if active.is_empty() { "none".into() } else { active.join(", ") }
-                );
-                (None, Vec::new(), None)
-            }
+            ScenarioWish::Stop => (None, Vec::new(), None),
         };
         let allowed = |strength: f64| (0.05..=10.0).contains(&strength);
         ensure!(strength.is_none_or(allowed), "a strength is a factor from 0.05 to 10");
@@ -221,9 +240,10 @@ impl Remote {
         }
         // The driver knows the time, and adds it.
         let command = Command { at: 0, name, strength, categories, until: lasts };
-        let (sender, receiver) = sync_channel(1);
-        self.requests.lock().expect("no panic while held").push((command, sender));
-        Ok(receiver)
+        let ((answer, receiver), open) = (sync_channel(1), Arc::new(AtomicBool::new(true)));
+        let asked = Asked { command, answer, open: Arc::clone(&open) };
+        self.requests.lock().expect("no panic while held").push(asked);
+        Ok(Pending { answer: receiver, open })
     }
 }
 
@@ -240,8 +260,11 @@ pub fn run(
     let keep = Keep::open(dir, log.identity())?;
     let kept = keep.newest()?;
     let target: Box<dyn Target + '_> = match keep.dirt()? {
-        Some(dirt) => Box::new(Dirty::open(dirt, settings, workers, log, &keep, kept.as_ref())?),
-        None => Box::new(Records::open(log, workers, kept.as_ref())?),
+        Some(dirt) => {
+            let stop = &remote.stop;
+            Box::new(Dirty::open(dirt, settings, workers, log, &keep, kept.as_ref(), stop)?)
+        }
+        None => Box::new(Records::open(log, workers, kept.as_ref(), &remote.stop)?),
     };
     if kept.is_some() {
         crash::point("resume");
@@ -375,10 +398,19 @@ impl Plan<'_> {
             paused_at: None,
             // A command that is not in effect yet keeps its time.
             commands_until: commands.last().map_or(begun, |command| command.at),
+            started: BTreeMap::new(),
         };
+        for command in commands {
+            // One that was stopped although it was not active says nothing.
+            _ = driver.starts_or_is_active(command);
+        }
         let ended = driver.drive(&crew);
         crew.end();
-        ended
+        match ended {
+            // What waited for a log that is away: its records are made again.
+            Err(error) if error.is::<retry::Stopped>() => Ok(Ended::Stopped),
+            ended => ended,
+        }
     }
 }
 
@@ -537,6 +569,8 @@ struct Driver<'a> {
     paced: Speed,
     paused_at: Option<Millis>,
     commands_until: Millis,
+    /// The scenarios that were started by hand in this run, and until when.
+    started: BTreeMap<String, Millis>,
 }
 
 impl Driver<'_> {
@@ -606,22 +640,29 @@ impl Driver<'_> {
     fn grant(&mut self, crew: &Crew) -> Result<()> {
         let Plan { settings, remote, .. } = *self.plan;
         // While the log holds more than has been made again, a command would change what is there.
-        let requests = if self.target.is_behind() {
+        let requests = if self.target.is_behind() || remote.figures().at == 0 {
             Vec::new()
         } else {
             std::mem::take(&mut *remote.requests.lock().expect("no panic while held"))
         };
-        for (command, asked) in requests {
+        for Asked { command, answer, open } in requests {
+            if !open.swap(false, Ordering::Relaxed) {
+                continue;
+            }
             let at = self.commands_until.max(self.leave);
-            self.commands_until = at;
             let until = command.until.map(|lasts| at + lasts);
             let command = Command { at, until, ..command };
+            if let Err(error) = self.starts_or_is_active(&command) {
+                _ = answer.send(Err(error));
+                continue;
+            }
+            self.commands_until = at;
             if let Some(keep) = self.keep {
                 keep.journal(&command)?;
             }
             crew.tell(&Control::Command(command));
             // Who asked may have gone.
-            _ = asked.send(at);
+            _ = answer.send(Ok(at));
         }
 
         let border = settings.border(settings.refresh_of(self.leave) + 1);
@@ -641,6 +682,25 @@ impl Driver<'_> {
             self.leave = leave;
             crew.tell(&Control::Run(leave));
         }
+        Ok(())
+    }
+
+    /// That a scenario which is to be stopped is active; else what is.
+    fn starts_or_is_active(&mut self, command: &Command) -> Result<()> {
+        let Command { at, name, strength, until, .. } = command;
+        if strength.is_some() {
+            self.started.insert(name.clone(), until.unwrap_or(Millis::MAX));
+            return Ok(());
+        }
+        // What was started a moment ago is not among the figures yet.
+        let started = self.started.remove(name).is_some_and(|until| until > *at);
+        let figures = self.plan.remote.figures();
+        let active: Vec<&str> = figures.scenarios.iter().map(|it| &*it.name).collect();
+        ensure!(
+            started || active.contains(&name.as_str()),
+            "no scenario `{name}` is active: there is {}",
+            if active.is_empty() { "none".into() } else { active.join(", ") }
+        );
         Ok(())
     }
 
@@ -721,5 +781,26 @@ impl Driver<'_> {
         self.snapshot_cost = began.elapsed();
         self.since_snapshot = Stopwatch::start();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_given_up_is_not_carried_out_later() {
+        let remote = Remote::new(Cache::default(), Speed::Max);
+        let settings = Settings::new(1, 0, 0);
+        let stop = || Request { name: "flash".into(), wish: ScenarioWish::Stop };
+        let given_up = remote.ask(&settings, stop()).unwrap();
+        assert!(given_up.wait(Duration::ZERO).is_err());
+        let waiting = remote.ask(&settings, stop()).unwrap();
+        let asked = std::mem::take(&mut *remote.requests.lock().unwrap());
+        let taken: Vec<bool> =
+            asked.iter().map(|asked| asked.open.swap(false, Ordering::Relaxed)).collect();
+        assert_eq!(taken, [false, true]);
+        asked[1].answer.send(Ok(7)).unwrap();
+        assert_eq!(waiting.wait(Duration::ZERO).unwrap(), 7);
     }
 }

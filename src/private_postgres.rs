@@ -211,6 +211,12 @@ impl Home {
         let path = match fs::read_link(&link) {
             Ok(elsewhere) => elsewhere,
             Err(_) if reachable(&dir, user)? => link,
+            Err(_) if link.is_dir() => bail!(
+                "{} is the server's, whose user can no longer enter {}: open the directories above it \
+                 to others (chmod o+x), or move it to where it was",
+                link.display(),
+                dir.display()
+            ),
             Err(_) => {
                 let elsewhere = Path::new(ELSEWHERE).join(random_word()?);
                 symlink(&elsewhere, &link).with_context(|| {

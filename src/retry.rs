@@ -54,6 +54,16 @@ impl Patience {
 #[error("told to end")]
 pub struct Stopped;
 
+/// A server that takes a connection and says nothing.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("no answer within {} s", .0.as_secs())]
+pub struct NoAnswer(pub Duration);
+
+/// Brokers of whom none has an address: a wrong name, or at a restart a name server that is away.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("no such host is known")]
+pub struct UnknownHost;
+
 /// Tries until it succeeds, or fails with what does not pass, or patience ends: with growing pauses,
 /// and a line on standard error a try. `stop` ends a pause with [`Stopped`].
 pub fn again<T>(
@@ -111,7 +121,7 @@ pub fn lost(error: &Error) -> bool {
     let not_reached = |cause: &(dyn StdError + 'static)| {
         cause.is::<postgres::Error>() && cause.to_string() == "error connecting to server"
     };
-    transient(error) || error.chain().any(not_reached)
+    transient(error) || error.chain().any(|cause| cause.is::<UnknownHost>() || not_reached(cause))
 }
 
 /// `of_store`: these are the causes of an error of PostgreSQL's client. A file that ends early is no
@@ -121,7 +131,9 @@ fn passes<'e>(
     mut of_store: bool,
 ) -> bool {
     for cause in causes {
-        if let Some(error) = cause.downcast_ref::<postgres::Error>() {
+        if cause.is::<NoAnswer>() {
+            return true;
+        } else if let Some(error) = cause.downcast_ref::<postgres::Error>() {
             if error.is_closed() {
                 return true;
             }
@@ -169,6 +181,8 @@ fn passes_in_store(code: &SqlState) -> bool {
             SqlState::CRASH_SHUTDOWN,
             SqlState::CANNOT_CONNECT_NOW,
             SqlState::TOO_MANY_CONNECTIONS,
+            // Somebody holds what one asks for.
+            SqlState::LOCK_NOT_AVAILABLE,
             SqlState::T_R_SERIALIZATION_FAILURE,
             SqlState::T_R_DEADLOCK_DETECTED,
             SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,

@@ -33,6 +33,8 @@ struct Status {
     log_error: Option<String>,
     /// Seconds since the analytics told of themselves.
     told_seconds_ago: Option<i64>,
+    /// No record beyond this moves the market's time: see `analytics --rebuild --latest`.
+    latest: Option<String>,
     /// What does not move the market's time, since no other customer speaks of a time near it.
     alone: Vec<Alone>,
     partitions: Vec<Partition>,
@@ -76,7 +78,9 @@ pub fn status(
     let waits = store::waits_for_lock(&mut client, None)?;
     client.batch_execute(PATIENCE)?;
     let progress = client.query_one(
-        "SELECT (now AT TIME ZONE 'Asia/Seoul')::text, epoch, generation, log_identity FROM progress",
+        "SELECT (now AT TIME ZONE 'Asia/Seoul')::text, epoch, generation, log_identity,
+                (latest AT TIME ZONE 'Asia/Seoul')::text
+         FROM progress",
         &[],
     )?;
     let point = client.query_opt(
@@ -117,6 +121,7 @@ pub fn status(
         waiting: partitions.iter().map(|it| it.lag).sum(),
         log_error,
         told_seconds_ago: client.query_one(told, &[])?.get(0),
+        latest: progress.get(4),
         alone: alone(&mut client)?,
         partitions,
     };
@@ -148,6 +153,13 @@ pub fn status(
     }
     if let Some(error) = &status.log_error {
         writeln!(out, "log           not asked, its ends are those told last: {error}")?;
+    }
+    if let Some(latest) = &status.latest {
+        writeln!(
+            out,
+            "latest        {latest}: no record beyond it moves the market time; `analytics --rebuild` \
+             names another, or none"
+        )?;
     }
     for Alone { partition, offset, at } in &status.alone {
         writeln!(
@@ -197,7 +209,7 @@ fn partitions(client: &mut Client, log: Option<&dyn Log>) -> Result<Vec<Partitio
                 read: told.map_or(committed, |row| row.get(1)),
                 committed,
                 log_end,
-                lag: log_end - committed.max(start),
+                lag: (log_end - committed.max(start)).max(0),
                 written_at: told.map(|row| row.get(3)),
             });
         }

@@ -13,6 +13,8 @@ pub use commit::Committer;
 pub use hydrate::{hydrate, stored_rows};
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -25,6 +27,7 @@ use postgres::{Client, Config, NoTls, Transaction};
 use serde::{Deserialize, Serialize};
 
 use crate::log::Log;
+use crate::retry;
 use crate::say::say;
 
 /// How sessions are named to the server, unless whoever named it says otherwise.
@@ -61,15 +64,41 @@ pub fn notice_silence(config: &mut Config) {
 const STAY: &str = "SELECT set_config(name, '0', false) FROM pg_settings
     WHERE name = 'idle_session_timeout' AND setting <> '0'";
 
+/// How many connections may be on their way to a server that takes them and says nothing.
+const SILENT_MAX: usize = 4;
+
+/// How many are.
+static SILENT: AtomicUsize = AtomicUsize::new(0);
+
+/// Connects. A server that is stopped, or none that speaks PostgreSQL's protocol, takes a connection and
+/// says nothing, for which the client would wait without end.
+fn reach(config: Config) -> Result<Client> {
+    let (sender, receiver) = sync_channel(1);
+    if SILENT.fetch_add(1, Ordering::Relaxed) < SILENT_MAX {
+        std::thread::spawn(move || {
+            let connected = config.connect(NoTls).and_then(|mut client| {
+                client.batch_execute(STAY)?;
+                Ok(client)
+            });
+            SILENT.fetch_sub(1, Ordering::Relaxed);
+            // Nobody may be waiting any more.
+            _ = sender.send(connected);
+        });
+        match receiver.recv_timeout(SILENCE.0) {
+            Ok(connected) => return Ok(connected?),
+            Err(_) => bail!(retry::NoAnswer(SILENCE.0)),
+        }
+    }
+    SILENT.fetch_sub(1, Ordering::Relaxed);
+    std::thread::sleep(SILENCE.0);
+    bail!(retry::NoAnswer(SILENCE.0))
+}
+
 /// Connects; the error names the server, never the password.
 pub fn connect(config: &Config) -> Result<Client> {
     let mut config = config.clone();
     notice_silence(&mut config);
-    let connected = config.connect(NoTls).and_then(|mut client| {
-        client.batch_execute(STAY)?;
-        Ok(client)
-    });
-    connected.with_context(|| {
+    reach(config.clone()).with_context(|| {
         format!(
             "connecting to PostgreSQL at {:?}, ports {:?}, database {:?}: is it running, and is the \
              password right?",
@@ -130,36 +159,41 @@ pub struct Claim {
 /// and any customer's clock moves `now`. 2: see migration V14.
 const RULES: i64 = 2;
 
+/// Who begins waits so long for what another holds, then says so and tries again.
+const LOCKED: &str = "SET LOCAL lock_timeout = '10s'";
+
 /// Takes the store over: from here on no earlier engine can commit. What was counted by older rules
 /// is emptied, to be counted again from the log's start; where the log no longer goes back there, it
 /// is gone on from.
 pub fn claim(client: &mut Client, log: &dyn Log) -> Result<Claim> {
     let log_identity = log.identity();
     let mut tx = client.transaction()?;
+    tx.batch_execute(LOCKED)?;
     let row = tx
         .query_one(
             "UPDATE progress SET generation = generation + 1,
                                  log_identity = coalesce(log_identity, $1)
-             RETURNING generation, epoch, log_identity, rules,
+             RETURNING generation, log_identity, rules,
                        (extract(epoch FROM latest) * 1000)::bigint",
             &[&log_identity],
         )
         .context("claiming the store for this engine")?;
-    is_of_log(&row.get::<_, String>(2), log_identity)?;
-    let rules: i64 = row.get(3);
+    is_of_log(&row.get::<_, String>(1), log_identity)?;
+    let rules: i64 = row.get(2);
     if rules < RULES {
         renew(&mut tx, log, rules).context("going over to today's rules of counting")?;
     }
     let tallies = committed_tallies(&mut tx)?;
-    let now = "SELECT (extract(epoch FROM now) * 1000)::bigint FROM progress";
-    let now = tx.query_one(now, &[])?.get(0);
+    // As they are now: the store may just have been emptied.
+    let stands = "SELECT (extract(epoch FROM now) * 1000)::bigint, epoch FROM progress";
+    let stands = tx.query_one(stands, &[])?;
     tx.commit()?;
     Ok(Claim {
         generation: row.get(0),
-        epoch: row.get::<_, i64>(1) as Epoch,
-        now,
+        epoch: stands.get::<_, i64>(1) as Epoch,
+        now: stands.get(0),
         tallies,
-        latest: row.get(4),
+        latest: row.get(3),
     })
 }
 
@@ -208,6 +242,7 @@ fn renew(tx: &mut Transaction<'_>, log: &dyn Log, rules: i64) -> Result<()> {
 /// it is told otherwise, no record beyond `latest` moves `now`. An engine that runs is fenced off.
 pub fn rebuild(client: &mut Client, log_identity: &str, latest: Option<Millis>) -> Result<()> {
     let mut tx = client.transaction()?;
+    tx.batch_execute(LOCKED)?;
     let known = tx
         .query_one(
             "UPDATE progress SET generation = generation + 1, rules = $1,

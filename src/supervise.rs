@@ -6,7 +6,7 @@
 //! with another error of its own has said why; starting it again would only say it again, so all end.
 
 use std::net::TcpListener;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -132,7 +132,10 @@ impl Crew {
                     Some(status) if status.success() => {}
                     Some(status) => {
                         noticing.get_or_insert_with(Stopwatch::start);
-                        if status.code().is_none_or(|code| code == i32::from(LOST)) {
+                        // A panic, which the process has told, would only come again.
+                        let panicked = status.signal() == Some(Signal::ABORT.as_raw());
+                        let killed = status.code().is_none() && !panicked;
+                        if killed || status.code() == Some(i32::from(LOST)) {
                             // What was killed says more than what has noticed it.
                             if lost.is_none() || status.code().is_none() {
                                 lost = Some((*place, *status));
@@ -198,5 +201,31 @@ impl Hosts {
 impl Drop for Hosts {
     fn drop(&mut self) {
         _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a crew of one that does that is started again until it ends well.
+    fn supervised(what: &str) -> bool {
+        let stop = AtomicBool::new(false);
+        let start = |_, _: Option<&Path>| {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", what]);
+            shell
+        };
+        supervise(1, None, &stop, || Ok(()), start).unwrap()
+    }
+
+    #[test]
+    fn what_was_killed_is_started_again_and_what_panicked_is_not() {
+        let mark = std::env::temp_dir().join(format!("marketday-killed-{}", std::process::id()));
+        let once = format!("test -e {0} || {{ touch {0}; kill -KILL $$; }}", mark.display());
+        assert!(supervised(&once), "it ends well when it is started again");
+        std::fs::remove_file(mark).unwrap();
+        assert!(!supervised("kill -ABRT $$"), "a panic would only come again");
+        assert!(!supervised("exit 1"));
     }
 }

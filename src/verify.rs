@@ -19,6 +19,7 @@ use postgres::{Client, Config, IsolationLevel, NoTls, Transaction};
 use serde::Serialize;
 
 use crate::log::Log;
+use crate::retry;
 
 /// Differences that are shown of each table or partition.
 const SAMPLES: usize = 3;
@@ -80,7 +81,16 @@ pub fn verify(
             None => report.notes.push("the base tables were not compared: no log was given".into()),
             Some(thread) => {
                 let ledger =
-                    thread.join().map_err(|_| anyhow!("comparing with the log panicked"))??;
+                    thread.join().map_err(|_| anyhow!("comparing with the log panicked"))?;
+                let ledger = ledger.or_else(|error| match error.is::<postgres::Error>() {
+                    false => Err(error),
+                    true if retry::transient(&error) => Err(error),
+                    true => {
+                        let mut report = Report::default();
+                        report.differs(format!("{error:#}"));
+                        Ok(report)
+                    }
+                })?;
                 report.tables.extend(ledger.tables);
                 report.partitions = ledger.partitions;
                 report.differences.extend(ledger.differences);
@@ -167,9 +177,20 @@ fn compare_results(tx: &mut Transaction<'_>) -> Result<Report> {
     for Query { name, twin, .. } in QUERIES {
         // Some twins have rows whatever there is, as their tables do from the first commit on.
         let twin = committed.then_some(*twin);
-        let compared = compare_result(tx, &schema, name, twin)
-            .with_context(|| format!("comparing {name} with its twin"))?;
-        report.tables.push(compared);
+        let mut savepoint = tx.transaction()?;
+        match compare_result(&mut savepoint, &schema, name, twin) {
+            Ok(compared) => {
+                savepoint.commit()?;
+                report.tables.push(compared);
+            }
+            Err(error) if retry::transient(&error) => {
+                return Err(error.context(format!("comparing {name} with its twin")));
+            }
+            Err(error) => {
+                savepoint.rollback()?;
+                report.differs(format!("{name} could not be compared with its twin: {error:#}"));
+            }
+        }
     }
     Ok(report)
 }

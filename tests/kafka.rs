@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -170,6 +171,50 @@ fn a_writer_that_the_brokers_have_ended_begins_again_unless_another_has_begun() 
     append(&mut *other, "goes on").unwrap();
     other.flush().unwrap();
     assert_eq!(values()[4..], ["the other's", "goes on"]);
+}
+
+/// What brokers refuse ends a flush with their reason; what they do not answer, when it is told to end.
+#[test]
+fn a_flush_that_cannot_succeed_ends() {
+    let admin: AdminClient<_> = client().create().unwrap();
+    let topic = |name| NewTopic::new(name, 1, TopicReplication::Fixed(3));
+    let users = topic("small.users").set("max.message.bytes", "2000");
+    // With a broker away nobody can write there.
+    let products = topic("small.products").set("min.insync.replicas", "3");
+    pollster::block_on(admin.create_topics([&users, &products], &AdminOptions::new())).unwrap();
+    let log = kafka_log("small");
+    // No two bytes alike, so that it is not compressed away.
+    let long = |bytes: u32| -> Vec<u8> {
+        (0..bytes).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+    };
+    {
+        let mut writer = log.writer().unwrap();
+        writer.append(Topic::Users, 0, 1, None, &long(5_000)).unwrap();
+        let refused = format!("{:#}", writer.flush().unwrap_err());
+        assert!(
+            refused.contains("writing to the log on") && refused.contains("large"),
+            "{refused}"
+        );
+    }
+    let mut writer = log.writer().unwrap();
+    writer.append(Topic::Orders, 0, 1, None, &long(3 << 20)).unwrap();
+    writer.flush().unwrap();
+    assert_eq!(support::records(&*log, Topic::Orders, 0).get(0).value.unwrap().len(), 3 << 20);
+
+    let _alone = ALL_BROKERS.lock();
+    kill_broker(3);
+    let stop = Arc::new(AtomicBool::new(false));
+    writer.end_when(&stop);
+    writer.append(Topic::Products, 0, 1, None, b"a").unwrap();
+    let ended = std::thread::scope(|scope| {
+        let flush = scope.spawn(|| writer.flush());
+        sleep(Duration::from_secs(1));
+        assert!(!flush.is_finished(), "it waits");
+        stop.store(true, Ordering::Relaxed);
+        flush.join().unwrap()
+    });
+    start_broker(3);
+    assert!(ended.unwrap_err().is::<marketday::retry::Stopped>());
 }
 
 #[test]

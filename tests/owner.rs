@@ -54,6 +54,19 @@ fn owner(dir: &Path) -> Option<Owner> {
 }
 
 #[test]
+fn an_import_of_nothing_leaves_the_log_to_anybody() {
+    let dir = scratch();
+    let file = dir.join("refused");
+    fs::write(&file, "no event\n").unwrap();
+    for file in [Path::new("/dev/null"), &file] {
+        _ = command(&["import", file.to_str().unwrap(), "--dir", dir.to_str().unwrap()]).output();
+        assert_eq!(owner(&dir), None, "{}", file.display());
+    }
+    assert!(import(&dir).status().unwrap().success());
+    assert_eq!(owner(&dir), Some(Owner::Import));
+}
+
+#[test]
 fn nobody_imports_into_a_markets_log() {
     let scratch = scratch();
     let (dir, elsewhere) = (scratch.join("market"), scratch.join("elsewhere"));

@@ -73,6 +73,10 @@ fn a_scenario_by_hand_is_part_of_the_market() {
     assert!(said.starts_with("flash from 2026-11-30 ") && said.contains("for 20m"), "{said}");
     let said = marketday(&["scenario", "start", "black-friday", "--dir", name]);
     assert!(said.contains("until `marketday scenario stop black-friday`"), "{said}");
+    // What was started a moment ago can be stopped, before any tick has come.
+    for what in [&["start", "short", "--strength", "2"][..], &["stop", "short"]] {
+        marketday(&[&["scenario"], what, &["--dir", name]].concat());
+    }
     let start = |strength| ("start".to_owned(), strength);
     let stop = |strength| ("stop".to_owned(), strength);
     // Black Friday was on the 27th: its rule's tail is active, and is changed.

@@ -284,6 +284,8 @@ fn one_wrong_clock_does_not_move_now_and_there_is_a_way_back_from_two() {
     let rebuild = ["analytics", "--exit-when-caught-up", "--rebuild", "--latest", "2026-10-01"];
     said(&rebuild);
     assert_eq!(stands(), (later.0.clone(), 2, 53));
+    let status = said(&["status"]);
+    assert!(status.contains("latest        2026-10-01 00:00:00: no record beyond"), "{status}");
     // It is kept with the store.
     analytics(&dir, &database, "1");
     assert_eq!(stands(), (later.0, 2, 53));

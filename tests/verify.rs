@@ -958,6 +958,21 @@ fn equal_is_reported_equal() {
     assert!(report.contains("superseded"), "{report}");
 }
 
+#[test]
+fn a_table_that_cannot_be_compared_is_named_and_the_others_are() {
+    let config = fresh_database();
+    commit(&config, &story());
+    connect(&config).batch_execute("ALTER TABLE season_pattern RENAME TO gone").unwrap();
+    let (equal, report) = verified(&config, &story());
+    assert!(!equal, "{report}");
+    let what = "differs: season_pattern could not be compared with its twin: ";
+    assert!(report.contains(what), "{report}");
+    assert_eq!(report.matches("could not").count(), 1, "{report}");
+    for other in ["sales_by_month", "users", "orders/0"] {
+        assert!(report.lines().any(|line| line.starts_with(other)), "{report}");
+    }
+}
+
 /// A change of each column of each result table, and a row dropped and added.
 fn changes_of_results() -> Vec<(&'static str, String)> {
     let mut client = connect(&fresh_database());

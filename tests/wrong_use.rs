@@ -42,6 +42,16 @@ fn looking_at_nothing_makes_nothing() {
     assert!(!nowhere.exists());
 }
 
+/// A server that is stopped takes a connection all the same, and so does one of another protocol.
+#[test]
+fn a_database_that_takes_a_connection_and_says_nothing_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://a:b@{}/x", listener.local_addr().unwrap());
+    let dir = scratch();
+    let status = ["status", "--dir", dir.to_str().unwrap()];
+    refused(command(&status).env("DATABASE_URL", url), "no answer within 10 s");
+}
+
 #[test]
 fn flags_that_do_not_exist_or_make_no_sense_are_named() {
     for (args, expected) in [

@@ -143,9 +143,9 @@ struct Pace {
     index: usize,
 }
 
-/// How far ahead of the hindmost of the others a worker may read: less than the day after which `now`
+/// How far ahead of the hindmost of the others a worker may read, and a partition be read: less than the day after which `now`
 /// leaves a partition behind, enough that nobody waits long.
-const PACE: Millis = 20 * HOUR;
+pub(super) const PACE: Millis = 20 * HOUR;
 
 impl Pace {
     fn new(worker: &mut Worker) -> Pace {

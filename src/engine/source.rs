@@ -11,6 +11,7 @@ use dataflows::model::{Event, Millis, Topic};
 use dataflows::row::{Cell, Row};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::feed::PACE;
 use crate::log::{Batch, Log, Reader, Record};
 use crate::wire::{self, Reason};
 
@@ -65,6 +66,8 @@ struct Partition {
     reach: Option<Reach>,
     /// The log gave nothing when it was asked last.
     hungry: bool,
+    /// The log's end when it was opened: up to there records are on their way.
+    end: u64,
 }
 
 struct Fetched {
@@ -106,6 +109,7 @@ impl Source {
             for ((partition, next_offset), reader) in from.into_iter().zip(readers) {
                 let (fetched, committed) = (VecDeque::new(), tallies.get(&(topic, partition)));
                 let reach = committed.and_then(|tally| tally.reach);
+                let end = log.end(topic, partition)?;
                 partitions.push(Partition {
                     topic,
                     partition,
@@ -114,6 +118,7 @@ impl Source {
                     fetched,
                     reach,
                     hungry: false,
+                    end,
                 });
             }
         }
@@ -163,9 +168,9 @@ impl Source {
         Ok(true)
     }
 
-    /// The time of the earliest record that is fetched and not given yet.
+    /// The time of the earliest record that is not given yet, as far as it is fetched or known to come.
     pub(super) fn next_at(&self) -> Option<Millis> {
-        self.partitions.iter().filter_map(Partition::next_at).min()
+        self.partitions.iter().filter_map(|it| it.next_at().or(it.waits_at())).min()
     }
 
     /// Gives at most `max` records, and no more when they have `max_bytes`, up to `horizon` to the
@@ -194,7 +199,8 @@ impl Source {
             let next = self.partitions.iter().enumerate();
             let next = next.filter_map(|(place, partition)| Some((partition.next_at()?, place)));
             let Some((at, place)) = next.min() else { break };
-            if at > horizon {
+            let hindmost = self.partitions.iter().filter_map(Partition::waits_at).min();
+            if at > horizon.min(hindmost.unwrap_or(Millis::MAX).saturating_add(PACE)) {
                 break;
             }
             let partition = &mut self.partitions[place];
@@ -271,6 +277,13 @@ impl Partition {
     fn next_at(&self) -> Option<Millis> {
         let next = self.fetched.front()?;
         Some(next.reach.and_then(|reach| reach.reached).unwrap_or(Millis::MIN))
+    }
+
+    /// How far it is where its next record is in the log and not fetched yet: others do not run away
+    /// from it, or `now` would leave it behind.
+    fn waits_at(&self) -> Option<Millis> {
+        let waits = self.fetched.is_empty() && self.next_offset < self.end;
+        waits.then(|| self.reach.and_then(|reach| reach.reached).unwrap_or(Millis::MIN))
     }
 }
 

@@ -19,7 +19,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::ToSocketAddrs;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -51,15 +51,14 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// How long it may take to find out that there are no brokers, for who only looks.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// One attempt to have an answer.
+/// One attempt to have an answer, or to commit; the next one starts from what has become of it.
 const TRY: Duration = Duration::from_secs(2);
 
 /// How long a flush may take, with brokers that fail and come back, before it is an error.
 const OUTAGE: Duration = Duration::from_hours(2);
 
-/// One attempt to commit; the next one starts from what has become of it. A flush that takes longer
-/// says so.
-const ATTEMPT: Duration = Duration::from_secs(10);
+/// A flush that takes longer says so.
+const LONG: Duration = Duration::from_secs(10);
 
 /// The pause between attempts that fail at once.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -89,6 +88,9 @@ const FETCHED_KIB: &str = "8192";
 /// What is asked for of a partition at a time, as it was sent. What was compressed a thousandfold is
 /// unpacked as a whole, so this is little; a larger record comes alone.
 const FETCHED_AT_ONCE: &str = "65536";
+
+/// The longest record that is written: an import's line, which is a dead letter from 1 MiB on.
+const RECORD_BYTES_MAX: &str = "17825792";
 
 /// Copies of each record, where there are so many brokers.
 const COPIES: usize = 3;
@@ -149,7 +151,9 @@ impl Place {
     /// Brokers of whom none has an address by their names will not be there in a minute either.
     fn resolve(&self) -> Result<()> {
         let known = self.brokers.split(',').any(|broker| broker.trim().to_socket_addrs().is_ok());
-        ensure!(known, "{}: no such host is known", self.asking());
+        if !known {
+            return Err(retry::UnknownHost).with_context(|| self.asking());
+        }
         Ok(())
     }
 
@@ -169,8 +173,12 @@ pub fn open(place: Place, create: bool) -> Result<Arc<dyn Log>> {
         .chain([IDENTITY])
         .map(|n| place.topic(n))
         .collect();
-    let missing: Vec<&String> =
-        wanted.iter().filter(|name| partitions(&metadata, name).is_none()).collect();
+    let mut missing = Vec::new();
+    for name in &wanted {
+        if partitions(&metadata, name).with_context(|| place.asking())?.is_none() {
+            missing.push(name);
+        }
+    }
     let metadata = if missing.is_empty() {
         metadata
     } else {
@@ -186,7 +194,7 @@ pub fn open(place: Place, create: bool) -> Result<Arc<dyn Log>> {
     };
     let count = |topic: Topic| {
         let name = &wanted[topic as usize];
-        partitions(&metadata, name).with_context(|| format!("the topic {name} is not ready"))
+        partitions(&metadata, name)?.with_context(|| format!("the topic {name} is gone"))
     };
     let mut counts = BTreeMap::new();
     for topic in Topic::ALL {
@@ -203,11 +211,23 @@ fn metadata(client: &BaseConsumer, place: &Place, longest: Duration) -> Result<M
         .with_context(|| format!("{} for their topics: are they running?", place.asking()))
 }
 
-/// Number of partitions of a topic, once each has a leader.
-fn partitions(metadata: &Metadata, name: &str) -> Option<u32> {
-    let topic = metadata.topics().iter().find(|topic| topic.name() == name)?;
-    let ready = topic.error().is_none() && topic.partitions().iter().all(|it| it.leader() >= 0);
-    (ready && !topic.partitions().is_empty()).then_some(topic.partitions().len() as u32)
+/// Number of partitions of a topic; none where there is no such topic. That one of them has no leader
+/// at the moment is an error that passes.
+fn partitions(metadata: &Metadata, name: &str) -> Result<Option<u32>> {
+    let of_topic = || format!("asking for topic {name}");
+    let failed = |code| Err(KafkaError::MetadataFetch(code)).with_context(of_topic);
+    let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
+        return Ok(None);
+    };
+    match topic.error().map(Code::from) {
+        None if topic.partitions().is_empty() => failed(Code::LeaderNotAvailable),
+        None if topic.partitions().iter().any(|it| it.leader() < 0) => {
+            failed(Code::LeaderNotAvailable)
+        }
+        None => Ok(Some(topic.partitions().len() as u32)),
+        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => Ok(None),
+        Some(code) => failed(code),
+    }
 }
 
 /// Makes topics.
@@ -225,6 +245,7 @@ fn make(place: &Place, names: &[&String], brokers: usize) -> Result<()> {
                 .set("min.insync.replicas", &in_sync)
                 .set("retention.ms", "-1")
                 .set("retention.bytes", "-1")
+                .set("max.message.bytes", RECORD_BYTES_MAX)
                 .set("message.timestamp.type", "CreateTime")
                 .set("message.timestamp.before.max.ms", "9223372036854775807")
                 .set("message.timestamp.after.max.ms", "9223372036854775807")
@@ -251,7 +272,15 @@ fn made(client: &BaseConsumer, place: &Place, names: &[&String]) -> Result<Metad
     let since = Stopwatch::start();
     loop {
         let metadata = metadata(client, place, ANSWER)?;
-        if names.iter().all(|name| partitions(&metadata, name).is_some()) {
+        let mut ready = true;
+        for name in names {
+            match partitions(&metadata, name) {
+                Ok(count) => ready &= count.is_some(),
+                Err(error) if retry::transient(&error) => ready = false,
+                Err(error) => return Err(error),
+            }
+        }
+        if ready {
             return Ok(metadata);
         }
         ensure!(since.elapsed() < ANSWER, "the new topics on {} do not get ready", place.brokers);
@@ -294,10 +323,13 @@ fn said(place: &Place) -> Result<Vec<String>> {
                 said.push(value.with_context(reading)?.to_owned());
             }
             Some(Err(KafkaError::PartitionEOF(_))) => return Ok(said),
+            Some(Err(error)) if !mends_itself(&error) => {
+                return Err(error).with_context(reading);
+            }
             _ => {}
         }
     }
-    Err(anyhow!("no answer within {} s", ANSWER.as_secs()).context(reading()))
+    Err(KafkaError::MessageConsumption(Code::OperationTimedOut)).with_context(reading)
 }
 
 /// Adds a record to that topic, and waits until what it says then gives an answer.
@@ -402,7 +434,8 @@ impl Log for Kafka {
             }
         }
         let questions = Arc::clone(&self.questions);
-        Ok(Box::new(KafkaWriter { producer, candidate, questions, sections, open: false }))
+        let (open, stop) = (false, Arc::default());
+        Ok(Box::new(KafkaWriter { producer, candidate, questions, sections, open, stop }))
     }
 
     fn owner(&self) -> Result<Option<Owner>> {
@@ -507,8 +540,43 @@ struct Section {
     seen: u64,
 }
 
-/// For each section: the offset of the last record that the brokers have taken.
-struct Delivered(Vec<AtomicI64>);
+/// What the brokers say of records.
+struct Delivered {
+    /// For each section: the offset of the last record that they have taken.
+    last: Vec<AtomicI64>,
+    /// Why they refuse to take one, ever.
+    refused: Mutex<Option<KafkaError>>,
+}
+
+impl Delivered {
+    fn new(sections: usize) -> Delivered {
+        let last = (0..sections).map(|_| AtomicI64::new(0)).collect();
+        Delivered { last, refused: Mutex::default() }
+    }
+
+    fn refused(&self) -> Option<KafkaError> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Whether brokers that say so of a record say so again.
+fn refuses(code: Code) -> bool {
+    matches!(
+        code,
+        Code::MessageSizeTooLarge
+            | Code::InvalidMessage
+            | Code::InvalidMessageSize
+            | Code::InvalidRecord
+            | Code::InvalidTimestamp
+            | Code::InvalidTopic
+            | Code::PolicyViolation
+            | Code::UnsupportedForMessageFormat
+            | Code::TopicAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::TransactionalIdAuthorizationFailed
+            | Code::SaslAuthenticationFailed
+    )
+}
 
 impl ClientContext for Delivered {}
 
@@ -517,9 +585,14 @@ impl ProducerContext for Delivered {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, section: usize) {
-        // A record that was not taken shows when the transaction is committed.
-        if let (Ok(message), Some(last)) = (result, self.0.get(section)) {
-            last.store(message.offset(), Ordering::Release);
+        match (result, self.last.get(section)) {
+            (Ok(message), Some(last)) => last.store(message.offset(), Ordering::Release),
+            // A record that was not taken shows when the transaction is committed.
+            (Err((error, _)), _) if error.rdkafka_error_code().is_some_and(refuses) => {
+                let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+                refused.get_or_insert_with(|| error.clone());
+            }
+            _ => {}
         }
     }
 }
@@ -550,8 +623,9 @@ impl Candidate {
                 .set("acks", "all")
                 .set("compression.type", "lz4")
                 .set("linger.ms", "20")
+                .set("message.max.bytes", RECORD_BYTES_MAX)
                 .set("queue.buffering.max.kbytes", "65536");
-            let delivered = Delivered((0..self.sections).map(|_| AtomicI64::new(0)).collect());
+            let delivered = Delivered::new(self.sections);
             let producer: Transactional = config.create_with_context(delivered)?;
             match producer.init_transactions(ANSWER * 2) {
                 Err(error)
@@ -665,6 +739,8 @@ struct KafkaWriter {
     sections: Vec<Section>,
     /// A transaction has begun.
     open: bool,
+    /// Once it is set, what is away is not waited for.
+    stop: Arc<AtomicBool>,
 }
 
 /// What a flush does next.
@@ -691,6 +767,9 @@ impl KafkaWriter {
             match self.producer.send(message) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(Code::QueueFull), again)) => {
+                    if self.stop.load(Ordering::Relaxed) {
+                        return Err(KafkaError::Canceled);
+                    }
                     self.producer.poll(FULL);
                     message = again;
                 }
@@ -701,9 +780,9 @@ impl KafkaWriter {
 
     fn take(&mut self, step: Step) -> Result<Step> {
         Ok(match step {
-            Step::Commit => self.producer.commit_transaction(ATTEMPT).map(|()| Step::Done)?,
+            Step::Commit => self.producer.commit_transaction(TRY).map(|()| Step::Done)?,
             Step::SendAgain => {
-                self.producer.abort_transaction(ATTEMPT)?;
+                self.producer.abort_transaction(TRY)?;
                 self.send_all()?;
                 Step::Commit
             }
@@ -761,7 +840,7 @@ impl KafkaWriter {
                 continue;
             }
             // None was taken by this producer where the one before has committed.
-            let last = self.producer.context().0[place].load(Ordering::Acquire) as u64;
+            let last = self.producer.context().last[place].load(Ordering::Acquire) as u64;
             let behind = section.seen.max(last + 1);
             loop {
                 match ends(&self.questions, &section.name, section.partition) {
@@ -779,6 +858,9 @@ impl KafkaWriter {
                     section.partition,
                     self.candidate.place.brokers
                 );
+                if self.stop.load(Ordering::Relaxed) {
+                    bail!(retry::Stopped);
+                }
                 std::thread::sleep(MARK);
             }
             section.pending.clear();
@@ -812,6 +894,7 @@ impl Writer for KafkaWriter {
         match self.send(place, record) {
             // The transaction has failed already; the flush finds out and sends everything again.
             Ok(()) | Err(KafkaError::MessageProduction(Code::State)) => Ok(()),
+            Err(KafkaError::Canceled) => bail!(retry::Stopped),
             Err(_) if is_ended(&self.producer) => Ok(()),
             Err(error) => Err(error),
         }
@@ -850,6 +933,12 @@ impl Writer for KafkaWriter {
                     Some(_) => {}
                 }
             }
+            if let Some(refused) = self.producer.context().refused() {
+                return Err(refused).with_context(|| format!("writing to the log on {brokers}"));
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                bail!(retry::Stopped);
+            }
             let waited = since.elapsed();
             if waited > OUTAGE {
                 let waited = waited.as_secs();
@@ -857,7 +946,7 @@ impl Writer for KafkaWriter {
                     "committing to the log on {brokers} for {waited} s: are enough brokers up?"
                 )));
             }
-            if waited > ATTEMPT && !told {
+            if waited > LONG && !told {
                 told = true;
                 say(format_args!(
                     "the log on {brokers} does not take what is written ({error:#}); waiting for it"
@@ -868,13 +957,17 @@ impl Writer for KafkaWriter {
         self.open = false;
         self.wait_until_readable()
     }
+
+    fn end_when(&mut self, stop: &Arc<AtomicBool>) {
+        self.stop = Arc::clone(stop);
+    }
 }
 
 impl Drop for KafkaWriter {
     fn drop(&mut self) {
         // Readers wait for what becomes of an open transaction.
         if self.open {
-            _ = self.producer.abort_transaction(ATTEMPT);
+            _ = self.producer.abort_transaction(TRY);
         }
     }
 }

@@ -126,9 +126,7 @@ fn carry_out(line: &str, settings: &Settings, remote: &Remote) -> Result<Standin
     match serde_json::from_str(line)? {
         Ask::Look => {}
         Ask::Scenario(request) => {
-            let asked = remote.ask(settings, request)?;
-            let at = asked.recv_timeout(CARRY_OUT);
-            from = Some(at.context("the market did not carry it out in time")?);
+            from = Some(remote.ask(settings, request)?.wait(CARRY_OUT)?);
         }
         Ask::Pause(paused) => remote.paused.store(paused, Ordering::Relaxed),
         Ask::Speed(speed) => remote.set_speed(speed),

@@ -17,6 +17,7 @@ use std::{
     io::{BufWriter, Seek, SeekFrom, Write},
     path::PathBuf,
     str::FromStr,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -266,9 +267,11 @@ impl<'a> Dirty<'a> {
         log: &dyn Log,
         keep: &'a Keep,
         kept: Option<&Kept>,
+        stop: &Arc<AtomicBool>,
     ) -> Result<Self> {
         // First the writer: from then on nobody else moves the ends.
-        let writer = log.writer()?;
+        let mut writer = log.writer()?;
+        writer.end_when(stop);
         let last = kept.map(|kept| kept.last.clone());
         let last = last.unwrap_or_else(|| by_partition(log, |_, _| None));
         let back = kept.and_then(|kept| kept.dirty.clone()).unwrap_or_else(|| HeldBack {

@@ -146,11 +146,7 @@ impl About {
 /// for this log. A wish that contradicts what it has is an error, since the events so far come from
 /// that; so is another log, and for a new market one that holds records already.
 pub fn settle(dir: &Path, wish: &Wish, log: &dyn Log) -> Result<Settings> {
-    ensure!(
-        log.owner()? != Some(Owner::Import),
-        "an import has written to the log, and a market writes to a log alone: name another with {}",
-        log.another()
-    );
+    ensure!(log.owner()? != Some(Owner::Import), belongs_to_import(log));
     let path = dir.join("market.json");
     let partitions = Topic::ALL.map(|topic| log.partitions(topic));
     let Some(about) = About::read(&path)? else {
@@ -161,7 +157,7 @@ pub fn settle(dir: &Path, wish: &Wish, log: &dyn Log) -> Result<Settings> {
             dir.display(),
             log.another()
         );
-        log.claim(Owner::Market)?;
+        claim(log)?;
         let settings = Settings { partitions, ..wish.settings()? };
         let log = log.identity().to_owned();
         let about = About { log, settings, dirt: wish.dirt, delivered: false };
@@ -212,8 +208,22 @@ pub fn settle(dir: &Path, wish: &Wish, log: &dyn Log) -> Result<Settings> {
         }
     }
     // A version before this one did not say it.
-    log.claim(Owner::Market)?;
+    claim(log)?;
     Ok(settings)
+}
+
+/// Makes the log a market's.
+fn claim(log: &dyn Log) -> Result<()> {
+    ensure!(log.claim(Owner::Market)? == Owner::Market, belongs_to_import(log));
+    Ok(())
+}
+
+/// Why no market lives in a log that an import has written to.
+fn belongs_to_import(log: &dyn Log) -> String {
+    format!(
+        "an import has written to the log, and a market writes to a log alone: name another with {}",
+        log.another()
+    )
 }
 
 /// Whether a market writes a log: as the log says, or the market in `dir`, or for a log of a version
