@@ -17,6 +17,7 @@ use std::{
 use timely::dataflow::operators::vec::input::Input;
 
 use super::{roster::Roster, *};
+use crate::model::Topic;
 use crate::model::time::{HOUR, start_of_day};
 
 /// What a market did.
