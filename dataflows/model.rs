@@ -6,9 +6,9 @@ pub mod record;
 pub mod time;
 
 pub use event::{
-    AMOUNT_MAX, Beat, Beating, Choice, Event, Heartbeat, Line, Order, OrderEvent, OrderKind,
-    Product, ProductEvent, Record, ScenarioAction, ScenarioEvent, Sex, Status, Strength, Topic,
-    User, UserEvent,
+    AMOUNT_MAX, Beat, Choice, Event, Heartbeat, Line, Order, OrderEvent, OrderKind, Product,
+    ProductEvent, Record, ScenarioAction, ScenarioEvent, Sex, Status, Strength, Topic, User,
+    UserEvent,
 };
 pub use time::{Day, Millis};
 

@@ -7,7 +7,7 @@
 use std::fmt;
 
 use dataflows::model::record::{Fields, Json};
-use dataflows::model::{Beat, Beating, Event, Heartbeat, Record, Topic};
+use dataflows::model::{Beat, Event, Heartbeat, Record, Topic};
 use serde::Serialize;
 
 /// The largest value that can be an event, in bytes.
@@ -45,12 +45,13 @@ pub fn decode(topic: Topic, value: Option<&[u8]>) -> Result<Event, Reason> {
         Topic::Users => event(value).map(Event::User),
         Topic::Products => event(value).map(Event::Product),
         Topic::Scenarios => event(value).map(Event::Scenario),
-        // To a heartbeat all fields of an order are unknown ones, whatever they hold.
         Topic::Orders => event(value).map(Event::Order).or_else(|reason| {
-            if parse::<Beating>(value).is_err() {
-                return Err(reason);
+            // To a heartbeat all fields of an order are unknown ones, whatever they hold.
+            match parse::<Heartbeat>(value) {
+                Ok(Heartbeat { at, .. }) => Ok(Event::Heartbeat(at)),
+                Err(Reason(of_beat)) if of_beat.starts_with("`event`") => Err(reason),
+                Err(of_beat) => Err(of_beat),
             }
-            parse::<Heartbeat>(value).map(|it| Event::Heartbeat(it.at))
         }),
     }
 }

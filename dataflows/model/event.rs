@@ -388,14 +388,6 @@ pub struct Heartbeat {
 
 fields! { Heartbeat { event as OneOf<Beat>, at as Instant, } }
 
-/// What a record of `orders` says if it is to be a heartbeat.
-pub struct Beating {
-    /// What tells it from an order event.
-    pub event: Beat,
-}
-
-fields! { Beating { event as OneOf<Beat>, } }
-
 /// An event that stands in a ledger.
 pub trait Record: Columns + timely::ExchangeData + Clone + Hash {
     /// The topic it comes from.
