@@ -304,7 +304,7 @@ pub(super) struct Kept {
 
 /// The form of a snapshot. Raise it whenever what a snapshot holds changes: one of another form is
 /// passed over, and the market lives through its history again.
-const FORMAT: u32 = 7;
+const FORMAT: u32 = 8;
 
 /// The market's directory.
 pub(super) struct Keep {
