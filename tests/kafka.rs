@@ -183,9 +183,14 @@ fn a_flush_that_cannot_succeed_ends() {
     let products = topic("small.products").set("min.insync.replicas", "3");
     pollster::block_on(admin.create_topics([&users, &products], &AdminOptions::new())).unwrap();
     let log = kafka_log("small");
-    // No two bytes alike, so that it is not compressed away.
-    let long = |bytes: u32| -> Vec<u8> {
-        (0..bytes).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+    // Bytes that nothing compresses: Marsaglia's xorshift.
+    let long = |bytes: usize| -> Vec<u8> {
+        let next = |mut x: u64| {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^ (x << 17)
+        };
+        std::iter::successors(Some(1), |x| Some(next(*x))).map(|x| x as u8).take(bytes).collect()
     };
     {
         let mut writer = log.writer().unwrap();
