@@ -130,6 +130,11 @@ pub fn status(
         writeln!(out)?;
         return Ok(());
     }
+    write(status, out)
+}
+
+/// Writes the status for people.
+fn write(status: Status, out: &mut dyn Write) -> Result<()> {
     let unknown = || "nothing yet".to_owned();
     writeln!(out, "market time   {}", status.now.unwrap_or_else(unknown))?;
     writeln!(out, "committed at  {}", status.committed_at.unwrap_or_else(unknown))?;
