@@ -167,7 +167,6 @@ pub fn import(
         seen: Seen::default(),
         reach: None,
         newest: None,
-        claimed: false,
         done: Imported::default(),
     };
     let mut unflushed = 0;
@@ -212,7 +211,9 @@ pub fn import(
         }
     }
     if let Some(at) = done.until {
-        claim(log)?;
+        if done.records == 0 {
+            claim(log)?;
+        }
         let mut value = Vec::new();
         wire::encode(&Event::Heartbeat(at), &mut value);
         // One alone, more than a day beyond all that was said there, would not move the time.
@@ -284,8 +285,6 @@ struct Import<'a> {
     reach: Option<Reach>,
     /// Of a valid order event.
     newest: Option<Millis>,
-    /// The log is one of imports: there is a record.
-    claimed: bool,
     done: Imported,
 }
 
@@ -294,9 +293,8 @@ impl Import<'_> {
         let Line { topic, key, value } = line;
         let (key, value) = (key.as_ref().map(|key| key.as_bytes()), value.get().as_bytes());
         let partition = key.map_or(0, |key| partition_of(key, self.log.partitions(topic)));
-        if !self.claimed {
+        if self.done.records == 0 {
             claim(self.log)?;
-            self.claimed = true;
         }
         let done = &mut self.done;
         done.records += 1;

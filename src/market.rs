@@ -259,12 +259,15 @@ pub fn run(
 ) -> Result<Ended> {
     let keep = Keep::open(dir, log.identity())?;
     let kept = keep.newest()?;
-    let target: Box<dyn Target + '_> = match keep.dirt()? {
+    let dirt = keep.dirt()?;
+    // First the writer: from then on nobody else moves the ends.
+    let mut writer = log.writer()?;
+    writer.end_when(&remote.stop);
+    let target: Box<dyn Target + '_> = match dirt {
         Some(dirt) => {
-            let stop = &remote.stop;
-            Box::new(Dirty::open(dirt, settings, workers, log, &keep, kept.as_ref(), stop)?)
+            Box::new(Dirty::open(dirt, settings, workers, log, writer, &keep, kept.as_ref())?)
         }
-        None => Box::new(Records::open(log, workers, kept.as_ref(), &remote.stop)?),
+        None => Box::new(Records::open(log, writer, workers, kept.as_ref())?),
     };
     if kept.is_some() {
         crash::point("resume");
@@ -640,12 +643,11 @@ impl Driver<'_> {
     fn grant(&mut self, crew: &Crew) -> Result<()> {
         let Plan { settings, remote, .. } = *self.plan;
         // While the log holds more than has been made again, a command would change what is there.
-        let requests = if self.target.is_behind() || remote.figures().at == 0 {
-            Vec::new()
-        } else {
-            std::mem::take(&mut *remote.requests.lock().expect("no panic while held"))
-        };
-        for Asked { command, answer, open } in requests {
+        let mut requests = remote.requests.lock().expect("no panic while held");
+        let wait = requests.is_empty() || self.target.is_behind() || remote.figures().at == 0;
+        let taken = if wait { Vec::new() } else { std::mem::take(&mut *requests) };
+        drop(requests);
+        for Asked { command, answer, open } in taken {
             if !open.swap(false, Ordering::Relaxed) {
                 continue;
             }

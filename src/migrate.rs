@@ -9,13 +9,10 @@ mod embedded {
     refinery::embed_migrations!("migrations");
 }
 
-/// How long one waits for what another holds before one says so, and tries again.
-const PATIENCE: &str = "SET lock_timeout = '10s'";
-
 /// Runs the migrations that a database has not seen yet.
 pub fn run(config: &Config) -> Result<()> {
     let mut client = store::connect(config)?;
-    client.batch_execute(PATIENCE)?;
+    client.batch_execute(store::PATIENCE)?;
     // Two programs at once: the second waits, then finds nothing to do.
     client
         .batch_execute("SELECT pg_advisory_lock(hashtext('marketday migrations'))")

@@ -63,9 +63,6 @@ struct Partition {
 /// From when on it is said that the analytics tell nothing of themselves, which they do each second.
 const SILENT_SECONDS: i64 = 10;
 
-/// A table that somebody has locked is waited for as long as a server that is away.
-const PATIENCE: &str = "SET lock_timeout = '10s'";
-
 /// Writes the status, for people or as JSON. With a log, its ends are those of now; where there is
 /// none, or it does not answer, they are what the analytics told last.
 pub fn status(
@@ -76,7 +73,7 @@ pub fn status(
 ) -> Result<()> {
     let mut client = store::connect(database)?;
     let waits = store::waits_for_lock(&mut client, None)?;
-    client.batch_execute(PATIENCE)?;
+    client.batch_execute(store::PATIENCE)?;
     let progress = client.query_one(
         "SELECT (now AT TIME ZONE 'Asia/Seoul')::text, epoch, generation, log_identity,
                 (latest AT TIME ZONE 'Asia/Seoul')::text
@@ -130,6 +127,11 @@ pub fn status(
         writeln!(out)?;
         return Ok(());
     }
+    write(status, out)
+}
+
+/// Writes the status for people.
+fn write(status: Status, out: &mut dyn Write) -> Result<()> {
     let unknown = || "nothing yet".to_owned();
     writeln!(out, "market time   {}", status.now.unwrap_or_else(unknown))?;
     writeln!(out, "committed at  {}", status.committed_at.unwrap_or_else(unknown))?;

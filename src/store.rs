@@ -96,9 +96,9 @@ fn reach(config: Config) -> Result<Client> {
 
 /// Connects; the error names the server, never the password.
 pub fn connect(config: &Config) -> Result<Client> {
-    let mut config = config.clone();
-    notice_silence(&mut config);
-    reach(config.clone()).with_context(|| {
+    let mut reaching = config.clone();
+    notice_silence(&mut reaching);
+    reach(reaching).with_context(|| {
         format!(
             "connecting to PostgreSQL at {:?}, ports {:?}, database {:?}: is it running, and is the \
              password right?",
@@ -159,7 +159,10 @@ pub struct Claim {
 /// and any customer's clock moves `now`. 2: see migration V14.
 const RULES: i64 = 2;
 
-/// Who begins waits so long for what another holds, then says so and tries again.
+/// How long one waits for what another holds before one says so, and tries again.
+pub(crate) const PATIENCE: &str = "SET lock_timeout = '10s'";
+
+/// The same in one transaction: the commits that follow wait without end.
 const LOCKED: &str = "SET LOCAL lock_timeout = '10s'";
 
 /// Takes the store over: from here on no earlier engine can commit. What was counted by older rules

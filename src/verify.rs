@@ -82,15 +82,14 @@ pub fn verify(
             Some(thread) => {
                 let ledger =
                     thread.join().map_err(|_| anyhow!("comparing with the log panicked"))?;
-                let ledger = ledger.or_else(|error| match error.is::<postgres::Error>() {
-                    false => Err(error),
-                    true if retry::transient(&error) => Err(error),
-                    true => {
+                let ledger = match ledger {
+                    Err(error) if error.is::<postgres::Error>() && !retry::transient(&error) => {
                         let mut report = Report::default();
                         report.differs(format!("{error:#}"));
-                        Ok(report)
+                        report
                     }
-                })?;
+                    compared => compared?,
+                };
                 report.tables.extend(ledger.tables);
                 report.partitions = ledger.partitions;
                 report.differences.extend(ledger.differences);

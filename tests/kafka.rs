@@ -183,13 +183,18 @@ fn a_flush_that_cannot_succeed_ends() {
     let products = topic("small.products").set("min.insync.replicas", "3");
     pollster::block_on(admin.create_topics([&users, &products], &AdminOptions::new())).unwrap();
     let log = kafka_log("small");
-    // No two bytes alike, so that it is not compressed away.
-    let long = |bytes: u32| -> Vec<u8> {
-        (0..bytes).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+    // Bytes that nothing compresses: Marsaglia's xorshift.
+    let record_of = |bytes: usize| -> Vec<u8> {
+        let next = |mut x: u64| {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^ (x << 17)
+        };
+        std::iter::successors(Some(1), |x| Some(next(*x))).map(|x| x as u8).take(bytes).collect()
     };
     {
         let mut writer = log.writer().unwrap();
-        writer.append(Topic::Users, 0, 1, None, &long(5_000)).unwrap();
+        writer.append(Topic::Users, 0, 1, None, &record_of(5_000)).unwrap();
         let refused = format!("{:#}", writer.flush().unwrap_err());
         assert!(
             refused.contains("writing to the log on") && refused.contains("large"),
@@ -197,7 +202,7 @@ fn a_flush_that_cannot_succeed_ends() {
         );
     }
     let mut writer = log.writer().unwrap();
-    writer.append(Topic::Orders, 0, 1, None, &long(3 << 20)).unwrap();
+    writer.append(Topic::Orders, 0, 1, None, &record_of(3 << 20)).unwrap();
     writer.flush().unwrap();
     assert_eq!(support::records(&*log, Topic::Orders, 0).get(0).value.unwrap().len(), 3 << 20);
 

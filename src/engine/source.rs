@@ -195,12 +195,12 @@ impl Source {
                 tallies.entry(place).or_default().next_offset = position;
             }
         }
+        let mut horizon = horizon.min(self.waiting_horizon());
         while given < max && bytes < max_bytes {
             let next = self.partitions.iter().enumerate();
             let next = next.filter_map(|(place, partition)| Some((partition.next_at()?, place)));
             let Some((at, place)) = next.min() else { break };
-            let hindmost = self.partitions.iter().filter_map(Partition::waits_at).min();
-            if at > horizon.min(hindmost.unwrap_or(Millis::MAX).saturating_add(PACE)) {
+            if at > horizon {
                 break;
             }
             let partition = &mut self.partitions[place];
@@ -225,6 +225,9 @@ impl Source {
             given += 1;
             bytes += fetched.bytes;
             self.fetch(place)?;
+            if self.partitions[place].fetched.is_empty() {
+                horizon = horizon.min(self.waiting_horizon());
+            }
         }
         for (place, tally) in tallies {
             let partition = &self.partitions[place];
@@ -234,6 +237,12 @@ impl Source {
             handles.outputs.send(Output::Tally(partition.topic, partition.partition, tally));
         }
         Ok((given, bytes))
+    }
+
+    /// Up to which instant may be read, for the sake of the partitions whose records are on their way.
+    fn waiting_horizon(&self) -> Millis {
+        let hindmost = self.partitions.iter().filter_map(Partition::waits_at).min();
+        hindmost.unwrap_or(Millis::MAX).saturating_add(PACE)
     }
 
     /// Fetches and decodes the next records of a partition whose fetched ones are used up.

@@ -309,27 +309,22 @@ fn owner(said: &[String]) -> Result<Option<Owner>> {
 fn said(place: &Place) -> Result<Vec<String>> {
     let topic = place.topic(IDENTITY);
     let reading = || format!("reading the log's name from topic {topic} on {}", place.brokers);
-    let consumer: BaseConsumer = place.consumer("marketday").create()?;
-    let mut whole = TopicPartitionList::new();
-    whole.add_partition_offset(&topic, 0, Offset::Beginning)?;
-    consumer.assign(&whole).with_context(reading)?;
-    let since = Stopwatch::start();
-    let mut said = Vec::new();
-    while since.elapsed() < ANSWER {
-        match consumer.poll(Duration::from_millis(100)) {
-            Some(Ok(message)) if message.key() == Some(WRITER.as_bytes()) => {}
-            Some(Ok(message)) => {
-                let value = message.payload().and_then(|value| str::from_utf8(value).ok());
-                said.push(value.with_context(reading)?.to_owned());
-            }
-            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(said),
-            Some(Err(error)) if !mends_itself(&error) => {
-                return Err(error).with_context(reading);
-            }
-            _ => {}
+    let (mut said, mut foreign) = (Vec::new(), None);
+    read_committed(place, &topic, 0, Offset::Beginning, |message| {
+        if message.key() == Some(WRITER.as_bytes()) {
+            return true;
         }
+        match message.payload().map(str::from_utf8) {
+            Some(Ok(value)) => said.push(value.to_owned()),
+            _ => foreign = Some(message.offset()),
+        }
+        foreign.is_none()
+    })
+    .with_context(reading)?;
+    if let Some(offset) = foreign {
+        return Err(anyhow!("the record at offset {offset} is not a word").context(reading()));
     }
-    Err(KafkaError::MessageConsumption(Code::OperationTimedOut)).with_context(reading)
+    Ok(said)
 }
 
 /// Adds a record to that topic, and waits until what it says then gives an answer.

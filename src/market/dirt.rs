@@ -17,7 +17,6 @@ use std::{
     io::{BufWriter, Seek, SeekFrom, Write},
     path::PathBuf,
     str::FromStr,
-    sync::{Arc, atomic::AtomicBool},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -265,13 +264,10 @@ impl<'a> Dirty<'a> {
         settings: &'a Settings,
         workers: usize,
         log: &dyn Log,
+        writer: Box<dyn Writer>,
         keep: &'a Keep,
         kept: Option<&Kept>,
-        stop: &Arc<AtomicBool>,
     ) -> Result<Self> {
-        // First the writer: from then on nobody else moves the ends.
-        let mut writer = log.writer()?;
-        writer.end_when(stop);
         let last = kept.map(|kept| kept.last.clone());
         let last = last.unwrap_or_else(|| by_partition(log, |_, _| None));
         let back = kept.and_then(|kept| kept.dirty.clone()).unwrap_or_else(|| HeldBack {

@@ -1,8 +1,6 @@
 //! Where the market's events go: the log, or lines of text.
 
 use std::io::Write;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
 use dataflows::model::{Millis, Topic};
@@ -63,16 +61,12 @@ pub(super) struct Records {
 }
 
 impl Records {
-    /// A flush that waits for the log ends with `stop`.
     pub(super) fn open(
         log: &dyn Log,
+        writer: Box<dyn Writer>,
         workers: usize,
         kept: Option<&Kept>,
-        stop: &Arc<AtomicBool>,
     ) -> Result<Self> {
-        // First the writer: from then on nobody else moves the ends.
-        let mut writer = log.writer()?;
-        writer.end_when(stop);
         let last = kept.map(|kept| kept.last.clone());
         let last = last.unwrap_or_else(|| by_partition(log, |_, _| None));
         let held = Held::open(log, kept.map(|kept| &kept.made), &last, true)?;
