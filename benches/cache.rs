@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use dataflows::market::CachedSet;
-use marketday::clock::Stopwatch;
-use marketday::private_postgres::PrivatePostgres;
+use marketday::platform::clock::Stopwatch;
+use marketday::platform::private_postgres::PrivatePostgres;
 use marketday::store;
 use redis::cmd;
 use running::Running;

@@ -16,8 +16,8 @@ use dataflows::market::{
     Cache, CachedSet, Control, Figures, Output, Profile, Reading, Settings, market,
 };
 use dataflows::model::time::DAY;
-use marketday::clock::Stopwatch;
-use marketday::process;
+use marketday::platform::clock::Stopwatch;
+use marketday::platform::process;
 use timely::dataflow::operators::vec::Input as _;
 
 /// The program's.

@@ -16,9 +16,9 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::Parser;
 use dataflows::model::Topic;
-use marketday::clock::Stopwatch;
 use marketday::log::{Batch, Log, Reader, embedded, kafka};
-use marketday::private_postgres::PrivatePostgres;
+use marketday::platform::clock::Stopwatch;
+use marketday::platform::private_postgres::PrivatePostgres;
 use marketday::store;
 use running::Running;
 

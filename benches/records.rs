@@ -10,10 +10,10 @@ use anyhow::{Context, Result};
 use dataflows::market::Settings;
 use dataflows::model::time::DAY;
 use dataflows::model::{Event, Topic};
-use marketday::cache::Cache;
-use marketday::clock::Stopwatch;
-use marketday::market::{self, Remote, Speed};
-use marketday::wire;
+use marketday::log::codec;
+use marketday::market::cache::Cache;
+use marketday::market::{self, Handle, Speed};
+use marketday::platform::clock::Stopwatch;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -37,7 +37,7 @@ fn main() -> Result<()> {
         &settings,
         1,
         true,
-        &Remote::new(Cache::default(), Speed::Max),
+        &Handle::new(Cache::default(), Speed::Max),
         &mut lines,
     )?;
     let lines = str::from_utf8(&lines)?.lines().map(serde_json::from_str);
@@ -53,7 +53,7 @@ fn main() -> Result<()> {
         let values: Vec<&[u8]> = values.map(|line| line.value.get().as_bytes()).collect();
         let bytes: usize = values.iter().map(|value| value.len()).sum();
         let read = || -> Vec<Event> {
-            values.iter().filter_map(|value| wire::decode(topic, Some(value)).ok()).collect()
+            values.iter().filter_map(|value| codec::decode(topic, Some(value)).ok()).collect()
         };
         let events = read();
         assert_eq!(events.len(), values.len());
@@ -61,7 +61,7 @@ fn main() -> Result<()> {
         let reading = least(|| drop(read()))?;
         let writing = least(|| {
             written.clear();
-            events.iter().for_each(|event| wire::encode(event, &mut written));
+            events.iter().for_each(|event| codec::encode(event, &mut written));
         })?;
         let each = |time: Duration| time.as_nanos() / values.len() as u128;
         let (read, wrote) = (each(reading), each(writing));

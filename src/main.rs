@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use marketday::cli::Cli;
-use marketday::say::say;
+use marketday::platform::say::say;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -21,10 +21,10 @@ fn main() -> ExitCode {
             say(format_args!(
                 "another process of the analytics is gone, so this one ends too ({cause})"
             ));
-            std::process::exit(i32::from(marketday::supervise::LOST));
+            std::process::exit(i32::from(marketday::engine::supervise::LOST));
         }
         report(panic);
         std::process::abort();
     }));
-    marketday::cli::run(Cli::parse())
+    marketday::cli::run(&Cli::parse())
 }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use dataflows::market::CachedSet;
-use marketday::clock::Stopwatch;
 use marketday::log::embedded;
+use marketday::platform::clock::Stopwatch;
 use redis::cmd;
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ use crate::support::{
 };
 
 const DAY_REFRESHES: u64 = 24 * 3_600 / 50;
-/// See `marketday::cache::market_name`.
+/// See `marketday::market::cache::market_name`.
 const KEY: &str = "marketday:1-2026-11-28-2026-11-30:working_set";
 
 /// A market that goes live after two days.

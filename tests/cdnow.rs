@@ -11,7 +11,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use chrono::{Datelike, NaiveDate};
-use marketday::private_postgres::PrivatePostgres;
+use marketday::platform::private_postgres::PrivatePostgres;
 use postgres::Client;
 use sha2::{Digest, Sha256};
 

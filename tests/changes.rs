@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use marketday::private_postgres::PrivatePostgres;
+use marketday::platform::private_postgres::PrivatePostgres;
 use marketday::store::Columns;
 use postgres::Client;
 use serde_json::Value;

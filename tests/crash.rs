@@ -1,6 +1,6 @@
 //! Killed at any moment, the program goes on as if nothing had been.
 //!
-//! A kill at a named point is the program's own signal (`src/crash.rs`), any other comes from here
+//! A kill at a named point is the program's own signal (`src/platform/crash.rs`), any other comes from here
 //! when the log or the commits have grown. After each one `verify` must find nothing.
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 
 use marketday::log::embedded;
-use marketday::private_postgres::PrivatePostgres;
+use marketday::platform::private_postgres::PrivatePostgres;
 use marketday::store::result_tables;
 use postgres::{Client, NoTls};
 
@@ -167,7 +167,7 @@ fn killed_while_live_it_goes_on_and_stops_when_asked() {
     let market = ["--history", "2d", "--start", "2026-11-27", "--seed", "7"];
     let mut place =
         Place::new(&["--history", "2d", "--start", "2026-11-27", "--seed", "7", "--speed", "600"]);
-    marketday::migrate::run(&place.server.config()).unwrap();
+    marketday::store::migrate::run(&place.server.config()).unwrap();
     let mut client = place.client();
     place.kill_when("it is live", || minutes_since(&mut client, START) > 0);
     place.crash_at("resume:1");
@@ -201,5 +201,5 @@ fn killed_while_live_it_goes_on_and_stops_when_asked() {
     let held: BTreeMap<_, _> = partitions_of(&place.dir).zip(held).collect();
     let same = first_records(&alone, |topic, partition| held[&(topic, partition)]);
     assert_eq!(same, partitions(&place.dir));
-    wait_until("the directory is free", || marketday::up::lock(&place.dir).is_ok());
+    wait_until("the directory is free", || marketday::commands::up::lock(&place.dir).is_ok());
 }

@@ -11,8 +11,8 @@ use std::sync::OnceLock;
 
 use chrono::{DateTime, Duration, Months, NaiveDate, Utc};
 use dataflows::QUERIES;
-use marketday::migrate;
-use marketday::private_postgres::PrivatePostgres;
+use marketday::platform::private_postgres::PrivatePostgres;
+use marketday::store::migrate;
 use postgres::error::SqlState;
 use postgres::types::Type;
 use postgres::{Client, Config, Row};

@@ -219,7 +219,7 @@ fn a_flush_that_cannot_succeed_ends() {
         flush.join().unwrap()
     });
     start_broker(3);
-    assert!(ended.unwrap_err().is::<marketday::retry::Stopped>());
+    assert!(ended.unwrap_err().is::<marketday::platform::retry::Stopped>());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use dataflows::model::Topic;
 use marketday::log::embedded;
 use marketday::market::Speed;
-use marketday::market::control::{Ask, ask};
+use marketday::market::control::{ControlRequest, ask};
 
 use crate::support::{Running, command, first_records, log_end, marketday, partitions, scratch};
 
@@ -81,21 +81,21 @@ fn its_pace_changes_no_event() {
     let (even, uneven) = (scratch(), scratch());
     let mut market = live(&even);
     let mut other = live(&uneven);
-    other.wait_until("it can be spoken to", || ask(&uneven, &Ask::Look).is_ok());
-    let clock = |dir: &Path| ask(dir, &Ask::Look).unwrap().clock;
-    let start = ask(&uneven, &Ask::Look).unwrap().start;
+    other.wait_until("it can be spoken to", || ask(&uneven, &ControlRequest::Look).is_ok());
+    let clock = |dir: &Path| ask(dir, &ControlRequest::Look).unwrap().clock;
+    let start = ask(&uneven, &ControlRequest::Look).unwrap().start;
     other.wait_until("it is live", || clock(&uneven) > start);
     for speed in [Speed::Times(1.0), Speed::Times(9_000.0), Speed::Times(60.0), Speed::Max] {
-        ask(&uneven, &Ask::Pause(true)).unwrap();
-        let held = ask(&uneven, &Ask::Speed(speed)).unwrap();
+        ask(&uneven, &ControlRequest::Pause(true)).unwrap();
+        let held = ask(&uneven, &ControlRequest::Speed(speed)).unwrap();
         assert!(held.paused && held.speed == speed);
-        ask(&uneven, &Ask::Pause(false)).unwrap();
+        ask(&uneven, &ControlRequest::Pause(false)).unwrap();
         let from = clock(&uneven);
         other.wait_until("the clock goes on", || clock(&uneven) > from);
     }
     let day = start + 86_400_000;
     other.wait_until("a day is lived", || clock(&uneven) > day);
-    ask(&even, &Ask::Speed(Speed::Max)).unwrap();
+    ask(&even, &ControlRequest::Speed(Speed::Max)).unwrap();
     market.wait_until("the other has lived it too", || clock(&even) > day);
     assert!(other.interrupt().success() && market.interrupt().success());
     // Both have what is before the end of the shorter one.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use marketday::page::dashboards::{self, DASHBOARDS};
 use marketday::page::{self, Page};
-use marketday::private_postgres::PrivatePostgres;
+use marketday::platform::private_postgres::PrivatePostgres;
 use postgres::Config;
 use serde_json::{Value, json};
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
-use marketday::private_postgres::PrivatePostgres;
+use marketday::platform::private_postgres::PrivatePostgres;
 use postgres::Config;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use marketday::private_postgres::PrivatePostgres;
+use marketday::platform::private_postgres::PrivatePostgres;
 use postgres::Client;
 
 use crate::support::{command_of, connect, marketday, scratch};
@@ -135,7 +135,7 @@ fn a_query_is_added_changed_and_dropped() {
     for (path, text) in &recipe {
         fs::write(sources.0.join(path), text).unwrap();
     }
-    sources.edit("dataflows/queries.rs", |text| {
+    sources.edit("dataflows/queries/mod.rs", |text| {
         text.replace("mod users;\n", "mod spending;\nmod users;\n")
             .replace("    users\n", "    spending\n    users\n")
     });
@@ -157,7 +157,7 @@ fn a_query_is_added_changed_and_dropped() {
     // Dropped.
     fs::remove_file(sources.0.join(rust)).unwrap();
     fs::remove_file(sources.0.join(sql)).unwrap();
-    sources.edit("dataflows/queries.rs", |text| {
+    sources.edit("dataflows/queries/mod.rs", |text| {
         text.replace("mod spending;\n", "").replace("    spending\n", "")
     });
     sources.migrate("DROP TABLE spending;\n");

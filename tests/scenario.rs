@@ -7,7 +7,7 @@ use std::path::Path;
 use dataflows::model::Topic;
 use marketday::log::embedded;
 use marketday::market::Speed;
-use marketday::market::control::{Ask, ask};
+use marketday::market::control::{ControlRequest, ask};
 use serde_json::Value;
 
 use crate::support::{
@@ -124,7 +124,7 @@ fn a_scenario_in_a_market_that_lives_again_begins_behind_its_log() {
         Running::start(market.args(history), scratch().join(said))
     };
     let mut market = run(&dir, "first");
-    let live = || ask(&dir, &Ask::Look).is_ok_and(|it| it.clock > it.start + 3_600_000);
+    let live = || ask(&dir, &ControlRequest::Look).is_ok_and(|it| it.clock > it.start + 3_600_000);
     market.wait_until("it has lived for an hour", live);
     market.kill();
     for file in fs::read_dir(dir.join("market")).unwrap() {
@@ -141,7 +141,7 @@ fn a_scenario_in_a_market_that_lives_again_begins_behind_its_log() {
         held.keys().map(|place| (*place, log.end(place.0, place.1).unwrap())).collect();
 
     let mut market = run(&dir, "second");
-    market.wait_until("it can be spoken to", || ask(&dir, &Ask::Look).is_ok());
+    market.wait_until("it can be spoken to", || ask(&dir, &ControlRequest::Look).is_ok());
     marketday(&["scenario", "start", "flash", "--strength", "9", "--dir", dir.to_str().unwrap()]);
     market.wait_until("it goes on", || log_end(&dir) > length + 3_000);
     assert!(market.interrupt().success(), "{}", market.said());
@@ -156,8 +156,8 @@ fn a_scenario_in_a_market_that_lives_again_begins_behind_its_log() {
         embedded::open(&dir.join("log")).unwrap().end(topic, partition).unwrap()
     };
     let mut market = run(&replay, "replay");
-    market.wait_until("it can be spoken to", || ask(&replay, &Ask::Look).is_ok());
-    ask(&replay, &Ask::Speed(Speed::Max)).unwrap();
+    market.wait_until("it can be spoken to", || ask(&replay, &ControlRequest::Look).is_ok());
+    ask(&replay, &ControlRequest::Speed(Speed::Max)).unwrap();
     let as_far = || held.keys().all(|&(topic, n)| all(&replay, topic, n) >= all(&dir, topic, n));
     market.wait_until("it is as far", as_far);
     assert!(market.interrupt().success(), "{}", market.said());

@@ -15,7 +15,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use dataflows::QUERIES;
 use dataflows::model::Topic;
 use marketday::log::{Batch, Log, embedded, kafka};
-use marketday::{migrate, private_postgres::PrivatePostgres};
+use marketday::{platform::private_postgres::PrivatePostgres, store::migrate};
 use postgres::config::Host;
 use postgres::{Client, Config, NoTls};
 use rustix::process::{Pid, Signal, kill_process};

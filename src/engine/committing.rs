@@ -9,8 +9,8 @@ use anyhow::{Error, Result};
 use dataflows::Epoch;
 use dataflows::analytics::Closed;
 
-use crate::clock::Stopwatch;
-use crate::say::say;
+use crate::platform::clock::Stopwatch;
+use crate::platform::say::say;
 use crate::store::{self, Committer};
 
 /// A commit that takes so long is asked what it waits for ...

@@ -19,8 +19,8 @@ use timely::dataflow::operators::vec::{Broadcast, Input};
 use timely::worker::Worker;
 
 use super::source::{Reached, Source};
-use crate::clock;
 use crate::log::Log;
+use crate::platform::clock;
 
 /// The workers read on while what they have read and not committed takes less than this, all of
 /// them together: enough for commits in which keys coalesce (some 150,000 orders), few enough that

@@ -16,9 +16,9 @@ use timely::worker::Worker;
 use super::feed::{EPOCH, Epochs, Feed};
 use super::source::{STALLED, Source};
 use super::{Failure, config};
-use crate::clock::{self, Stopwatch};
+use crate::engine::profile::{self, Operator};
 use crate::log::Log;
-use crate::profile::{self, Operator};
+use crate::platform::clock::{self, Stopwatch};
 
 /// What it took to read a log from its start to its end.
 pub struct Replay {

@@ -11,10 +11,10 @@ use dataflows::model::Topic;
 use rdkafka::error::KafkaError;
 
 use super::source::{self, Reached, STALLED};
-use crate::clock::Stopwatch;
 use crate::log::Log;
-use crate::process;
-use crate::say::say;
+use crate::platform::clock::Stopwatch;
+use crate::platform::process;
+use crate::platform::say::say;
 use crate::store;
 
 /// How far the workers of this process have read.

@@ -12,8 +12,8 @@ use dataflows::row::{Cell, Row};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::feed::PACE;
+use crate::log::codec::{self, Reason};
 use crate::log::{Batch, Log, Reader, Record};
-use crate::wire::{self, Reason};
 
 /// Records fetched from a partition at a time.
 const FETCH: usize = 2_000;
@@ -263,7 +263,7 @@ impl Source {
                 offset: record.offset,
                 hash: record.value.map_or(0, xxh3_64),
             };
-            let content = wire::decode(partition.topic, record.value).map_err(|reason| {
+            let content = codec::decode(partition.topic, record.value).map_err(|reason| {
                 dead_letter(partition.topic, partition.partition, record, &reason)
             });
             if let Ok(event) = &content

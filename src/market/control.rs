@@ -18,7 +18,7 @@ use dataflows::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Remote, Request, Speed};
+use super::{Handle, ScenarioRequest, Speed};
 
 /// How long one waits for the other to speak.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,11 +29,11 @@ const CARRY_OUT: Duration = Duration::from_mins(2);
 /// What one asks of a market.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Ask {
+pub enum ControlRequest {
     /// Only how it stands.
     Look,
     /// A scenario to start or stop.
-    Scenario(Request),
+    Scenario(ScenarioRequest),
     /// To hold its clock, or to let it go on.
     Pause(bool),
     /// Another speed.
@@ -42,7 +42,7 @@ pub enum Ask {
 
 /// How a market stands.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Standing {
+pub struct MarketStatus {
     /// Market time up to which everything is in the log; 0 before anything is.
     pub clock: Millis,
     /// Market time from which a scenario that was asked for is in effect; else the clock.
@@ -63,7 +63,7 @@ pub struct Standing {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Answer {
-    Done(Standing),
+    Done(MarketStatus),
     Refused(String),
 }
 
@@ -83,7 +83,7 @@ fn socket(dir: &Path) -> PathBuf {
 }
 
 /// Listens for requests to the market in a directory.
-pub fn listen(dir: &Path, settings: &Settings, remote: &Arc<Remote>) -> Result<Listening> {
+pub fn listen(dir: &Path, settings: &Settings, remote: &Arc<Handle>) -> Result<Listening> {
     let path = socket(dir);
     let what = || format!("listening for commands at {}", path.display());
     fs::create_dir_all(dir.join("market")).with_context(what)?;
@@ -110,7 +110,7 @@ pub fn listen(dir: &Path, settings: &Settings, remote: &Arc<Remote>) -> Result<L
     Ok(Listening { path })
 }
 
-fn serve(stream: &UnixStream, settings: &Settings, remote: &Remote) -> Result<()> {
+fn serve(stream: &UnixStream, settings: &Settings, remote: &Handle) -> Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
@@ -121,18 +121,18 @@ fn serve(stream: &UnixStream, settings: &Settings, remote: &Remote) -> Result<()
     send(stream, &answer)
 }
 
-fn carry_out(line: &str, settings: &Settings, remote: &Remote) -> Result<Standing> {
+fn carry_out(line: &str, settings: &Settings, remote: &Handle) -> Result<MarketStatus> {
     let mut from = None;
     match serde_json::from_str(line)? {
-        Ask::Look => {}
-        Ask::Scenario(request) => {
+        ControlRequest::Look => {}
+        ControlRequest::Scenario(request) => {
             from = Some(remote.ask(settings, request)?.wait(CARRY_OUT)?);
         }
-        Ask::Pause(paused) => remote.paused.store(paused, Ordering::Relaxed),
-        Ask::Speed(speed) => remote.set_speed(speed),
+        ControlRequest::Pause(paused) => remote.paused.store(paused, Ordering::Relaxed),
+        ControlRequest::Speed(speed) => remote.set_speed(speed),
     }
     let clock = remote.logged();
-    Ok(Standing {
+    Ok(MarketStatus {
         clock,
         from: from.unwrap_or(clock),
         origin: settings.origin,
@@ -150,7 +150,7 @@ fn send(mut stream: &UnixStream, what: &impl Serialize) -> Result<()> {
 }
 
 /// Asks something of the market that runs in a directory. Returns how it stands then.
-pub fn ask(dir: &Path, what: &Ask) -> Result<Standing> {
+pub fn ask(dir: &Path, what: &ControlRequest) -> Result<MarketStatus> {
     let stream = UnixStream::connect(socket(dir)).map_err(|error| {
         anyhow!(
             "no market is running in {} ({error}): start one with `marketday up --dir {}`, or name \
@@ -159,7 +159,7 @@ pub fn ask(dir: &Path, what: &Ask) -> Result<Standing> {
             dir.display()
         )
     })?;
-    let patience = if matches!(what, Ask::Scenario(_)) { CARRY_OUT } else { PATIENCE };
+    let patience = if matches!(what, ControlRequest::Scenario(_)) { CARRY_OUT } else { PATIENCE };
     stream.set_read_timeout(Some(patience + PATIENCE))?;
     send(&stream, what)?;
     let mut line = String::new();

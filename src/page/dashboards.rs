@@ -19,7 +19,7 @@ use postgres::{Client, IsolationLevel, Row, Transaction};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::clock::Stopwatch;
+use crate::platform::clock::Stopwatch;
 
 static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/grafana/dashboards");
 

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{Stream, StreamExt};
 
-use crate::market::control::{self, Ask, Standing};
+use crate::market::control::{self, ControlRequest, MarketStatus};
 use crate::market::{self, Speed};
 use crate::store;
 
@@ -35,7 +35,7 @@ struct Point {
 /// The newest of both, for any number of listeners.
 pub(super) struct Live {
     commits: watch::Receiver<Option<Point>>,
-    market: Arc<watch::Sender<Option<Standing>>>,
+    market: Arc<watch::Sender<Option<MarketStatus>>>,
     dir: PathBuf,
 }
 
@@ -55,7 +55,7 @@ impl Live {
         let (heard, dir) = (Arc::downgrade(&live.market), dir.to_owned());
         std::thread::spawn(move || {
             while let Some(market) = heard.upgrade() {
-                _ = market.send_replace(control::ask(&dir, &Ask::Look).ok());
+                _ = market.send_replace(control::ask(&dir, &ControlRequest::Look).ok());
                 drop(market);
                 std::thread::sleep(BEAT);
             }
@@ -64,7 +64,7 @@ impl Live {
     }
 
     /// Tells the listeners how the market stands, before they would hear of it.
-    pub(super) fn tell(&self, standing: Option<Standing>) {
+    pub(super) fn tell(&self, standing: Option<MarketStatus>) {
         _ = self.market.send_replace(standing);
     }
 
@@ -85,8 +85,8 @@ impl Live {
 }
 
 /// What a page is told of the market.
-fn told(standing: &Standing, about: &Value) -> Value {
-    let Standing { clock, origin, start, speed, paused, figures, .. } = standing;
+fn told(standing: &MarketStatus, about: &Value) -> Value {
+    let MarketStatus { clock, origin, start, speed, paused, figures, .. } = standing;
     let running = figures.scenarios.iter().map(|it| {
         json!({
             "name": &*it.name,

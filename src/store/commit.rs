@@ -12,8 +12,8 @@ use dataflows::row::{Fields, Row};
 use postgres::{Client, Transaction};
 
 use super::{Claim, Columns, result_tables};
-use crate::crash;
-use crate::retry;
+use crate::platform::crash;
+use crate::platform::retry;
 
 /// The one writer of the store.
 pub struct Committer {

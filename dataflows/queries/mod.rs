@@ -1,0 +1,150 @@
+//! The incremental queries, one file each, beside its batch twin in SQL.
+//!
+//! To add one: `x.rs` with a function `query`, `x.sql` with the same answer as a batch, a migration
+//! with table `x`, key columns first, and one line in [`QUERIES`].
+
+use differential_dataflow::VecCollection;
+use timely::dataflow::Stream;
+
+use crate::model::{
+    Day, Millis, Order, ProductEvent, ProductId, ScenarioEvent, UserEvent, UserId, Word,
+};
+use crate::operators::{Change, Grade, Habit, Lifetime, Standing, Sums};
+use crate::row::{Cell, Row, Rows};
+use crate::{Collection, Epoch};
+
+/// What a query may read. All of it changes as events come, and is corrected by late ones.
+#[derive(Clone)]
+pub struct Inputs<'s> {
+    /// The ledger: every accepted order event.
+    pub orders: Collection<'s, Order>,
+    /// What the orders of each minute add up to, without the buyers; a worker's share of an epoch is
+    /// one update a minute.
+    pub by_minute: VecCollection<'s, Epoch, Millis, Sums>,
+    /// What the lines of each day and category add up to, likewise.
+    pub by_category: VecCollection<'s, Epoch, (Day, Word), Sums>,
+    /// The customers who placed an order in a month, by its first day; each once.
+    pub buyers_by_month: Collection<'s, (Day, UserId)>,
+    /// Each customer's orders, all taken together.
+    pub lifetimes: Collection<'s, (UserId, Lifetime)>,
+    /// How each customer comes back.
+    pub habits: Collection<'s, (UserId, Habit)>,
+    /// The newest record of each customer.
+    pub users: Collection<'s, (UserId, UserEvent)>,
+    /// The newest record of each product.
+    pub products: Collection<'s, (ProductId, ProductEvent)>,
+    /// What the scenario producer decided: every accepted event.
+    pub scenarios: Collection<'s, ScenarioEvent>,
+    /// Where each known customer stands in the grade's six months.
+    pub standings: Collection<'s, (UserId, Standing)>,
+    /// Each known customer's grade.
+    pub grades: Collection<'s, (UserId, Grade)>,
+    /// Each change of a known customer's grade.
+    pub grade_changes: Collection<'s, (UserId, Change)>,
+    /// The market time of the results, at the epochs in which it moves.
+    pub now: Stream<'s, Epoch, Vec<Millis>>,
+    /// One record: what a table with rows from the start is made of.
+    pub always: Collection<'s, ()>,
+}
+
+/// A query as the engine sees it.
+#[derive(Clone, Copy)]
+pub struct Query {
+    /// Its name and its table's.
+    pub name: &'static str,
+    /// The batch twin: SQL over the ledgers that gives the whole table.
+    pub twin: &'static str,
+    /// Builds the dataflow that keeps the table.
+    pub build: for<'s> fn(&Inputs<'s>, Table) -> Rows<'s>,
+}
+
+/// Makes a query's rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Table(pub u16);
+
+impl Table {
+    /// A row; the fields in the order of the table's columns.
+    pub fn row(self, key: &[Cell<'_>], value: &[Cell<'_>]) -> Row {
+        Row::new(self.0, key, value)
+    }
+}
+
+macro_rules! queries {
+    ($($name:ident)*) => {
+        /// Every query, in the order in which a newcomer should read them; a twin may read those
+        /// of the tables before its own.
+        pub const QUERIES: &[Query] = &[$(Query {
+            name: stringify!($name),
+            twin: include_str!(concat!(stringify!($name), ".sql")),
+            build: $name::query,
+        }),*];
+    };
+}
+
+// Outside the macro, where rustfmt sees the files.
+mod active_customers;
+mod basket_pairs;
+mod best_sellers;
+mod customer_grade;
+mod customer_value;
+mod first_sale_lag;
+mod grade_changes;
+mod grade_distribution;
+mod month_phase;
+mod order_alerts;
+mod orders_by_hour;
+mod orders_by_minute;
+mod products;
+mod repurchase;
+mod sales_by_category;
+mod sales_by_month;
+mod scenario_impact;
+mod season_pattern;
+mod segment_hours;
+mod users;
+mod value_by_cohort;
+
+queries! {
+    orders_by_minute
+    orders_by_hour
+    sales_by_category
+    sales_by_month
+    season_pattern
+    month_phase
+    basket_pairs
+    scenario_impact
+    order_alerts
+    active_customers
+    best_sellers
+    products
+    first_sale_lag
+    customer_value
+    grade_changes
+    customer_grade
+    grade_distribution
+    users
+    repurchase
+    value_by_cohort
+    segment_hours
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A query that is not in the list would silently never run.
+    #[test]
+    fn every_query_file_is_listed() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("queries");
+        let mut listed: Vec<String> = QUERIES
+            .iter()
+            .flat_map(|query| ["rs", "sql"].map(|e| format!("{}.{e}", query.name)))
+            .collect();
+        let files = folder.read_dir().unwrap();
+        let mut files: Vec<String> =
+            files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        listed.sort();
+        files.sort();
+        assert_eq!(files, listed);
+    }
+}

@@ -1,0 +1,81 @@
+//! `marketday market`: the market alone, to a log or to lines of JSON.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+
+use super::options::{Cached, LogPlace, Which, count, on_signal};
+use crate::market::cache::{Cache, market_name};
+use crate::market::{self, control};
+
+/// Runs the market alone: events go into the log, or as lines of JSON to standard output.
+#[derive(Args)]
+pub(crate) struct Market {
+    /// Where the events go: `-` for lines of JSON, brokers of Kafka as with --brokers, or a
+    /// directory as with --dir.
+    #[arg(long, conflicts_with = "brokers")]
+    to: Option<String>,
+    #[command(flatten)]
+    log: LogPlace,
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    cached: Cached,
+    /// Worker threads.
+    #[arg(short = 'w', long, default_value_t = 1, value_parser = count())]
+    workers: usize,
+    /// Live through the history only.
+    #[arg(long)]
+    exit_when_caught_up: bool,
+}
+
+impl Market {
+    pub(crate) fn run(&self) -> Result<ExitCode> {
+        ensure!(
+            self.to.as_deref() != Some("-") || self.which.dirt.is_none(),
+            "--dirt does not go with --to -, where nobody keeps its labels: name a directory or brokers"
+        );
+        let redis = self.cached.link()?;
+        let options = self.which.market_options()?;
+        let (workers, history_only) = (self.workers, self.exit_when_caught_up);
+        let remote = |settings: &_| -> Result<Arc<market::Handle>> {
+            let cache = Cache::new(redis, &market_name(settings));
+            let remote = Arc::new(market::Handle::new(cache, self.which.speed));
+            let stop = Arc::clone(&remote);
+            on_signal(move || stop.stop.swap(true, Ordering::SeqCst))?;
+            Ok(remote)
+        };
+        if self.to.as_deref() == Some("-") {
+            let settings = options.settings()?;
+            let (remote, out) =
+                (remote(&settings)?, &mut std::io::BufWriter::new(std::io::stdout().lock()));
+            market::write_lines(&settings, workers, history_only, &remote, out)?;
+            out.flush()?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let mut place = self.log.clone();
+        match &self.to {
+            Some(to) if is_brokers(to) => place.brokers = Some(to.clone()),
+            Some(to) => place.dir = to.into(),
+            None => {}
+        }
+        let log = place.open(&|| false)?;
+        let settings = market::load_or_create(&place.dir, &options, &*log)?;
+        let remote = remote(&settings)?;
+        let _listening = control::listen(&place.dir, &settings, &remote)?;
+        market::run(&place.dir, &*log, &settings, workers, history_only, &remote)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Whether a text is host:port,host:port.
+fn is_brokers(text: &str) -> bool {
+    text.split(',').all(|broker| {
+        let parts = broker.rsplit_once(':');
+        parts.is_some_and(|(host, port)| !host.contains('/') && port.parse::<u16>().is_ok())
+    })
+}

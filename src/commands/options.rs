@@ -1,0 +1,304 @@
+//! The flags that commands share, and the log and the store that they name.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use chrono::{DateTime, NaiveDate, NaiveDateTime};
+use clap::Args;
+use dataflows::market::{Faults, Profile};
+use dataflows::model::Millis;
+use dataflows::model::time::{TIME_END, TIME_MIN, ZONE, day_of_date, start_of_day};
+
+use crate::log::{self, Log};
+use crate::market::cache::Link;
+use crate::market::{self, Speed};
+use crate::platform::private_postgres::PrivatePostgres;
+use crate::platform::retry::{self, Patience};
+use crate::store::{self, migrate};
+
+/// Where the log is.
+#[derive(Args, Clone)]
+pub(crate) struct LogPlace {
+    /// Directory of the embedded log, the private `PostgreSQL` and the market's state.
+    #[arg(long, default_value = "marketday-data")]
+    pub(crate) dir: PathBuf,
+    /// Brokers of Kafka, as host:port,host:port: the log is there instead of in the directory.
+    #[arg(long, env = "KAFKA_BROKERS")]
+    pub(crate) brokers: Option<String>,
+    /// The market's name on the cluster: its topics are NAME.users and so on [default: none, and
+    /// the topics are users and so on].
+    #[arg(long, env = "MARKETDAY_NAME", requires = "brokers")]
+    pub(crate) name: Option<String>,
+}
+
+/// Where the embedded parts live, or the real ones.
+#[derive(Args)]
+pub(crate) struct Place {
+    #[command(flatten)]
+    pub(crate) log: LogPlace,
+    /// A `PostgreSQL` to use instead of a private one, as a URL; better given as `DATABASE_URL`,
+    /// since arguments can be seen by others.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub(crate) database: Option<String>,
+}
+
+/// A command that looks and changes nothing.
+#[derive(Args)]
+pub(crate) struct Look {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Answer in JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Listen {
+    /// Where the web page is served; whoever reaches the address can start scenarios.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8020")]
+    pub(crate) page: SocketAddr,
+}
+
+/// Where the market's working set is cached.
+#[derive(Args)]
+pub(crate) struct Cached {
+    /// A Redis for the market's working set, as a URL; better given as `REDIS_URL`, since arguments
+    /// can be seen by others [default: memory].
+    #[arg(long, env = "REDIS_URL", hide_env_values = true)]
+    pub(crate) redis: Option<String>,
+}
+
+impl Cached {
+    pub(crate) fn link(&self) -> Result<Option<Arc<Link>>> {
+        self.redis.as_deref().map(Link::open).transpose()
+    }
+}
+
+/// The rules of the market.
+#[derive(Args)]
+pub(crate) struct Rules {
+    /// The numbers of the rules: `year`, `brief`, or a TOML file [default: year].
+    #[arg(long)]
+    pub(crate) profile: Option<String>,
+    /// The scenarios by rule: a TOML file [default: those that ship].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) scenarios: Option<PathBuf>,
+}
+
+impl Rules {
+    pub(crate) fn market_options(&self) -> Result<market::Options> {
+        let text = |path: &Path| {
+            fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
+        };
+        let profile = match self.profile.as_deref() {
+            None => None,
+            Some(name) => Some(match Profile::named(name) {
+                Some(profile) => profile,
+                None => Profile::read(&text(Path::new(name))?)
+                    .map_err(|what| anyhow!("the profile {name}: {what}"))?,
+            }),
+        };
+        let scenarios = self.scenarios.as_deref().map(text).transpose()?;
+        Ok(market::Options { profile, scenarios, ..market::Options::default() })
+    }
+}
+
+/// Which market it is; what is left out stays as it is, or takes its default in a new market.
+#[derive(Args)]
+pub(crate) struct Which {
+    /// Names the random numbers: the same seed, the same market [default: 1].
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// How long the market lives through before it goes live: 12mo, 30d or 0 [default: 12mo].
+    #[arg(long)]
+    pub(crate) history: Option<market::History>,
+    /// Market date at which live running starts, as 2026-11-27 [default: today].
+    #[arg(long)]
+    pub(crate) start: Option<NaiveDate>,
+    #[command(flatten)]
+    pub(crate) rules: Rules,
+    /// How fast the live market's clock goes: 1 is real time, or 60, or max.
+    #[arg(long, default_value = "1")]
+    pub(crate) speed: Speed,
+    /// Dirt on the way to the log: late=2%:30d,duplicate=5%,shuffle=60s,corrupt=0.5% or some of
+    /// it. No answer changes by it; what it touches is listed in DIR/market/dirt.ndjson.
+    #[arg(long)]
+    pub(crate) dirt: Option<Faults>,
+}
+
+impl Which {
+    pub(crate) fn market_options(&self) -> Result<market::Options> {
+        Ok(market::Options {
+            seed: self.seed,
+            history: self.history,
+            start: self.start.map(|date| start_of_day(day_of_date(date))),
+            faults: self.dirt,
+            ..self.rules.market_options()?
+        })
+    }
+}
+
+/// An instant as people write it: milliseconds since the epoch, RFC 3339, or a date, or date and
+/// time, of the market's zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Instant(pub(crate) Millis);
+
+impl FromStr for Instant {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let local = |at: NaiveDateTime| at.and_utc().timestamp_millis() - ZONE;
+        let at = text
+            .parse()
+            .ok()
+            .or_else(|| DateTime::parse_from_rfc3339(text).ok().map(|at| at.timestamp_millis()))
+            .or_else(|| text.parse().ok().map(local))
+            .or_else(|| text.parse::<NaiveDate>().ok()?.and_hms_opt(0, 0, 0).map(local));
+        at.map(Instant).filter(|at| (TIME_MIN..TIME_END).contains(&at.0)).ok_or(
+            "an instant is milliseconds since 1970, 2026-11-27, 2026-11-27T14:00:00 (of the \
+             market's zone) or 2026-11-27T05:00:00Z, from 1990 to 2099",
+        )
+    }
+}
+
+/// How many workers or processes: a thousand is far more than any machine can use.
+pub(crate) fn count() -> clap::builder::RangedU64ValueParser<usize> {
+    clap::builder::RangedU64ValueParser::new().range(1..=1000)
+}
+
+/// The store of a place, migrated: the one named, or the private one, started.
+pub(crate) struct Database {
+    pub(crate) config: postgres::Config,
+    pub(crate) private: Option<PrivatePostgres>,
+}
+
+impl Place {
+    /// The store; where it is away it is waited for with that patience.
+    pub(crate) fn database(&self, patience: Patience, stop: &dyn Fn() -> bool) -> Result<Database> {
+        let mut database = if let Some(url) = &self.database {
+            let config = url.parse().context("reading the database's URL")?;
+            Database { config, private: None }
+        } else {
+            let private = PrivatePostgres::start(&self.log.dir)?;
+            Database { config: private.config(), private: Some(private) }
+        };
+        store::notice_silence(&mut database.config);
+        retry::again(patience, stop, || migrate::run(&database.config))?;
+        Ok(database)
+    }
+
+    /// The store, which must be there: for a command that only looks.
+    pub(crate) fn look(&self) -> Result<Database> {
+        self.look_for(Patience::Look, &|| false)
+    }
+
+    pub(crate) fn look_for(&self, patience: Patience, stop: &dyn Fn() -> bool) -> Result<Database> {
+        let dir = self.log.dir.display();
+        ensure!(
+            self.database.is_some() || self.log.dir.join("postgres").exists(),
+            "there is no PostgreSQL in {dir}: run `marketday up --dir {dir}` first (over what was \
+             imported, `marketday analytics --dir {dir}`), or name another --dir, or a database"
+        );
+        self.database(patience, stop)
+    }
+}
+
+impl LogPlace {
+    /// The log, made if it is not there; brokers that are away are waited for, for a minute.
+    pub(crate) fn open(&self, stop: &dyn Fn() -> bool) -> Result<Arc<dyn Log>> {
+        match self.kafka() {
+            Some(place) => {
+                retry::again(Patience::Start, stop, || log::kafka::open(place.clone(), true))
+            }
+            None => log::embedded::open(&self.dir.join("log")),
+        }
+    }
+
+    /// The log, which must be there: for a command that only looks.
+    pub(crate) fn look(&self) -> Result<Arc<dyn Log>> {
+        if let Some(place) = self.kafka() {
+            return log::kafka::open(place, false);
+        }
+        let dir = self.dir.display();
+        ensure!(
+            self.is_there(),
+            "there is no log in {dir}: run `marketday up --dir {dir}` or `marketday import` first, or \
+             name another --dir"
+        );
+        self.open(&|| false)
+    }
+
+    /// Whether there is a log to look at; of brokers it is taken to be so.
+    pub(crate) fn is_there(&self) -> bool {
+        self.brokers.is_some() || self.dir.join("log").exists()
+    }
+
+    pub(crate) fn kafka(&self) -> Option<log::kafka::Place> {
+        let brokers = self.brokers.clone()?;
+        Some(log::kafka::Place { brokers, name: self.name.clone() })
+    }
+}
+
+impl Database {
+    /// Starts the private server again if it has ended. Why it does not start shows when one connects,
+    /// and in the server's own log.
+    pub(crate) fn revive(&self) {
+        _ = self.private.as_ref().map(PrivatePostgres::revive);
+    }
+
+    /// Stops the private server, unless somebody else uses it.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        self.private.take().map_or(Ok(()), PrivatePostgres::stop)
+    }
+}
+
+impl Drop for Database {
+    /// A command that ends with an error leaves no server behind either; that error is the one to tell.
+    fn drop(&mut self) {
+        _ = self.private.take().map(PrivatePostgres::stop);
+    }
+}
+
+/// A flag that the first Ctrl-C, or a request to terminate, sets; a second one ends at once.
+pub(crate) fn stop_on_signal() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let set = Arc::clone(&stop);
+    on_signal(move || set.swap(true, Ordering::SeqCst))?;
+    Ok(stop)
+}
+
+/// Calls `set` at a signal to end, and ends at once where it says that it was called before.
+pub(crate) fn on_signal(set: impl Fn() -> bool + Send + 'static) -> Result<()> {
+    ctrlc::set_handler(move || {
+        if set() {
+            std::process::exit(130);
+        }
+    })
+    .context("listening for Ctrl-C")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_are_read_as_people_write_them() {
+        let at = Ok(Instant(1_795_755_600_000));
+        let forms = [
+            "1795755600000",
+            "2026-11-27T05:00:00Z",
+            "2026-11-27T14:00:00+09:00",
+            "2026-11-27T14:00:00",
+        ];
+        assert!(forms.iter().all(|form| form.parse() == at), "{:?}", forms.map(Instant::from_str));
+        assert_eq!("2026-11-27".parse(), Ok(Instant(1_795_755_600_000 - 14 * 3_600_000)));
+        assert!(
+            ["", "soon", "5", "2100-01-02"].iter().all(|form| Instant::from_str(form).is_err())
+        );
+    }
+}

@@ -1,0 +1,38 @@
+//! `marketday page`: the web page alone.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::options::{Listen, Place, stop_on_signal};
+use crate::page;
+use crate::platform::retry::Patience;
+
+/// Serves the web page alone, over the store of a running market; `up` has it too.
+#[derive(Args)]
+pub(crate) struct Page {
+    #[command(flatten)]
+    listen: Listen,
+    #[command(flatten)]
+    place: Place,
+}
+
+impl Page {
+    pub(crate) fn run(&self) -> Result<ExitCode> {
+        let stop = stop_on_signal()?;
+        let Page { listen, place } = self;
+        let database = place.look_for(Patience::Start, &|| stop.load(Ordering::Relaxed))?;
+        let page = page::serve(listen.page, &database.config, &place.log.dir)?;
+        writeln!(std::io::stdout(), "look at http://{}", page.address)?;
+        while !stop.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        drop(page);
+        database.stop()?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

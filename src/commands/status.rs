@@ -1,0 +1,259 @@
+//! `marketday status`: partitions, lag, the commit point, rates and memory, from the store, and what
+//! of the log is not committed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Result;
+use clap::Args;
+use dataflows::model::Topic;
+use postgres::Client;
+use serde::Serialize;
+
+use super::options::Look;
+use crate::log::Log;
+use crate::store;
+
+/// Shows partitions, lag, the commit point, rates and memory.
+#[derive(Args)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    look: Look,
+}
+
+impl Status {
+    pub(crate) fn run(&self) -> Result<ExitCode> {
+        let database = self.look.place.look()?;
+        // A store can be looked at from where its log is not.
+        let place = &self.look.place.log;
+        let log = place.is_there().then(|| place.look()).transpose();
+        status(&database.config, log, &mut std::io::stdout().lock(), self.look.json)?;
+        database.stop()?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[derive(Serialize)]
+struct Report {
+    /// Market time of the results.
+    now: Option<String>,
+    epoch: i64,
+    generation: i64,
+    committed_at: Option<String>,
+    /// Events counted by the newest commit point.
+    counted: i64,
+    /// Events counted a second of wall time, over the last minute's commit points.
+    counted_per_second: i64,
+    memory_bytes: i64,
+    /// What a commit waits for, if it waits for a lock.
+    waits: Option<String>,
+    /// Records of the log that are not committed yet; on Kafka its own marks among them.
+    waiting: i64,
+    /// Why the log was not asked: its ends are then those that the analytics told last.
+    log_error: Option<String>,
+    /// Seconds since the analytics told of themselves.
+    told_seconds_ago: Option<i64>,
+    /// No record beyond this moves the market's time: see `analytics --rebuild --latest`.
+    latest: Option<String>,
+    /// What does not move the market's time, since no other customer speaks of a time near it.
+    alone: Vec<Alone>,
+    partitions: Vec<Partition>,
+}
+
+/// The record of a partition of orders whose `at` is more than a day beyond every other customer's, and
+/// beyond `now`.
+#[derive(Serialize)]
+struct Alone {
+    partition: i64,
+    offset: i64,
+    at: String,
+}
+
+#[derive(Serialize)]
+struct Partition {
+    topic: &'static str,
+    partition: u32,
+    read: i64,
+    committed: i64,
+    log_end: i64,
+    lag: i64,
+    written_at: Option<String>,
+}
+
+/// From when on it is said that the analytics tell nothing of themselves, which they do each second.
+const SILENT_SECONDS: i64 = 10;
+
+/// Writes the status, for people or as JSON. With a log, its ends are those of now; where there is
+/// none, or it does not answer, they are what the analytics told last.
+fn status(
+    database: &postgres::Config,
+    log: Result<Option<Arc<dyn Log>>>,
+    out: &mut dyn Write,
+    json: bool,
+) -> Result<()> {
+    let mut client = store::connect(database)?;
+    let waits = store::waits_for_lock(&mut client, None)?;
+    client.batch_execute(store::PATIENCE)?;
+    let progress = client.query_one(
+        "SELECT (now AT TIME ZONE 'Asia/Seoul')::text, epoch, generation, log_identity,
+                (latest AT TIME ZONE 'Asia/Seoul')::text
+         FROM progress",
+        &[],
+    )?;
+    let point = client.query_opt(
+        "SELECT committed_at::text, counted,
+                coalesce((SELECT ((last.counted - first.counted)
+                                  / nullif(extract(epoch FROM last.committed_at - first.committed_at), 0))::bigint
+                          FROM commit_points AS first
+                          WHERE first.committed_at > clock_timestamp() - interval '1 minute'
+                          ORDER BY epoch LIMIT 1), 0)
+         FROM commit_points AS last ORDER BY epoch DESC LIMIT 1",
+        &[],
+    )?;
+    let memory_bytes =
+        client.query_one("SELECT coalesce(max(memory_bytes), 0) FROM pipeline_status", &[])?.get(0);
+    let told = "SELECT extract(epoch FROM clock_timestamp() - max(written_at))::bigint
+                FROM pipeline_status";
+    let known: Option<String> = progress.get(3);
+    let log = log.and_then(|log| {
+        if let (Some(known), Some(log)) = (&known, &log) {
+            store::is_of_log(known, log.identity())?;
+        }
+        Ok(log)
+    });
+    let (log, log_error) = match log {
+        Ok(log) => (log, None),
+        Err(error) => (None, Some(format!("{error:#}"))),
+    };
+    let partitions = partitions(&mut client, log.as_deref())?;
+    let status = Report {
+        now: progress.get(0),
+        epoch: progress.get(1),
+        generation: progress.get(2),
+        committed_at: point.as_ref().map(|point| point.get(0)),
+        counted: point.as_ref().map_or(0, |point| point.get(1)),
+        counted_per_second: point.as_ref().map_or(0, |point| point.get(2)),
+        memory_bytes,
+        waits,
+        waiting: partitions.iter().map(|it| it.lag).sum(),
+        log_error,
+        told_seconds_ago: client.query_one(told, &[])?.get(0),
+        latest: progress.get(4),
+        alone: alone(&mut client)?,
+        partitions,
+    };
+    if json {
+        serde_json::to_writer_pretty(&mut *out, &status)?;
+        writeln!(out)?;
+        return Ok(());
+    }
+    write(status, out)
+}
+
+/// Writes the status for people.
+fn write(status: Report, out: &mut dyn Write) -> Result<()> {
+    let unknown = || "nothing yet".to_owned();
+    writeln!(out, "market time   {}", status.now.unwrap_or_else(unknown))?;
+    writeln!(out, "committed at  {}", status.committed_at.unwrap_or_else(unknown))?;
+    writeln!(
+        out,
+        "events        {} counted, {} a second over the last minute",
+        status.counted, status.counted_per_second
+    )?;
+    writeln!(out, "engine        generation {}, epoch {}", status.generation, status.epoch)?;
+    if let Some(waits) = status.waits {
+        writeln!(out, "commit        waits {waits}")?;
+    }
+    let waiting = status.waiting;
+    write!(out, "waiting       {waiting} records of the log are not committed")?;
+    match status.told_seconds_ago {
+        None if waiting > 0 => writeln!(out, "; no analytics have run on this store")?,
+        Some(ago) if ago > SILENT_SECONDS => {
+            writeln!(out, "; the analytics have told nothing for {ago} s: do they run?")?;
+        }
+        _ => writeln!(out)?,
+    }
+    if let Some(error) = &status.log_error {
+        writeln!(out, "log           not asked, its ends are those told last: {error}")?;
+    }
+    if let Some(latest) = &status.latest {
+        writeln!(
+            out,
+            "latest        {latest}: no record beyond it moves the market time; `analytics --rebuild` \
+             names another, or none"
+        )?;
+    }
+    for Alone { partition, offset, at } in &status.alone {
+        writeln!(
+            out,
+            "alone         orders-{partition}, offset {offset}, at {at}: nobody else there speaks of a \
+             time near it, so it does not move the market time"
+        )?;
+    }
+    writeln!(out, "memory        {} MiB\n", status.memory_bytes >> 20)?;
+    writeln!(
+        out,
+        "{:<14}{:>12}{:>12}{:>12}{:>10}",
+        "partition", "read", "committed", "log end", "lag"
+    )?;
+    for p in status.partitions {
+        let name = format!("{}-{}", p.topic, p.partition);
+        writeln!(out, "{name:<14}{:>12}{:>12}{:>12}{:>10}", p.read, p.committed, p.log_end, p.lag)?;
+    }
+    Ok(())
+}
+
+/// The partitions that the analytics tell of, and those of the log.
+fn partitions(client: &mut Client, log: Option<&dyn Log>) -> Result<Vec<Partition>> {
+    let tallies = store::committed_tallies(client)?;
+    let mut partitions = Vec::new();
+    for topic in Topic::ALL {
+        let told = client.query(
+            "SELECT partition, read, log_end, written_at::text FROM pipeline_status WHERE topic = $1",
+            &[&topic.name()],
+        )?;
+        let told: BTreeMap<u32, _> =
+            told.iter().map(|row| (row.get::<_, i64>(0) as u32, row)).collect();
+        let of_log = log.map_or(0, |log| log.partitions(topic));
+        for partition in told.keys().copied().chain(0..of_log).collect::<BTreeSet<_>>() {
+            let committed =
+                tallies.get(&(topic, partition)).map_or(0, |tally| tally.next_offset as i64);
+            let told = told.get(&partition);
+            let (start, log_end) = match log {
+                Some(log) if partition < of_log => {
+                    (log.start(topic, partition)? as i64, log.end(topic, partition)? as i64)
+                }
+                _ => (0, told.map_or(committed, |row| row.get(2))),
+            };
+            partitions.push(Partition {
+                topic: topic.name(),
+                partition,
+                read: told.map_or(committed, |row| row.get(1)),
+                committed,
+                log_end,
+                lag: (log_end - committed.max(start)).max(0),
+                written_at: told.map(|row| row.get(3)),
+            });
+        }
+    }
+    Ok(partitions)
+}
+
+/// The records that stand alone.
+fn alone(client: &mut Client) -> Result<Vec<Alone>> {
+    let rows = client.query(
+        "SELECT partition, newest_offset, (newest_at AT TIME ZONE 'Asia/Seoul')::text
+         FROM commit_offsets, progress
+         WHERE newest_at IS NOT NULL
+           AND (other_at IS NULL OR newest_at - other_at > interval '1 day')
+           AND (now IS NULL OR newest_at - now > interval '1 day')
+         ORDER BY partition",
+        &[],
+    )?;
+    let alone = rows.iter();
+    Ok(alone
+        .map(|row| Alone { partition: row.get(0), offset: row.get(1), at: row.get(2) })
+        .collect())
+}

@@ -1,0 +1,321 @@
+//! `marketday up`: the market and the analytics side by side, joined by nothing but the log, and the
+//! web page over both.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use dataflows::model::Millis;
+use dataflows::model::time::{DAY, wall_clock};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use super::options::{Cached, Listen, Place, Which, count, stop_on_signal};
+use crate::engine;
+use crate::log::Log;
+use crate::market::cache::{Cache, Counts, Link, market_name};
+use crate::market::{self, Ended, Handle, Options, Speed, control};
+use crate::page;
+use crate::platform::clock::Stopwatch;
+use crate::platform::process;
+use crate::platform::retry::{self, Patience};
+
+/// Runs everything on this machine: the market, the log, the analytics and the store.
+#[derive(Args)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    cached: Cached,
+    #[command(flatten)]
+    listen: Listen,
+    /// Worker threads of the market, and as many of the analytics.
+    #[arg(short = 'w', long, default_value_t = 1, value_parser = count())]
+    workers: usize,
+    /// Live through the history only; end when all of it is committed.
+    #[arg(long)]
+    exit_when_caught_up: bool,
+    /// Print the summary in JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Up {
+    pub(crate) fn run(&self) -> Result<ExitCode> {
+        let settings = Settings {
+            options: self.which.market_options()?,
+            speed: self.which.speed,
+            workers: self.workers,
+            redis: self.cached.link()?,
+            page: self.listen.page,
+            exit_when_caught_up: self.exit_when_caught_up,
+        };
+        let stop = stop_on_signal()?;
+        let dir = &self.place.log.dir;
+        let _only_one = lock(dir)?;
+        let stopped = || stop.load(Ordering::SeqCst);
+        let log = self.place.log.open(&stopped)?;
+        let database = self.place.database(Patience::Start, &stopped)?;
+        let look = match &database.private {
+            Some(private) => format!(
+                "PGPASSWORD=$(cat {}) psql -h 127.0.0.1 -p {} -U marketday marketday",
+                private.password_file().display(),
+                private.port()
+            ),
+            None => "psql, on the database that you named".into(),
+        };
+        let revive = || database.revive();
+        let summary = run(dir, &log, &database.config, &look, &settings, &stop, &revive)?;
+        database.stop()?;
+        let out = &mut std::io::stdout().lock();
+        if self.json {
+            serde_json::to_writer_pretty(&mut *out, &summary)?;
+            writeln!(out)?;
+        } else {
+            write!(out, "{summary}")?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// How everything is run.
+struct Settings {
+    /// Which market.
+    pub options: Options,
+    /// How fast its clock goes when it is live.
+    pub speed: Speed,
+    /// Workers of the market, and of the analytics.
+    pub workers: usize,
+    /// The Redis that has the working set; none keeps it in memory.
+    pub redis: Option<Arc<Link>>,
+    /// Where the web page is served.
+    pub page: SocketAddr,
+    /// Live through the history only.
+    pub exit_when_caught_up: bool,
+}
+
+/// What a run did.
+#[derive(Serialize)]
+struct Summary {
+    /// Market time reached, by the clock of its zone; none where nothing was left to live through.
+    market_time: Option<String>,
+    /// Orders of the whole market so far.
+    orders: u64,
+    /// Orders that the demand let expect: the sum of the means that their numbers were drawn from.
+    expected_orders: f64,
+    customers: u64,
+    products: u64,
+    /// Seconds until the last event was in the log; it runs beside the analytics.
+    market_seconds: f64,
+    /// Seconds until everything was committed.
+    committed_seconds: f64,
+    /// CPU seconds of this process, without the database's.
+    cpu_seconds: f64,
+    /// Most memory that this process had at a time.
+    peak_memory_bytes: u64,
+    /// The cache of the working set.
+    cache: Counts,
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.market_time {
+            Some(market_time) => writeln!(
+                f,
+                "market time {market_time}: {} orders so far ({:.0} expected), {} customers, {} products",
+                self.orders, self.expected_orders, self.customers, self.products
+            )?,
+            None => writeln!(f, "all of the history was in the log before")?,
+        }
+        writeln!(
+            f,
+            "in the log after {:.1} s, committed after {:.1} s; {:.1} CPU s, at most {} MiB",
+            self.market_seconds,
+            self.committed_seconds,
+            self.cpu_seconds,
+            self.peak_memory_bytes >> 20
+        )?;
+        if self.cache.home == "redis" {
+            writeln!(f, "the working set in Redis: {}", self.cache)?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes sure that no other `up` runs in a directory, for as long as the lock lives.
+pub fn lock(dir: &Path) -> Result<File> {
+    fs::create_dir_all(dir).with_context(|| format!("making the directory {}", dir.display()))?;
+    let path = dir.join("up.lock");
+    let lock = File::create(&path).with_context(|| format!("opening {}", path.display()))?;
+    if lock.try_lock().is_err() {
+        bail!(
+            "another `marketday up` is running in {}; stop it, or name another --dir",
+            dir.display()
+        );
+    }
+    Ok(lock)
+}
+
+/// Runs until told to stop, or until the history is committed. `look` says how to see the tables.
+/// Where the store goes away the analytics begin again from the last commit, each time after `revive`.
+fn run(
+    dir: &Path,
+    log: &Arc<dyn Log>,
+    database: &postgres::Config,
+    look: &str,
+    settings: &Settings,
+    stop: &Arc<AtomicBool>,
+    revive: &(dyn Fn() + Sync),
+) -> Result<Summary> {
+    let stopwatch = Stopwatch::start();
+    let market_settings = market::load_or_create(dir, &settings.options, &**log)?;
+    let cache = Cache::new(settings.redis.clone(), &market_name(&market_settings));
+    let remote = Arc::new(Handle::new(cache, settings.speed));
+    let _listening = control::listen(dir, &market_settings, &remote)?;
+    let page = page::serve(settings.page, database, dir)?;
+    let producer_done = Arc::new(AtomicBool::new(false));
+    let now = Arc::new(AtomicI64::new(Millis::MIN));
+    let engine_settings = engine::Settings {
+        database: database.clone(),
+        timely: match settings.workers {
+            1 => timely::CommunicationConfig::Thread,
+            workers => timely::CommunicationConfig::Process(workers),
+        },
+        exit_when_caught_up: true,
+        producer_done: Arc::clone(&producer_done),
+        now: Arc::clone(&now),
+        stop: Arc::new(AtomicBool::new(false)),
+    };
+    let engine_stop = Arc::clone(&engine_settings.stop);
+
+    let mut view = View::new(market_settings.origin, market_settings.start, look);
+    view.say(&format!("look at http://{}", page.address));
+    let market_seconds = thread::scope(|scope| -> Result<_> {
+        let market = scope.spawn(|| {
+            let ended = market::run(
+                dir,
+                &**log,
+                &market_settings,
+                settings.workers,
+                settings.exit_when_caught_up,
+                &remote,
+            );
+            producer_done.store(true, Ordering::SeqCst);
+            ended
+        });
+        let analytics = scope.spawn(|| {
+            retry::again(Patience::Ever, &|| stop.load(Ordering::Relaxed), || {
+                revive();
+                engine::run(log, engine_settings.clone())
+            })
+        });
+        let mut market_seconds = None;
+        while !(market.is_finished() && analytics.is_finished()) {
+            let figures = remote.figures();
+            view.show(&figures, now.load(Ordering::Relaxed));
+            if stop.load(Ordering::Relaxed) || analytics.is_finished() {
+                remote.stop.store(true, Ordering::Relaxed);
+            }
+            if market.is_finished() && market_seconds.is_none() {
+                market_seconds = Some(stopwatch.elapsed().as_secs_f64());
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        view.finish();
+        engine_stop.store(true, Ordering::Relaxed);
+        let joined = |panicked| anyhow::anyhow!("a thread died: {panicked:?}");
+        analytics.join().map_err(joined)?.context("running the analytics")?;
+        let _: Ended = market.join().map_err(joined)?.context("running the market")?;
+        Ok(market_seconds)
+    })?;
+
+    let figures = remote.figures();
+    let committed_seconds = stopwatch.elapsed().as_secs_f64();
+    Ok(Summary {
+        market_time: (figures.at > 0).then(|| wall_clock(figures.at).to_string()),
+        orders: figures.orders,
+        expected_orders: figures.demand,
+        customers: figures.customers,
+        products: figures.products,
+        market_seconds: market_seconds.unwrap_or(committed_seconds),
+        committed_seconds,
+        cpu_seconds: process::cpu_seconds().unwrap_or(0.0),
+        peak_memory_bytes: process::peak_resident_bytes().unwrap_or(0),
+        cache: remote.cache.counts(),
+    })
+}
+
+/// What a person sees while it runs: a bar through the history, then a line that moves.
+struct View {
+    bar: ProgressBar,
+    origin: Millis,
+    start: Millis,
+    look: String,
+    live: bool,
+    orders_before: Option<u64>,
+    since: Stopwatch,
+}
+
+impl View {
+    fn new(origin: Millis, start: Millis, look: &str) -> View {
+        let bar = ProgressBar::new(((start - origin) / DAY).max(0) as u64);
+        let style = ProgressStyle::with_template("{bar:30} {msg}, {eta} left");
+        bar.set_style(style.expect("the template is valid"));
+        let (orders_before, since) = (None, Stopwatch::start());
+        View { bar, origin, start, look: look.into(), live: false, orders_before, since }
+    }
+
+    fn show(&mut self, figures: &dataflows::market::Figures, now: Millis) {
+        if figures.at == 0 {
+            return;
+        }
+        let orders_before = *self.orders_before.get_or_insert(figures.orders);
+        let clock = wall_clock(figures.at).format("%Y-%m-%d %H:%M:%S");
+        if figures.at < self.start {
+            self.bar.set_position(((figures.at - self.origin) / DAY).max(0) as u64);
+            let seconds = self.since.elapsed().as_secs_f64().max(0.001);
+            let rate = (figures.orders - orders_before) as f64 / seconds;
+            let date = wall_clock(figures.at).date();
+            self.bar.set_message(format!("{date}  {} orders, {rate:.0} a second", figures.orders));
+            return;
+        }
+        if !self.live {
+            self.live = true;
+            self.bar.finish_and_clear();
+            self.bar = ProgressBar::new_spinner();
+            self.say(&format!("the history is over at {clock}; the tables: {}", self.look));
+        }
+        let results = match now {
+            Millis::MIN => "no results yet".into(),
+            now => format!("results up to {}", wall_clock(now).format("%H:%M:%S")),
+        };
+        self.bar.set_message(format!(
+            "{clock}  {} orders, {} customers, {} products, {results}  (Ctrl-C stops)",
+            figures.orders, figures.customers, figures.products
+        ));
+        self.bar.tick();
+    }
+
+    fn say(&self, line: &str) {
+        if std::io::stderr().is_terminal() {
+            self.bar.println(line);
+        } else {
+            _ = writeln!(std::io::stderr(), "{line}");
+        }
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}

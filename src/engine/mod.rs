@@ -1,0 +1,289 @@
+//! The analytics: timely workers that read the log, run the queries and commit to the store.
+//!
+//! Each worker reads the partitions p with p mod workers = its index, tags what it reads with the
+//! epoch, and lets the graph of [`dataflows::analytics`] do the rest. Worker 0 also hands closed
+//! epochs to the committing thread. There is no state but in memory: at the start the ledgers are
+//! read back from the store in one epoch, and the log from the committed offsets on.
+//!
+//! Backpressure: the commit operator holds the graph's frontier at the last committed epoch, and a
+//! worker reads on only while less than its share of `UNCOMMITTED_BYTES` is beyond it.
+
+mod committing;
+mod feed;
+pub mod profile;
+mod replay;
+mod reporting;
+mod source;
+pub mod supervise;
+
+pub use replay::{Replay, replay};
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use dataflows::Epoch;
+use dataflows::analytics::{Begin, Handles, Output, analytics, commit};
+use dataflows::model::Topic;
+use timely::dataflow::ProbeHandle;
+use timely::dataflow::operators::vec::{Broadcast, Input};
+use timely::dataflow::operators::{Inspect, Probe};
+use timely::worker::Worker;
+
+use crate::engine::supervise::LOST;
+use crate::log::Log;
+use crate::platform::clock;
+use crate::platform::crash;
+use crate::platform::retry;
+use crate::platform::say::say;
+use crate::store::{self, Claim};
+use committing::Commits;
+use feed::{EPOCH, EPOCH_RECORDS, Epochs, Feed};
+use reporting::Reading;
+use source::Source;
+
+/// How the analytics are run.
+#[derive(Clone)]
+pub struct Settings {
+    /// Where the store is.
+    pub database: postgres::Config,
+    /// Timely's threads, processes and addresses.
+    pub timely: timely::CommunicationConfig,
+    /// End when everything in the log is committed and `producer_done` is set.
+    pub exit_when_caught_up: bool,
+    /// Set when nobody will write any more.
+    pub producer_done: Arc<AtomicBool>,
+    /// Told the market time of the newest commit.
+    pub now: Arc<AtomicI64>,
+    /// Set to end early, after committing what was read.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// Runs the analytics until told to stop, or caught up.
+///
+/// An error ends all workers of this process. Where timely's workers are in several processes, those
+/// of the others wait for ours in vain: then an error is printed and ends the process at once, and
+/// with its connections the others, whoever joins whatever. Its exit code says whether it passes by
+/// itself ([`LOST`]), for the supervisor.
+pub fn run(log: &Arc<dyn Log>, settings: Settings) -> Result<()> {
+    let alone = !matches!(settings.timely, timely::CommunicationConfig::Cluster { .. });
+    let config = config(settings.timely.clone());
+    let reading = Arc::new(Reading::default());
+    let reporting = reading.report(Arc::clone(log), settings.database.clone());
+    let (log, read) = (Arc::clone(log), Arc::clone(&reading));
+    let failure = Failure::default();
+    let failed = failure.clone();
+    let workers = timely::execute(config, move |worker| {
+        if let Err(error) = run_worker(worker, &log, &settings, &read, &failed) {
+            if !alone {
+                end_process(&error);
+            }
+            failed.end(worker, error);
+        }
+    });
+    let workers =
+        workers.map_err(|message| anyhow!("starting the analytics' workers: {message}"))?;
+    let ended: Vec<_> = workers.join().into_iter().collect();
+    let first = failure.first();
+    reading.end(first.is_ok());
+    // Where it failed, the reporting waits for servers that are away: nobody waits for it.
+    first?;
+    reporting.join().map_err(|_| anyhow!("the reporting thread died"))?;
+    for result in ended {
+        result.map_err(|message| anyhow!("a worker of the analytics ended: {message}"))?;
+    }
+    Ok(())
+}
+
+/// Says why, and ends the process without waiting for anything.
+fn end_process(error: &anyhow::Error) -> ! {
+    let code = if retry::lost(error) { i32::from(LOST) } else { 1 };
+    // With the lock held: the first error is the one that counts.
+    let _first = std::io::stderr().lock();
+    say(format_args!("{error:#}"));
+    std::process::exit(code);
+}
+
+/// Timely's and differential's settings, for whoever runs the graph.
+pub fn config(communication: timely::CommunicationConfig) -> timely::Config {
+    let mut worker = timely::WorkerConfig::default();
+    differential_dataflow::configure(
+        &mut worker,
+        &differential_dataflow::Config::default().idle_merge_effort(Some(1_000)),
+    );
+    timely::Config { communication, worker }
+}
+
+/// The first error of this process's workers: when one ends, the others wait for it in vain.
+#[derive(Clone, Default)]
+struct Failure(Arc<Mutex<Option<anyhow::Error>>>);
+
+impl Failure {
+    fn error(&self) -> MutexGuard<'_, Option<anyhow::Error>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends a worker that has failed.
+    fn end(&self, worker: &mut Worker, error: anyhow::Error) {
+        self.error().get_or_insert(error);
+        // Timely would step on for ever: what is uncommitted holds the graph open.
+        for dataflow in worker.installed_dataflows() {
+            worker.drop_dataflow(dataflow);
+        }
+    }
+
+    /// Ends a worker when another has failed.
+    fn check(&self) -> Result<()> {
+        ensure!(self.error().is_none(), "another worker has failed");
+        Ok(())
+    }
+
+    fn first(&self) -> Result<()> {
+        self.error().take().map_or(Ok(()), Err)
+    }
+}
+
+fn run_worker(
+    worker: &mut Worker,
+    log: &Arc<dyn Log>,
+    settings: &Settings,
+    reading: &Reading,
+    failure: &Failure,
+) -> Result<()> {
+    let mut client = store::connect(&settings.database)?;
+    // Once the claim stands, no other engine can change the store: what all workers read back
+    // after it is one snapshot.
+    let claim = (worker.index() == 0).then(|| store::claim(&mut client, &**log)).transpose()?;
+    let started_at = clock::wall();
+    let (claim, started_at) = agree(worker, failure, claim.map(|claim| (claim, started_at)))?;
+
+    let commits = Commits::new(claim.epoch);
+    let _abandon = commits.until_dropped();
+    let mut committing = None;
+    if worker.index() == 0 {
+        let mut client = store::connect(&settings.database)?;
+        let backend = client.query_one("SELECT pg_backend_pid()", &[])?.get(0);
+        let committer = store::Committer::new(client, &claim)?;
+        let now = Arc::clone(&settings.now);
+        committing = Some(commits.start(committer, now, &settings.database, backend));
+    }
+
+    let hydrated = claim.epoch + 1;
+    let begin = Begin { hydrated, now: claim.now };
+    let probe = ProbeHandle::new();
+    let (mut handles, activator) = worker.dataflow::<Epoch, _, _>(|scope| {
+        let (handles, outputs) = analytics(scope, begin);
+        let (deliver, committed) = (commits.clone(), commits.clone());
+        let (done, activator) = commit(
+            outputs,
+            move |epoch, closed| deliver.push(epoch, closed),
+            move || committed.committed(),
+        );
+        done.probe_with(&probe);
+        (handles, activator)
+    });
+
+    handles.advance_to(hydrated);
+    hydrate(worker, &mut client, &claim, &mut handles)?;
+    drop(client);
+
+    let shard = (worker.index(), worker.peers());
+    let source = Source::open(log, &claim.tallies, shard, claim.latest)?;
+    source.announce(&mut handles);
+    let epochs = Epochs::new(hydrated + 1, started_at);
+    let mut feed = Feed::new(worker, log, source, handles, epochs, &probe);
+    loop {
+        failure.check()?;
+        commits.check()?;
+        feed.advance();
+        activator.activate();
+
+        let ended = settings.stop.load(Ordering::Relaxed);
+        let may_end = settings.exit_when_caught_up && settings.producer_done.load(Ordering::SeqCst);
+        let read = if ended { 0 } else { feed.read()? };
+        feed.offsets()
+            .for_each(|(topic, partition, offset)| reading.tell(topic, partition, offset));
+        if read == 0 && (ended || (may_end && feed.is_through()?)) {
+            break;
+        }
+        worker.step();
+        if read == 0 {
+            worker.step_or_park(Some(EPOCH));
+        }
+    }
+
+    drop(feed.end());
+    while !probe.done() {
+        failure.check()?;
+        commits.check()?;
+        activator.activate();
+        worker.step();
+        worker.step_or_park(Some(EPOCH));
+    }
+    commits.close();
+    if let Some(thread) = committing {
+        thread.join().map_err(|_| anyhow!("the committing thread died"))?;
+    }
+    commits.check()
+}
+
+/// Feeds what the store holds: every worker its shard of the ledgers, worker 0 the result rows as
+/// the minus side, so that the first commit writes the difference and nothing else.
+fn hydrate(
+    worker: &mut Worker,
+    client: &mut postgres::Client,
+    claim: &Claim,
+    handles: &mut Handles,
+) -> Result<()> {
+    let shard = (worker.index(), worker.peers());
+    for topic in Topic::ALL {
+        let mut events = 0usize;
+        let read = store::hydrate(client, topic, shard, |origin, event| {
+            handles.send(origin, event);
+            events += 1;
+            // What the operators take in now does not wait in their queues.
+            if events.is_multiple_of(EPOCH_RECORDS) {
+                worker.step();
+            }
+        });
+        read.with_context(|| format!("reading the ledger of {} back", topic.name()))?;
+        crash::point("hydration");
+    }
+    if shard.0 == 0 {
+        let epoch = handles.epoch();
+        store::stored_rows(client, epoch, |output: Output| handles.outputs.send(output))?;
+        for ((topic, partition), tally) in &claim.tallies {
+            let reached = tally.reach.and_then(|reach| reach.reached);
+            if let (Topic::Orders, Some(reached)) = (topic, reached) {
+                handles.reached.send((*partition, reached));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Gives every worker what worker 0 says.
+fn agree<D: timely::ExchangeData + Clone>(
+    worker: &mut Worker,
+    failure: &Failure,
+    said: Option<D>,
+) -> Result<D> {
+    let heard = std::rc::Rc::new(std::cell::RefCell::new(None));
+    let hear = std::rc::Rc::clone(&heard);
+    let mut input = worker.dataflow::<u64, _, _>(|scope| {
+        let (input, stream) = scope.new_input::<D>();
+        stream.broadcast().inspect(move |said| *hear.borrow_mut() = Some(said.clone()));
+        input
+    });
+    if let Some(said) = said {
+        input.send(said);
+    }
+    drop(input);
+    loop {
+        if let Some(said) = heard.take() {
+            return Ok(said);
+        }
+        failure.check()?;
+        worker.step_or_park(Some(EPOCH));
+    }
+}

@@ -1,0 +1,282 @@
+//! Which market it is: what the flags of a start say, and what its directory has said since the first.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::str::FromStr;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use chrono::Months;
+use dataflows::market::{Faults, Profile, Scenario, Settings};
+use dataflows::model::time::{DAY, Span, date_of, day_of, day_of_date, start_of_day};
+use dataflows::model::{Event, Millis, Topic};
+use serde::{Deserialize, Serialize};
+
+use crate::log::{self, Batch, Log, Owner, codec};
+use crate::platform::clock;
+use crate::platform::files::replace;
+
+/// What the flags of a start say about the market; what they leave out stays as it is, or takes
+/// its default in a new market.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Names the random numbers; default 1.
+    pub seed: Option<u64>,
+    /// Length of the history; default twelve months.
+    pub history: Option<History>,
+    /// Market time at which the market goes live; default the start of today.
+    pub start: Option<Millis>,
+    /// The numbers of the rules; default the profile `year`.
+    pub profile: Option<Profile>,
+    /// The text of the scenarios' file; default the one that ships.
+    pub scenarios: Option<String>,
+    /// What is done to its records on their way to the log; default nothing.
+    pub faults: Option<Faults>,
+}
+
+/// The length of a history, counted back from the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum History {
+    /// Calendar months.
+    Months(u32),
+    /// Days.
+    Days(u32),
+}
+
+impl History {
+    fn before(self, start: Millis) -> Millis {
+        match self {
+            History::Days(days) => Millis::from(days) * DAY,
+            History::Months(months) => {
+                let date = date_of(day_of(start)) - Months::new(months);
+                start - start_of_day(day_of_date(date))
+            }
+        }
+    }
+}
+
+impl FromStr for History {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<History, String> {
+        let days = |Span(span)| (span % DAY == 0).then_some(History::Days((span / DAY) as u32));
+        let history = match text.strip_suffix("mo") {
+            Some(months) => months.parse().ok().filter(|n| *n <= 120).map(History::Months),
+            None if text == "0" => Some(History::Days(0)),
+            None => text.parse().ok().and_then(days),
+        };
+        history.ok_or_else(|| "a history is 12mo, 30d or 0, and ten years at the most".into())
+    }
+}
+
+impl Options {
+    /// The settings of a new market.
+    pub fn settings(&self) -> Result<Settings> {
+        let start = self.start.unwrap_or_else(|| start_of_day(day_of(clock::wall())));
+        let mut settings = Settings::new(self.seed.unwrap_or(1), start, 0);
+        if let Some(profile) = &self.profile {
+            settings.profile = profile.clone();
+        }
+        let history = settings.profile.history.parse();
+        let history = history.map_err(|what: String| anyhow!("`history` of the profile: {what}"));
+        settings.origin = start - self.history.map_or(history, Ok)?.before(start);
+        settings.scenarios = match &self.scenarios {
+            Some(text) => read_scenarios(text, &settings.profile)?,
+            None => Scenario::shipped(&settings.profile.words()).map_err(|what| {
+                anyhow!(
+                    "the profile has other categories than the scenarios that ship ({what}): name a \
+                     file of your own with --scenarios"
+                )
+            })?,
+        };
+        Ok(settings)
+    }
+}
+
+fn read_scenarios(text: &str, profile: &Profile) -> Result<Vec<Scenario>> {
+    let words = profile.words();
+    Scenario::read(text, &words).map_err(|what| anyhow!("reading the scenarios: {what}"))
+}
+
+/// What a directory says about its market.
+#[derive(Serialize, Deserialize)]
+pub(super) struct About {
+    /// The log that the market writes to.
+    log: String,
+    settings: Settings,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "dirt")]
+    pub(super) faults: Option<Faults>,
+    /// What faults delayed at the end of the history was appended there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) delivered: bool,
+}
+
+impl About {
+    /// Reads it, if there is one.
+    pub(super) fn read(path: &Path) -> Result<Option<About>> {
+        match fs::read(path) {
+            Ok(text) => {
+                let about = serde_json::from_slice(&text);
+                let what =
+                    || format!("reading {}: was it written by another version?", path.display());
+                about.with_context(what).map(Some)
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| path.display().to_string()),
+        }
+    }
+
+    pub(super) fn write(&self, path: &Path) -> Result<()> {
+        replace(path, &serde_json::to_vec_pretty(self)?)
+    }
+}
+
+/// The settings of the market in a directory: those that it has, or new ones, which it then keeps
+/// for this log. An option that contradicts what it has is an error, since the events so far come from
+/// that; so is another log, and for a new market one that holds records already.
+pub fn load_or_create(dir: &Path, options: &Options, log: &dyn Log) -> Result<Settings> {
+    ensure!(log.owner()? != Some(Owner::Import), belongs_to_import(log));
+    let path = dir.join("market.json");
+    let partitions = Topic::ALL.map(|topic| log.partitions(topic));
+    let Some(about) = About::read(&path)? else {
+        ensure!(
+            log::is_empty(log)?,
+            "the log holds records, but {} has no market that wrote them: name the directory of \
+             that market, or another log with {}",
+            dir.display(),
+            log.another()
+        );
+        claim(log)?;
+        let settings = Settings { partitions, ..options.settings()? };
+        let log = log.identity().to_owned();
+        let about = About { log, settings, faults: options.faults, delivered: false };
+        fs::create_dir_all(dir)?;
+        about.write(&path)?;
+        return Ok(about.settings);
+    };
+    let settings = about.settings;
+    ensure!(
+        about.log == log.identity() && settings.partitions == partitions,
+        "the market in {} writes to log {}, not to {}: name that log, or another directory for a \
+         new market",
+        dir.display(),
+        about.log,
+        log.identity()
+    );
+    let has = |what: &str, has: String, wanted: String| {
+        bail!(
+            "the market in {} has {what} {has}, not {wanted}: leave the flag out, or begin a new \
+             market in another directory",
+            dir.display()
+        )
+    };
+    if let Some(seed) = options.seed.filter(|seed| *seed != settings.seed) {
+        has("seed", settings.seed.to_string(), seed.to_string())?;
+    }
+    if let Some(start) = options.start.filter(|start| *start != settings.start) {
+        let date = |at| date_of(day_of(at)).to_string();
+        has("start", date(settings.start), date(start))?;
+    }
+    let history = settings.start - settings.origin;
+    let wanted = options.history.map(|wanted| wanted.before(settings.start));
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != history) {
+        has("a history of", format!("{} d", history / DAY), format!("{} d", wanted / DAY))?;
+    }
+    if options.profile.as_ref().is_some_and(|profile| *profile != settings.profile) {
+        has("the profile", "it began with".into(), "this one".into())?;
+    }
+    if let Some(text) = &options.scenarios
+        && read_scenarios(text, &settings.profile)? != settings.scenarios
+    {
+        has("the scenarios", "it began with".into(), "these".into())?;
+    }
+    if let Some(faults) = options.faults.filter(|faults| about.faults != Some(*faults)) {
+        match about.faults {
+            Some(has_faults) => has("dirt", has_faults.to_string(), faults.to_string())?,
+            None => has("no", "dirt".into(), faults.to_string())?,
+        }
+    }
+    // A version before this one did not say it.
+    claim(log)?;
+    Ok(settings)
+}
+
+/// Makes the log a market's.
+fn claim(log: &dyn Log) -> Result<()> {
+    ensure!(log.claim(Owner::Market)? == Owner::Market, belongs_to_import(log));
+    Ok(())
+}
+
+/// Why no market lives in a log that an import has written to.
+fn belongs_to_import(log: &dyn Log) -> String {
+    format!(
+        "an import has written to the log, and a market writes to a log alone: name another with {}",
+        log.another()
+    )
+}
+
+/// Whether a market writes a log: as the log says, or the market in `dir`, or for a log of a version
+/// that said nothing and whose market is elsewhere, its records.
+pub fn writes(dir: &Path, log: &dyn Log) -> Result<bool> {
+    if let Some(owner) = log.owner()? {
+        return Ok(owner == Owner::Market);
+    }
+    let here = About::read(&dir.join("market.json"))?;
+    Ok(here.is_some_and(|about| about.log == log.identity()) || looks_made(log)?)
+}
+
+/// Whether a log's records are a market's: each partition of `users` begins with customers of the
+/// seeding, and some heartbeat is not in all partitions of `orders` at once, as an import's are.
+fn looks_made(log: &dyn Log) -> Result<bool> {
+    for partition in 0..log.partitions(Topic::Users) {
+        let mut seeded = false;
+        each_record(log, Topic::Users, partition, |event| {
+            if let Event::User(event) = event {
+                seeded = i64::try_from(event.event_id).is_ok_and(|id| id + 1 == event.user.user_id);
+            }
+            false
+        })?;
+        if !seeded {
+            return Ok(false);
+        }
+    }
+    let (mut beats, partitions) = (BTreeMap::new(), log.partitions(Topic::Orders));
+    for partition in 0..partitions {
+        each_record(log, Topic::Orders, partition, |event| {
+            if let Event::Heartbeat(at) = event {
+                *beats.entry(at).or_insert(0) += 1;
+            }
+            true
+        })?;
+    }
+    Ok(beats.values().any(|count| count % partitions > 0))
+}
+
+/// Hands on the valid records of a partition, for as long as more are wanted.
+fn each_record(
+    log: &dyn Log,
+    topic: Topic,
+    partition: u32,
+    mut more: impl FnMut(Event) -> bool,
+) -> Result<()> {
+    let (start, end) = (log.start(topic, partition)?, log.end(topic, partition)?);
+    let mut batch = Batch::default();
+    let mut reader = log.reader(topic, partition, start)?;
+    while reader.position() < end {
+        batch.clear();
+        reader.wait(&mut batch, 1_000)?;
+        for record in batch.iter() {
+            if codec::decode(topic, record.value).is_ok_and(|event| !more(event)) {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The settings of the market in a directory, if there is one.
+pub fn settings_in(dir: &Path) -> Result<Option<Settings>> {
+    Ok(About::read(&dir.join("market.json"))?.map(|about| about.settings))
+}

@@ -1,0 +1,360 @@
+//! The web page: the dashboards of `grafana/` drawn without Grafana, live, and buttons for the market.
+//!
+//! A server on a runtime of its own. It knows the store and the directory of the market, and nothing
+//! else of the program: a page over the store of another process is the same.
+
+pub mod dashboards;
+mod live;
+mod metrics;
+
+use std::convert::Infallible;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use axum::Json;
+use axum::Router;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, post};
+use dataflows::market::Scenario;
+use dataflows::model::Millis;
+use include_dir::{Dir, include_dir};
+use postgres::Client;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt};
+
+use crate::market::control::{self, ControlRequest};
+use crate::market::{self, ScenarioCommand, Speed};
+use crate::store;
+use crate::store::changes::{Begin, Follower, follow_on};
+use live::Live;
+
+static WEB: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/page/web");
+
+/// A page that is served for as long as this lives.
+pub struct Page {
+    /// Where.
+    pub address: SocketAddr,
+    runtime: Option<Runtime>,
+    /// Let go of after the runtime's threads: a client that is dropped on one of those panics.
+    _shop: Arc<Shop>,
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(Duration::from_secs(1));
+        }
+    }
+}
+
+/// What the handlers share.
+struct Shop {
+    database: postgres::Config,
+    dir: PathBuf,
+    clients: Mutex<Vec<Client>>,
+    /// A server takes so many connections and no more, whoever reloads a page in vain.
+    turns: Arc<Semaphore>,
+    followers: Arc<Semaphore>,
+    live: Live,
+}
+
+/// How many read from the store at a time; the others wait.
+const READERS: usize = 4;
+/// How many follow a table at a time, each with a thread and a connection; others are refused.
+const FOLLOWERS: usize = 16;
+
+impl Shop {
+    /// Runs something on a connection of the pool, away from the handlers.
+    async fn with<T: Send + 'static>(
+        self: Arc<Self>,
+        run: impl FnOnce(&mut Client) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let turn = Arc::clone(&self.turns).acquire_owned().await?;
+        blocking(move || {
+            // Whoever asked may have gone meanwhile: the turn ends with the work.
+            let _turn = turn;
+            let mut idle = self.clients.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            // The server may have been started again.
+            let valid = |client: &mut Client| client.is_valid(Duration::from_secs(1)).is_ok();
+            let mut client = match idle.take_if(valid) {
+                Some(client) => client,
+                None => store::connect(&self.database)?,
+            };
+            let done = run(&mut client);
+            // A transaction that was given up is rolled back by now.
+            self.clients.lock().unwrap_or_else(PoisonError::into_inner).push(client);
+            done
+        })
+        .await
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    run: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(run).await.map_err(|panic| anyhow!("{panic}"))?
+}
+
+/// A sentence for who asked for something that cannot be, or cannot be had now.
+struct Refusal(anyhow::Error);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let store = self.0.chain().any(<dyn std::error::Error>::is::<postgres::Error>);
+        let status = if store { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::BAD_REQUEST };
+        (status, Json(json!({ "error": format!("{:#}", self.0) }))).into_response()
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        Refusal(error.into())
+    }
+}
+
+/// Serves the page over a store; `dir` is where the market runs, if it runs on this machine. Where
+/// the address is taken, another port is.
+pub fn serve(
+    listen: SocketAddr,
+    database: &postgres::Config,
+    dir: &std::path::Path,
+) -> Result<Page> {
+    let listener = TcpListener::bind(listen)
+        .or_else(|error| match error.kind() {
+            std::io::ErrorKind::AddrInUse => TcpListener::bind((listen.ip(), 0)),
+            _ => Err(error),
+        })
+        .with_context(|| format!("serving the web page at {listen}: name another --page"))?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    let shop = Arc::new(Shop {
+        database: database.clone(),
+        dir: dir.to_owned(),
+        clients: Mutex::default(),
+        turns: Arc::new(Semaphore::new(READERS)),
+        followers: Arc::new(Semaphore::new(FOLLOWERS)),
+        live: Live::start(database, dir),
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .context("starting the web page")?;
+    let served = router(Arc::clone(&shop));
+    runtime.spawn(async move {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        axum::serve(listener, served).await
+    });
+    Ok(Page { address, runtime: Some(runtime), _shop: shop })
+}
+
+fn router(shop: Arc<Shop>) -> Router {
+    let api = Router::new()
+        .route("/dashboards", get(list_dashboards))
+        .route("/dashboards/{uid}", get(one_dashboard))
+        .route("/panels", post(panels))
+        .route("/live", get(live_events))
+        .route("/scenarios", get(scenarios))
+        .route("/market", post(control_market))
+        .route("/tables", get(tables))
+        .route("/tables/{table}/changes", get(table_changes))
+        .layer(middleware::from_fn(only_own_pages));
+    Router::new()
+        .route("/", get(index))
+        .route("/d/{uid}", get(index))
+        .route("/assets/{*path}", get(asset))
+        .route("/metrics", get(show_metrics))
+        .nest("/api", api)
+        .with_state(shop)
+}
+
+/// Lets no page of another site ask through a visitor's browser.
+async fn only_own_pages(request: Request, next: Next) -> Response {
+    if is_own(request.headers()) {
+        return next.run(request).await;
+    }
+    let sentence = "this is for pages from here: open it by localhost or by its number";
+    (StatusCode::FORBIDDEN, Json(json!({ "error": sentence }))).into_response()
+}
+
+/// Neither by a name that another site makes point here, nor by a request across origins.
+fn is_own(headers: &HeaderMap) -> bool {
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let host = header(header::HOST).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let number = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
+    let own = |origin: &str| origin.split_once("://").is_some_and(|(_, of)| of == host);
+    let here = |site: &str| matches!(site, "same-origin" | "none");
+    (number || name == "localhost")
+        && header(header::ORIGIN).is_none_or(own)
+        && header(HeaderName::from_static("sec-fetch-site")).is_none_or(here)
+}
+
+/// Nothing but what comes from here.
+const POLICY: &str = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'";
+
+async fn index() -> Response {
+    let page = WEB.get_file("index.html").expect("it is compiled in").contents();
+    ([(header::CONTENT_SECURITY_POLICY, POLICY)], Html(page)).into_response()
+}
+
+async fn asset(Path(path): Path<String>) -> Response {
+    let Some(file) = WEB.get_file(&path) else { return StatusCode::NOT_FOUND.into_response() };
+    let kind = match path.rsplit('.').next() {
+        Some("js") => "text/javascript",
+        Some("css") => "text/css",
+        Some("svg") => "image/svg+xml",
+        _ => "text/plain; charset=utf-8",
+    };
+    let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")];
+    (headers, file.contents()).into_response()
+}
+
+#[derive(Deserialize)]
+struct Language {
+    lang: Option<String>,
+}
+
+async fn list_dashboards(Query(Language { lang }): Query<Language>) -> Json<Vec<Value>> {
+    let korean = lang.as_deref() == Some("ko");
+    let of = |dashboard: &&Value| {
+        dashboard["uid"].as_str().is_some_and(|uid| uid.ends_with("-ko") == korean)
+    };
+    let told = |it: &Value| json!({ "uid": it["uid"], "title": it["title"], "description": it["description"] });
+    Json(dashboards::DASHBOARDS.iter().filter(of).map(told).collect())
+}
+
+async fn one_dashboard(Path(uid): Path<String>) -> Result<Json<&'static Value>, StatusCode> {
+    dashboards::dashboard(&uid).map(Json).ok_or(StatusCode::NOT_FOUND)
+}
+
+async fn panels(
+    State(shop): State<Arc<Shop>>,
+    Json(ask): Json<dashboards::Ask>,
+) -> Result<Json<dashboards::Drawn>, Refusal> {
+    Ok(Json(shop.with(move |client| dashboards::draw(client, &ask)).await?))
+}
+
+async fn live_events(
+    State(shop): State<Arc<Shop>>,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    Sse::new(shop.live.events()).keep_alive(KeepAlive::default())
+}
+
+async fn scenarios(State(shop): State<Arc<Shop>>) -> Result<Json<Value>, Refusal> {
+    let told = blocking(move || {
+        let Some(settings) = market::settings_in(&shop.dir)? else { return Ok(json!([])) };
+        let one = |it: &Scenario| {
+            json!({
+                "name": it.name,
+                "about": it.about,
+                "strength": it.peak(),
+                "categories": it.categories,
+            })
+        };
+        Ok(settings.scenarios.iter().map(one).collect::<Value>())
+    });
+    Ok(Json(told.await?))
+}
+
+/// What a visitor asks of the market.
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+enum Control {
+    Start { name: String, for_ms: Option<Millis>, strength: Option<f64> },
+    Stop { name: String },
+    Pause(bool),
+    Speed(Value),
+}
+
+async fn control_market(
+    State(shop): State<Arc<Shop>>,
+    Json(control): Json<Control>,
+) -> Result<Json<Value>, Refusal> {
+    let request = match control {
+        Control::Start { name, for_ms: lasts, strength } => {
+            let command = ScenarioCommand::Start { strength, categories: Vec::new(), lasts };
+            ControlRequest::Scenario(market::ScenarioRequest { name, command })
+        }
+        Control::Stop { name } => ControlRequest::Scenario(market::ScenarioRequest {
+            name,
+            command: ScenarioCommand::Stop,
+        }),
+        Control::Pause(paused) => ControlRequest::Pause(paused),
+        Control::Speed(speed) => {
+            let text = speed.as_str().map_or_else(|| speed.to_string(), str::to_owned);
+            ControlRequest::Speed(text.parse::<Speed>().map_err(|error| anyhow!(error))?)
+        }
+    };
+    let from = blocking(move || {
+        let status = control::ask(&shop.dir, &request)?;
+        let from = status.from;
+        shop.live.tell(Some(status));
+        Ok(from)
+    });
+    Ok(Json(json!({ "from": from.await? })))
+}
+
+async fn tables() -> Json<Vec<&'static str>> {
+    Json(store::result_tables().map(|(_, name)| name).collect())
+}
+
+/// The change feed of a table; who comes back with `Last-Event-ID` goes on behind that commit point.
+async fn table_changes(
+    State(shop): State<Arc<Shop>>,
+    Path(table): Path<String>,
+    Query(after): Query<After>,
+    headers: HeaderMap,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
+    let begin = last.or(after.from).map_or(Begin::Now, Begin::After);
+    let place = Arc::clone(&shop.followers).try_acquire_owned();
+    let place = place.context("too many follow tables already: close one of them")?;
+    let lent = Arc::clone(&shop);
+    let follower = blocking(move || Follower::begin(&lent.database, &table, begin)).await?;
+    let (sender, receiver) = tokio::sync::mpsc::channel(64);
+    // A thread each: it waits for commit points most of the time.
+    std::thread::spawn(move || {
+        let _place = place;
+        let gone = || sender.is_closed();
+        let ended = follow_on(&shop.database, follower, &gone, &mut |last, changes| {
+            // One event a commit point, so that its id is a place to go on from.
+            for of_one in changes.chunk_by(|a, b| a.commit_point == b.commit_point) {
+                let id = of_one[0].commit_point.to_string();
+                let event = Event::default().id(id).event("changes").json_data(of_one)?;
+                if sender.blocking_send(event).is_err() {
+                    return Ok(false);
+                }
+            }
+            // Fires nothing there, and is remembered.
+            Ok(sender.blocking_send(Event::default().id(last.to_string())).is_ok())
+        });
+        if let Err(error) = ended {
+            let event = Event::default().event("ended").data(format!("{error:#}"));
+            _ = sender.blocking_send(event);
+        }
+    });
+    let events = ReceiverStream::new(receiver).map(Ok);
+    Ok(Sse::new(events).keep_alive(KeepAlive::default()))
+}
+
+#[derive(Deserialize)]
+struct After {
+    from: Option<i64>,
+}
+
+async fn show_metrics(State(shop): State<Arc<Shop>>) -> Result<Response, Refusal> {
+    let text = shop.with(metrics::metrics).await?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
+}

@@ -1,0 +1,9 @@
+//! What the machine gives: its clock, its processes, servers of our own, and a way to wait for others.
+
+pub mod clock;
+pub mod crash;
+pub mod files;
+pub mod private_postgres;
+pub mod process;
+pub mod retry;
+pub mod say;

@@ -1,0 +1,359 @@
+//! The store: what the analytics read from PostgreSQL at their start and write at each commit.
+//!
+//! PostgreSQL is the checkpoint. One transaction holds the ledgers' new rows, the changed result
+//! rows, the offsets and `now`, so that the database always says what one prefix of the log says.
+//!
+//! Invariant: of several engines only the one that claimed last can commit. `progress` carries its
+//! generation, and every commit starts by updating that row where the generation is still its own.
+
+pub mod changes;
+mod commit;
+mod hydrate;
+pub mod migrate;
+
+pub use commit::Committer;
+pub use hydrate::{hydrate, stored_rows};
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use dataflows::analytics::{BASE_TABLES, table_name};
+use dataflows::ledger::{Reach, Tally};
+use dataflows::model::{Millis, Topic};
+use dataflows::{Epoch, QUERIES};
+use postgres::fallible_iterator::FallibleIterator;
+use postgres::{Client, Config, NoTls, Transaction};
+use serde::{Deserialize, Serialize};
+
+use crate::log::Log;
+use crate::platform::retry;
+use crate::platform::say::say;
+
+/// How sessions are named to the server, unless whoever named it says otherwise.
+const SESSION: &str = "marketday";
+
+/// How long a connection may be silent before it is asked whether it is still there, the pause
+/// between such questions, and how many may stay without an answer: 25 s in all.
+const SILENCE: (Duration, Duration, u32) = (Duration::from_secs(10), Duration::from_secs(5), 3);
+
+/// Sets what is not set: a cut cable or a paused host must be noticed within half a minute.
+pub fn notice_silence(config: &mut Config) {
+    let (idle, interval, retries) = SILENCE;
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(idle);
+    }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(idle + interval * retries);
+    }
+    if config.get_keepalives_idle() > idle {
+        config.keepalives_idle(idle);
+    }
+    if config.get_keepalives_interval().is_none() {
+        config.keepalives_interval(interval);
+    }
+    if config.get_keepalives_retries().is_none() {
+        config.keepalives_retries(retries);
+    }
+    if config.get_application_name().is_none() {
+        config.application_name(SESSION);
+    }
+}
+
+/// Where the server closes idle sessions: not ours, which are idle when nothing happens in the market.
+const STAY: &str = "SELECT set_config(name, '0', false) FROM pg_settings
+    WHERE name = 'idle_session_timeout' AND setting <> '0'";
+
+/// How many connections may be on their way to a server that takes them and says nothing.
+const SILENT_MAX: usize = 4;
+
+/// How many are.
+static SILENT: AtomicUsize = AtomicUsize::new(0);
+
+/// Connects. A server that is stopped, or none that speaks PostgreSQL's protocol, takes a connection and
+/// says nothing, for which the client would wait without end.
+fn reach(config: Config) -> Result<Client> {
+    let (sender, receiver) = sync_channel(1);
+    if SILENT.fetch_add(1, Ordering::Relaxed) < SILENT_MAX {
+        std::thread::spawn(move || {
+            let connected = config.connect(NoTls).and_then(|mut client| {
+                client.batch_execute(STAY)?;
+                Ok(client)
+            });
+            SILENT.fetch_sub(1, Ordering::Relaxed);
+            // Nobody may be waiting any more.
+            _ = sender.send(connected);
+        });
+        match receiver.recv_timeout(SILENCE.0) {
+            Ok(connected) => return Ok(connected?),
+            Err(_) => bail!(retry::NoAnswer(SILENCE.0)),
+        }
+    }
+    SILENT.fetch_sub(1, Ordering::Relaxed);
+    std::thread::sleep(SILENCE.0);
+    bail!(retry::NoAnswer(SILENCE.0))
+}
+
+/// Connects; the error names the server, never the password.
+pub fn connect(config: &Config) -> Result<Client> {
+    let mut reaching = config.clone();
+    notice_silence(&mut reaching);
+    reach(reaching).with_context(|| {
+        format!(
+            "connecting to PostgreSQL at {:?}, ports {:?}, database {:?}: is it running, and is the \
+             password right?",
+            config.get_hosts(),
+            config.get_ports(),
+            config.get_dbname().unwrap_or_default()
+        )
+    })
+}
+
+/// Waits until something is committed, or so long at the most, on a connection that has said
+/// `LISTEN commit_point`. Commits that came together are heard of once.
+pub fn wait_for_commit(client: &mut Client, longest: Duration) -> Result<()> {
+    let mut heard = client.notifications();
+    heard.timeout_iter(longest).next().context("waiting for commit points")?;
+    while heard.iter().next()?.is_some() {}
+    Ok(())
+}
+
+/// Who keeps a session of marketday waiting for a lock, if one waits: the session of that backend,
+/// or the one that has waited longest.
+pub fn waits_for_lock(client: &mut Client, backend: Option<i32>) -> Result<Option<String>> {
+    let row = client.query_opt(
+        "SELECT (extract(epoch FROM clock_timestamp() - waiting.query_start))::bigint,
+                holder.pid::text, coalesce(nullif(holder.application_name, ''), 'unnamed'),
+                coalesce(left(regexp_replace(holder.query, '[[:space:]]+', ' ', 'g'), 80), '')
+         FROM pg_stat_activity AS waiting
+         CROSS JOIN LATERAL unnest(pg_blocking_pids(waiting.pid)) AS blocking (pid)
+         JOIN pg_stat_activity AS holder ON holder.pid = blocking.pid
+         WHERE waiting.wait_event_type = 'Lock' AND waiting.datname = current_database()
+           AND (waiting.pid = $1 OR $1 IS NULL AND waiting.application_name = $2)
+         ORDER BY waiting.query_start, holder.pid LIMIT 1",
+        &[&backend, &SESSION],
+    )?;
+    Ok(row.map(|row| {
+        let (seconds, pid): (i64, String) = (row.get(0), row.get(1));
+        let (name, query): (String, String) = (row.get(2), row.get(3));
+        format!("for {seconds} s for a lock that backend {pid} holds ({name}: {query})")
+    }))
+}
+
+/// What an engine takes over from the one before.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Claim {
+    /// Which engine this is: one more than the last.
+    pub generation: i64,
+    /// The last committed epoch.
+    pub epoch: Epoch,
+    /// `now` at that commit.
+    pub now: Option<Millis>,
+    /// Offsets and counts at that commit.
+    pub tallies: BTreeMap<(Topic, u32), Tally>,
+    /// No record beyond this moves `now`.
+    pub latest: Option<Millis>,
+}
+
+/// The number of the rules by which this program counts. 1: orders are named by their number alone,
+/// and any customer's clock moves `now`. 2: see migration V14.
+const RULES: i64 = 2;
+
+/// How long one waits for what another holds before one says so, and tries again.
+pub(crate) const PATIENCE: &str = "SET lock_timeout = '10s'";
+
+/// The same in one transaction: the commits that follow wait without end.
+const LOCKED: &str = "SET LOCAL lock_timeout = '10s'";
+
+/// Takes the store over: from here on no earlier engine can commit. What was counted by older rules
+/// is emptied, to be counted again from the log's start; where the log no longer goes back there, it
+/// is gone on from.
+pub fn claim(client: &mut Client, log: &dyn Log) -> Result<Claim> {
+    let log_identity = log.identity();
+    let mut tx = client.transaction()?;
+    tx.batch_execute(LOCKED)?;
+    let row = tx
+        .query_one(
+            "UPDATE progress SET generation = generation + 1,
+                                 log_identity = coalesce(log_identity, $1)
+             RETURNING generation, log_identity, rules,
+                       (extract(epoch FROM latest) * 1000)::bigint",
+            &[&log_identity],
+        )
+        .context("claiming the store for this engine")?;
+    is_of_log(&row.get::<_, String>(1), log_identity)?;
+    let rules: i64 = row.get(2);
+    if rules < RULES {
+        renew(&mut tx, log, rules).context("going over to today's rules of counting")?;
+    }
+    let tallies = committed_tallies(&mut tx)?;
+    // As they are now: the store may just have been emptied.
+    let stands = "SELECT (extract(epoch FROM now) * 1000)::bigint, epoch FROM progress";
+    let stands = tx.query_one(stands, &[])?;
+    tx.commit()?;
+    Ok(Claim {
+        generation: row.get(0),
+        epoch: stands.get::<_, i64>(1) as Epoch,
+        now: stands.get(0),
+        tallies,
+        latest: row.get(3),
+    })
+}
+
+pub(crate) fn is_of_log(known: &str, log_identity: &str) -> Result<()> {
+    ensure!(
+        known == log_identity,
+        "this database holds the results of log {known}, not of log {log_identity}; give the log \
+         its own database, or the database its own log"
+    );
+    Ok(())
+}
+
+/// Brings a store that was counted by older rules to today's.
+fn renew(tx: &mut Transaction<'_>, log: &dyn Log, rules: i64) -> Result<()> {
+    let (mut whole, mut records) = (true, 0);
+    for topic in Topic::ALL {
+        for partition in 0..log.partitions(topic) {
+            whole &= log.start(topic, partition)? == 0;
+            records += log.end(topic, partition)?;
+        }
+    }
+    let counted = tx.query_one("SELECT EXISTS (SELECT FROM commit_points)", &[])?.get(0);
+    if counted && whole {
+        say(format_args!(
+            "the database was counted by older rules ({rules}, today's are {RULES}): \
+             counting the log's {records} records again; `marketday status` shows how far it is"
+        ));
+        empty(tx)?;
+    } else if counted {
+        say(format_args!(
+            "the database was counted by older rules ({rules}, today's are {RULES}), and \
+             the log no longer goes back to its start: going on by today's; `marketday verify` \
+             names the offsets from which they hold"
+        ));
+        tx.execute(
+            "UPDATE commit_offsets SET rules_from = next_offset, other_at = newest_at,
+                                       reached_at = newest_at",
+            &[],
+        )?;
+    }
+    tx.execute("UPDATE progress SET rules = $1", &[&RULES])?;
+    Ok(())
+}
+
+/// Empties the ledgers and the results, so that the next engine reads the log from its start; until
+/// it is told otherwise, no record beyond `latest` moves `now`. An engine that runs is fenced off.
+pub fn rebuild(client: &mut Client, log_identity: &str, latest: Option<Millis>) -> Result<()> {
+    let mut tx = client.transaction()?;
+    tx.batch_execute(LOCKED)?;
+    let known = tx
+        .query_one(
+            "UPDATE progress SET generation = generation + 1, rules = $1,
+                                 latest = 'epoch'::timestamptz + $2 * interval '1 ms'
+             RETURNING log_identity",
+            &[&RULES, &latest.map(|at| at as f64)],
+        )
+        .context("taking the store over to rebuild it")?;
+    if let Some(known) = known.get::<_, Option<String>>(0) {
+        is_of_log(&known, log_identity)?;
+    }
+    empty(&mut tx)?;
+    tx.commit().context("emptying the store")
+}
+
+fn empty(tx: &mut Transaction<'_>) -> Result<()> {
+    let results = result_tables().map(|(_, name)| name);
+    let others = ["commit_offsets", "commit_points", "pipeline_status", "table_changes"];
+    let tables: Vec<&str> = BASE_TABLES.into_iter().chain(results).chain(others).collect();
+    // Who follows a table has rows that are gone without a change: they begin anew.
+    tx.batch_execute(&format!(
+        "TRUNCATE {};
+         UPDATE progress SET now = NULL, epoch = epoch + 1;
+         UPDATE followed_tables SET since = (SELECT epoch FROM progress)",
+        tables.join(", ")
+    ))
+    .context("emptying ledgers and results")
+}
+
+/// The committed offset of each partition, and what became of the records before it.
+pub fn committed_tallies(
+    client: &mut impl postgres::GenericClient,
+) -> Result<BTreeMap<(Topic, u32), Tally>> {
+    let rows = client.query(
+        "SELECT topic, partition, counted, duplicate, dead, heartbeat, amount, hash, next_offset,
+                (extract(epoch FROM newest_at) * 1000)::bigint, newest_offset, newest_by,
+                (extract(epoch FROM other_at) * 1000)::bigint,
+                (extract(epoch FROM reached_at) * 1000)::bigint
+         FROM commit_offsets",
+        &[],
+    )?;
+    let mut tallies = BTreeMap::new();
+    for row in rows {
+        let name: String = row.get(0);
+        let topic = Topic::from_name(&name).with_context(|| {
+            format!("commit_offsets speaks of a topic {name}, which is unknown")
+        })?;
+        let count = |column: usize| row.get::<_, i64>(column) as u64;
+        let reach = row.get::<_, Option<Millis>>(9).map(|newest_at| Reach {
+            newest_at,
+            newest_offset: row.get::<_, Option<i64>>(10).unwrap_or_default() as u64,
+            newest_by: row.get(11),
+            other_at: row.get(12),
+            reached: row.get(13),
+        });
+        let tally = Tally {
+            counted: count(2),
+            duplicate: count(3),
+            dead: count(4),
+            heartbeat: count(5),
+            amount: row.get(6),
+            hash: count(7),
+            next_offset: count(8),
+            reach,
+        };
+        tallies.insert((topic, row.get::<_, i64>(1) as u32), tally);
+    }
+    Ok(tallies)
+}
+
+/// The columns of a result table.
+pub struct Columns {
+    /// The primary key: the table's first columns.
+    pub key: Vec<String>,
+    /// The others.
+    pub value: Vec<String>,
+}
+
+impl Columns {
+    /// Reads them from the catalog, so that a table is defined in its migration alone.
+    pub fn of(client: &mut Client, table: &str) -> Result<Columns> {
+        let rows = client.query(
+            "SELECT attname::text, attnum = ANY(coalesce(conkey, '{}'))
+             FROM pg_attribute
+             LEFT JOIN pg_constraint ON conrelid = attrelid AND contype = 'p'
+             WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped
+             ORDER BY attnum",
+            &[&table],
+        )?;
+        let in_key: Vec<bool> = rows.iter().map(|row| row.get(1)).collect();
+        let names = || rows.iter().map(|row| row.get::<_, String>(0));
+        let keys = in_key.iter().filter(|in_key| **in_key).count();
+        if keys == 0 || !in_key[..keys].iter().all(|in_key| *in_key) {
+            bail!(
+                "table {table} is missing, or its primary key is not its first columns; each query \
+                 needs a migration that creates its table so"
+            );
+        }
+        Ok(Columns { key: names().take(keys).collect(), value: names().skip(keys).collect() })
+    }
+}
+
+/// Every query's table and its number.
+pub fn result_tables() -> impl Iterator<Item = (u16, &'static str)> {
+    (0..QUERIES.len()).map(|place| {
+        let table = dataflows::analytics::query_table(place);
+        (table, table_name(table))
+    })
+}

@@ -1,0 +1,343 @@
+//! `marketday verify`: every result table against its batch twin, and the base tables against the
+//! log.
+//!
+//! All of it sees one snapshot of the database. The twins run as a role that may read the base
+//! tables and the commit points only, so a twin cannot repeat a result; the log is read by code that
+//! the analytics do not share.
+//!
+//! Invariant: a changed, a missing and an added row of each table is found; `tests/verify.rs`.
+
+mod ledger;
+mod reading;
+
+use std::io::Write;
+use std::thread;
+
+use anyhow::{Context, Result, anyhow};
+use dataflows::{QUERIES, Query};
+use postgres::{Client, Config, IsolationLevel, NoTls, Transaction};
+use serde::Serialize;
+
+use crate::log::Log;
+use crate::platform::retry;
+
+/// Differences that are shown of each table or partition.
+const SAMPLES: usize = 3;
+
+/// With records waiting and no commit for so long the analytics stand still.
+const STALLED_SECONDS: i64 = 60;
+
+/// Memory for each sort or hash of a twin: it reads the whole ledger.
+const WORK_MEM: &str = "256MB";
+
+/// What was compared, and what differed.
+#[derive(Default, Serialize)]
+struct Report {
+    tables: Vec<Table>,
+    partitions: Vec<ledger::Partition>,
+    /// Whatever else does not agree, a sentence each.
+    differences: Vec<String>,
+    /// What could not be checked.
+    notes: Vec<String>,
+    /// Order events that stand in the ledger and count nowhere: their order has an earlier one.
+    superseded: u64,
+    /// Records of the log that are not committed yet; on Kafka its own marks among them.
+    waiting: u64,
+}
+
+/// One table against what it should hold.
+#[derive(Default, Serialize)]
+#[expect(clippy::struct_field_names, reason = "these are the words of the tables")]
+struct Table {
+    table: &'static str,
+    rows: u64,
+    /// Rows that it should hold and does not.
+    missing: u64,
+    /// Rows that it holds and should not.
+    unexpected: u64,
+    samples: Vec<String>,
+}
+
+/// Compares and writes the report; false if anything differs.
+///
+/// Without a log only the result tables are compared.
+pub fn verify(
+    config: &Config,
+    log: Option<&dyn Log>,
+    out: &mut dyn Write,
+    json: bool,
+) -> Result<bool> {
+    let mut client = connect(config)?;
+    let mut tx = begin(&mut client)?;
+    let snapshot: String = tx
+        .query_one("SELECT pg_export_snapshot()", &[])
+        .and_then(|row| row.try_get(0))
+        .context("sharing the database's snapshot")?;
+    // The twins keep the server busy and the log this process: side by side.
+    let mut report = thread::scope(|scope| {
+        let ledger = log.map(|log| scope.spawn(move || compare_ledger(config, &snapshot, log)));
+        let mut report = compare_results(&mut tx)?;
+        match ledger {
+            None => report.notes.push("the base tables were not compared: no log was given".into()),
+            Some(thread) => {
+                let ledger =
+                    thread.join().map_err(|_| anyhow!("comparing with the log panicked"))?;
+                let ledger = match ledger {
+                    Err(error) if error.is::<postgres::Error>() && !retry::transient(&error) => {
+                        let mut report = Report::default();
+                        report.differs(format!("{error:#}"));
+                        report
+                    }
+                    compared => compared?,
+                };
+                report.tables.extend(ledger.tables);
+                report.partitions = ledger.partitions;
+                report.differences.extend(ledger.differences);
+                report.waiting = ledger.waiting;
+                report.notes.extend(ledger.notes);
+            }
+        }
+        anyhow::Ok(report)
+    })?;
+    if report.waiting > 0 {
+        stalled(&mut tx, &mut report)?;
+    }
+    report.differences.sort();
+    let equal = report.equal();
+    if json {
+        serde_json::to_writer(&mut *out, &serde_json::json!({ "equal": equal, "report": report }))?;
+        writeln!(out)?;
+    } else {
+        report.write(out)?;
+    }
+    Ok(equal)
+}
+
+fn connect(config: &Config) -> Result<Client> {
+    config.connect(NoTls).context("connecting to the database to verify it")
+}
+
+fn begin(client: &mut Client) -> Result<Transaction<'_>> {
+    client
+        .build_transaction()
+        .isolation_level(IsolationLevel::RepeatableRead)
+        .start()
+        .context("taking a snapshot of the database")
+}
+
+/// The base tables against the log, over a connection of its own that sees the same snapshot.
+fn compare_ledger(config: &Config, snapshot: &str, log: &dyn Log) -> Result<Report> {
+    let mut client = connect(config)?;
+    let mut tx = begin(&mut client)?;
+    tx.batch_execute(&format!("SET TRANSACTION SNAPSHOT '{snapshot}'"))
+        .context("sharing the database's snapshot")?;
+    ledger::compare(&mut tx, log).context("comparing the base tables with the log")
+}
+
+/// What waits in the log is a difference where nothing is committed, or was for long.
+fn stalled(tx: &mut Transaction<'_>, report: &mut Report) -> Result<()> {
+    let age: Option<i64> = tx
+        .query_one(
+            // Of the snapshot: the twins may have run for minutes since.
+            "SELECT extract(epoch FROM transaction_timestamp() - max(committed_at))::bigint
+             FROM commit_points",
+            &[],
+        )
+        .and_then(|row| row.try_get(0))
+        .context("asking when the last commit was")?;
+    let waiting = report.waiting;
+    match age {
+        None => report.differs(format!("nothing is committed, and {waiting} records wait")),
+        Some(age) if age > STALLED_SECONDS => report.differs(format!(
+            "the last commit was {age} s ago, and {waiting} records wait: do the analytics run?"
+        )),
+        Some(_) => {}
+    }
+    Ok(())
+}
+
+/// Every result table against its twin.
+fn compare_results(tx: &mut Transaction<'_>) -> Result<Report> {
+    let mut report = Report::default();
+    let schema: String = tx
+        .query_one("SELECT quote_ident(current_schema())", &[])
+        .and_then(|row| row.try_get(0))
+        .context("asking for the schema of the result tables")?;
+    tx.batch_execute(&format!("SET LOCAL work_mem = '{WORK_MEM}'; SET LOCAL jit = off"))
+        .context("giving the twins memory")?;
+    let committed: bool = tx
+        .query_one("SELECT EXISTS (SELECT FROM commit_points)", &[])
+        .and_then(|row| row.try_get(0))
+        .context("asking whether anything is committed")?;
+    if !committed {
+        report.notes.push("nothing is committed yet, so the result tables must be empty".into());
+    }
+    report.superseded = count_orders(tx).context("finding the order events that count")?;
+    for Query { name, twin, .. } in QUERIES {
+        // Some twins have rows whatever there is, as their tables do from the first commit on.
+        let twin = committed.then_some(*twin);
+        let mut savepoint = tx.transaction()?;
+        match compare_result(&mut savepoint, &schema, name, twin) {
+            Ok(compared) => {
+                savepoint.commit()?;
+                report.tables.push(compared);
+            }
+            Err(error) if retry::transient(&error) => {
+                return Err(error.context(format!("comparing {name} with its twin")));
+            }
+            Err(error) => {
+                savepoint.rollback()?;
+                report.differs(format!("{name} could not be compared with its twin: {error:#}"));
+            }
+        }
+    }
+    Ok(report)
+}
+
+/// Finds once for all twins which order events count: a temporary table goes before the view of its
+/// name. Gives how many do not.
+fn count_orders(tx: &mut Transaction<'_>) -> Result<u64> {
+    tx.batch_execute(
+        "SET LOCAL ROLE marketday_twin;
+         CREATE TEMP TABLE counted_order_events ON COMMIT DROP AS TABLE counted_order_events;
+         ANALYZE counted_order_events;
+         RESET ROLE",
+    )?;
+    let superseded: i64 = tx
+        .query_one(
+            "SELECT (SELECT count(*) FROM order_events)
+                    - (SELECT count(*) FROM pg_temp.counted_order_events)",
+            &[],
+        )?
+        .try_get(0)?;
+    Ok(superseded as u64)
+}
+
+/// Runs a twin as the role that may, into a temporary table of the result's name, then compares;
+/// without a twin the table must be empty.
+///
+/// The name of a temporary table goes before any other: that is how a twin reads the twins before
+/// it. Where the result table is meant, its schema is named.
+fn compare_result(
+    tx: &mut Transaction<'_>,
+    schema: &str,
+    table: &'static str,
+    twin: Option<&str>,
+) -> Result<Table> {
+    let result = format!("{schema}.{table}");
+    let rows: i64 = tx.query_one(&format!("SELECT count(*) FROM {result}"), &[])?.try_get(0)?;
+    let rows = rows as u64;
+    let Some(twin) = twin else {
+        return Ok(Table { table, rows, missing: 0, unexpected: rows, samples: Vec::new() });
+    };
+    tx.batch_execute(&format!(
+        "SET LOCAL ROLE marketday_twin;
+         CREATE TEMP TABLE {table} ON COMMIT DROP AS {twin};
+         ANALYZE {table};
+         RESET ROLE"
+    ))?;
+    let twin = format!("pg_temp.{table}");
+    let mut less = |left: &str, right: &str| -> Result<(u64, Vec<String>)> {
+        let row = tx.query_one(
+            &format!(
+                "WITH less AS MATERIALIZED (SELECT * FROM {left} EXCEPT ALL SELECT * FROM {right})
+                 SELECT (SELECT count(*) FROM less),
+                        ARRAY(SELECT to_jsonb(less)::text FROM less ORDER BY 1 LIMIT {SAMPLES})"
+            ),
+            &[],
+        )?;
+        Ok((row.try_get::<_, i64>(0)? as u64, row.try_get(1)?))
+    };
+    let (missing, missing_rows) = less(&twin, &result)?;
+    let (unexpected, unexpected_rows) = less(&result, &twin)?;
+    let samples = missing_rows
+        .into_iter()
+        .map(|row| format!("missing    {row}"))
+        .chain(unexpected_rows.into_iter().map(|row| format!("unexpected {row}")))
+        .collect();
+    Ok(Table { table, rows, missing, unexpected, samples })
+}
+
+impl Table {
+    fn sample(&mut self, sample: impl FnOnce() -> String) {
+        if self.samples.len() < SAMPLES {
+            self.samples.push(sample());
+        }
+    }
+}
+
+impl Report {
+    fn differs(&mut self, what: String) {
+        self.differences.push(what);
+    }
+
+    fn equal(&self) -> bool {
+        self.differences.is_empty()
+            && self.tables.iter().all(|it| it.missing == 0 && it.unexpected == 0)
+            && self.partitions.iter().all(|it| it.missing == 0 && it.unexpected == 0)
+    }
+
+    /// Writes the report for people.
+    fn write(&self, out: &mut dyn Write) -> Result<()> {
+        writeln!(out, "{:<24}{:>12}{:>12}{:>12}", "table", "rows", "missing", "unexpected")?;
+        for Table { table, rows, missing, unexpected, samples } in &self.tables {
+            writeln!(out, "{table:<24}{rows:>12}{missing:>12}{unexpected:>12}")?;
+            for sample in samples {
+                writeln!(out, "    {sample}")?;
+            }
+        }
+        if !self.partitions.is_empty() {
+            writeln!(
+                out,
+                "\n{:<16}{:>12}{:>12}{:>12}{:>8}{:>12}{:>12}{:>12}{:>12}",
+                "log",
+                "read",
+                "counted",
+                "duplicate",
+                "dead",
+                "heartbeat",
+                "rows",
+                "missing",
+                "unexpected"
+            )?;
+        }
+        for it in &self.partitions {
+            writeln!(
+                out,
+                "{:<16}{:>12}{:>12}{:>12}{:>8}{:>12}{:>12}{:>12}{:>12}",
+                format!("{}/{}", it.topic, it.partition),
+                it.read,
+                it.counted,
+                it.duplicate,
+                it.dead,
+                it.heartbeat,
+                it.rows,
+                it.missing,
+                it.unexpected
+            )?;
+            for sample in &it.samples {
+                writeln!(out, "    {sample}")?;
+            }
+        }
+        writeln!(out)?;
+        for difference in &self.differences {
+            writeln!(out, "differs: {difference}")?;
+        }
+        if self.superseded > 0 {
+            writeln!(
+                out,
+                "superseded: {} order events stand in the ledger and count nowhere, since their \
+                 order has an earlier one",
+                self.superseded
+            )?;
+        }
+        if self.waiting > 0 {
+            writeln!(out, "not committed yet: {} records of the log", self.waiting)?;
+        }
+        for note in &self.notes {
+            writeln!(out, "note: {note}")?;
+        }
+        writeln!(out, "{}", if self.equal() { "all equal" } else { "NOT EQUAL" })?;
+        Ok(())
+    }
+}
