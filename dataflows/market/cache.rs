@@ -12,7 +12,7 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{calendar::BANDS, roster::Roster};
+use super::{profile::BANDS, roster::Roster};
 use crate::model::Millis;
 
 /// A place for working sets that is quicker to ask than a database; the shell says where it is.

@@ -7,12 +7,9 @@ use rand_distr::{Distribution, Gamma};
 
 use super::{
     draw::{Purpose, draw},
-    profile::Demand,
+    profile::{BANDS, Demand},
 };
 use crate::model::{Day, time::date_of};
-
-/// Age bands: under 20, the 20s, 30s, 40s, 50s, and from 60.
-pub(super) const BANDS: usize = 6;
 
 /// The 24 hours of each band, each with mean 1.
 pub(super) fn hours(demand: &Demand) -> [[f64; 24]; BANDS] {

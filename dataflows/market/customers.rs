@@ -12,10 +12,10 @@ use rand_distr::{Distribution, Exp1};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    calendar::BANDS,
     draw::{Purpose, draw},
     leading::Leading,
     people::{Person, person},
+    profile::BANDS,
     profile::{Basket, Profile, Selection},
     working_set::Face,
 };

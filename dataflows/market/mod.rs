@@ -53,10 +53,10 @@ use crate::model::{
 };
 use basket::Shelf;
 use cache::Offer;
-use calendar::BANDS;
 use catalog::Catalog;
 use customers::{Customers, Shard};
 use draw::{Purpose, draw};
+use profile::BANDS;
 use scenarios::{Scenarios, opens_hour};
 use working_set::{Face, WorkingSet};
 

@@ -6,11 +6,13 @@
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use super::calendar::BANDS;
 use crate::model::{
     Krw,
     time::{DAY, HOUR, SECOND, Span},
 };
+
+/// Age bands: under 20, the 20s, 30s, 40s, 50s, and from 60.
+pub(super) const BANDS: usize = 6;
 
 /// The profiles that ship: name and text.
 const PROFILES: [(&str, &str); 2] =

@@ -7,7 +7,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{calendar::BANDS, leading::Leading, profile, roster::Roster};
+use super::{
+    leading::Leading,
+    profile::{self, BANDS},
+    roster::Roster,
+};
 use crate::model::Millis;
 
 /// A candidate as its worker proposes it.

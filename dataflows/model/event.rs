@@ -8,10 +8,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::kind::{
-    self, Date, Flag, Id, Instant, Key, Label, ListOf, OneOf, Positive, Price, Quantity, Rows,
-    Stock, Text,
+    Date, Flag, Id, Instant, Key, Label, ListOf, OneOf, Positive, Price, Quantity, Rows, Stock,
+    Text,
 };
-use super::record::{Columns, element, fields, record};
+use super::record::{Columns, Number, element, fields, record};
 use super::{Day, Krw, Millis, OrderId, ProductId, UserId, Word};
 use crate::row;
 

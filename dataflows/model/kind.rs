@@ -12,66 +12,13 @@ use chrono::NaiveDate;
 use serde::de::{DeserializeSeed, Error, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serializer};
 
-use super::record::{As, Element, Json, Of};
+use super::record::{As, Element, Json, Kind, Of, put_array};
 use super::time::{TIME_END, TIME_MIN, date_of, day_of_date};
 use super::{Choice, Day, Millis, Strength, Word, shared};
-use crate::row::{self, Cell, array};
+use crate::row::{self, Cell};
 
 /// The longest word that is a key of a table, in bytes: an index row of PostgreSQL holds several.
 const KEY_BYTES_MAX: usize = 200;
-
-/// How the values of a field are written and read.
-pub trait Kind {
-    /// What the field holds.
-    type Value;
-
-    /// The column's type, or its elements' where it is an array: PostgreSQL's object id.
-    const TYPE: i32;
-
-    /// Reads a value from JSON; an error says what is expected.
-    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self::Value, D::Error>;
-
-    /// Writes a value as JSON.
-    fn write<S: Serializer>(value: &Self::Value, to: S) -> Result<S::Ok, S::Error>;
-
-    /// Appends the value's column.
-    fn put(value: &Self::Value, row: &mut Vec<u8>);
-
-    /// Reads the column back; an error says what no record has.
-    fn take(row: &mut row::Fields<'_>) -> Result<Self::Value, String>;
-}
-
-/// Appends a column that has a value for each element of a list.
-pub(super) fn put_array<'v, K: Kind<Value: 'v>>(
-    values: impl ExactSizeIterator<Item = &'v K::Value>,
-    row: &mut Vec<u8>,
-) {
-    array(row, K::TYPE, values, |value, row| K::put(value, row));
-}
-
-/// Any u64.
-pub struct Number;
-
-impl Kind for Number {
-    type Value = u64;
-    const TYPE: i32 = 1700;
-
-    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
-        u64::deserialize(from)
-    }
-
-    fn write<S: Serializer>(value: &u64, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_u64(*value)
-    }
-
-    fn put(value: &u64, row: &mut Vec<u8>) {
-        Cell::Unsigned(*value).encode(row);
-    }
-
-    fn take(row: &mut row::Fields<'_>) -> Result<u64, String> {
-        Ok(row.unsigned())
-    }
-}
 
 /// A whole number from `MIN` to `MAX`.
 pub struct Whole<const MIN: i64, const MAX: i64>;

@@ -10,8 +10,7 @@ use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, Visitor};
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::kind::Kind;
-use crate::row;
+use crate::row::{self, Cell, array};
 
 /// A struct whose fields are described.
 pub trait Fields: Sized {
@@ -72,6 +71,59 @@ impl<T: Fields> Serialize for Json<&T> {
         let mut object = to.serialize_struct("object", T::COUNT)?;
         self.0.write(&mut object)?;
         object.end()
+    }
+}
+
+/// How the values of a field are written and read.
+pub trait Kind {
+    /// What the field holds.
+    type Value;
+
+    /// The column's type, or its elements' where it is an array: PostgreSQL's object id.
+    const TYPE: i32;
+
+    /// Reads a value from JSON; an error says what is expected.
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self::Value, D::Error>;
+
+    /// Writes a value as JSON.
+    fn write<S: Serializer>(value: &Self::Value, to: S) -> Result<S::Ok, S::Error>;
+
+    /// Appends the value's column.
+    fn put(value: &Self::Value, row: &mut Vec<u8>);
+
+    /// Reads the column back; an error says what no record has.
+    fn take(row: &mut row::Fields<'_>) -> Result<Self::Value, String>;
+}
+
+/// Appends a column that has a value for each element of a list.
+pub(super) fn put_array<'v, K: Kind<Value: 'v>>(
+    values: impl ExactSizeIterator<Item = &'v K::Value>,
+    row: &mut Vec<u8>,
+) {
+    array(row, K::TYPE, values, |value, row| K::put(value, row));
+}
+
+/// Any u64.
+pub struct Number;
+
+impl Kind for Number {
+    type Value = u64;
+    const TYPE: i32 = 1700;
+
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+        u64::deserialize(from)
+    }
+
+    fn write<S: Serializer>(value: &u64, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(*value)
+    }
+
+    fn put(value: &u64, row: &mut Vec<u8>) {
+        Cell::Unsigned(*value).encode(row);
+    }
+
+    fn take(row: &mut row::Fields<'_>) -> Result<u64, String> {
+        Ok(row.unsigned())
     }
 }
 
@@ -213,20 +265,20 @@ macro_rules! record {
         )?
 
         fields! {
-            $event { event_id as kind::Number, $($own as $own_kind,)* }
+            $event { event_id as Number, $($own as $own_kind,)* }
             $($inner: $Inner { $($field as $kind,)* })?
         }
 
         impl $crate::model::record::Columns for $event {
             fn put(&self, row: &mut Vec<u8>) {
-                use $crate::model::kind::Kind;
+                use $crate::model::record::Kind;
 
                 $(<$own_kind>::put(&self.$own, row);)*
                 $($(<$kind>::put(&self.$inner.$field, row);)*)?
             }
 
             fn take(event_id: u64, row: &mut $crate::row::Fields<'_>) -> Result<Self, String> {
-                use $crate::model::kind::Kind;
+                use $crate::model::record::Kind;
 
                 // Evaluated as they stand here: in the order of the columns.
                 Ok($event {
@@ -253,7 +305,7 @@ macro_rules! element {
 
         impl $crate::model::record::Element for $name {
             fn put_all(all: &[Self], row: &mut Vec<u8>) {
-                use $crate::model::kind::put_array;
+                use $crate::model::record::put_array;
 
                 $(put_array::<$kind>(all.iter().map(|it| &it.$field), row);)*
             }
@@ -261,7 +313,7 @@ macro_rules! element {
             fn take_all(
                 row: &mut $crate::row::Fields<'_>,
             ) -> Result<std::sync::Arc<[Self]>, String> {
-                use $crate::model::kind::Kind;
+                use $crate::model::record::Kind;
 
                 $(let mut $field;)*
                 let lengths = [$({

@@ -10,7 +10,6 @@ use std::time::Duration;
 use anyhow::Result;
 use dataflows::Epoch;
 use dataflows::analytics::Handles;
-use dataflows::model::time::HOUR;
 use dataflows::model::{Millis, Topic};
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::Inspect;
@@ -18,7 +17,7 @@ use timely::dataflow::operators::vec::input::Handle;
 use timely::dataflow::operators::vec::{Broadcast, Input};
 use timely::worker::Worker;
 
-use super::source::{Reached, Source};
+use super::source::{MAX_DRIFT, Reached, Source};
 use crate::log::Log;
 use crate::platform::clock;
 
@@ -143,10 +142,6 @@ struct Pace {
     index: usize,
 }
 
-/// How far ahead of the hindmost of the others a worker may read, and a partition be read: less than the day after which `now`
-/// leaves a partition behind, enough that nobody waits long.
-pub(super) const PACE: Millis = 20 * HOUR;
-
 impl Pace {
     fn new(worker: &mut Worker) -> Pace {
         let next = Rc::new(RefCell::new(
@@ -174,12 +169,12 @@ impl Pace {
         }
     }
 
-    /// Up to which instant this worker may read; the hindmost not without end either, or the others
+    /// Up to which instant this worker may read; the slowest not without end either, or the others
     /// would be more than a day behind it.
     fn horizon(&self) -> Millis {
         let next = self.next.borrow();
         let others = next.iter().filter(|(index, _)| **index != self.index);
-        let hindmost = others.map(|(_, at)| *at).min().unwrap_or(Millis::MAX);
-        hindmost.saturating_add(PACE)
+        let slowest = others.map(|(_, at)| *at).min().unwrap_or(Millis::MAX);
+        slowest.saturating_add(MAX_DRIFT)
     }
 }

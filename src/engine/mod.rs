@@ -155,7 +155,7 @@ fn run_worker(
     // after it is one snapshot.
     let claim = (worker.index() == 0).then(|| store::claim(&mut client, &**log)).transpose()?;
     let started_at = clock::wall();
-    let (claim, started_at) = agree(worker, failure, claim.map(|claim| (claim, started_at)))?;
+    let (claim, started_at) = broadcast(worker, failure, claim.map(|claim| (claim, started_at)))?;
 
     let commits = Commits::new(claim.epoch);
     let _abandon = commits.until_dropped();
@@ -263,7 +263,7 @@ fn hydrate(
 }
 
 /// Gives every worker what worker 0 says.
-fn agree<D: timely::ExchangeData + Clone>(
+fn broadcast<D: timely::ExchangeData + Clone>(
     worker: &mut Worker,
     failure: &Failure,
     said: Option<D>,

@@ -6,14 +6,18 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use dataflows::analytics::{DEAD_LETTERS, Handles, Output};
 use dataflows::ledger::{Origin, Reach, Tally};
-use dataflows::model::time::TIME_END;
+use dataflows::model::time::{HOUR, TIME_END};
 use dataflows::model::{Event, Millis, Topic};
 use dataflows::row::{Cell, Row};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::feed::PACE;
 use crate::log::codec::{self, Reason};
 use crate::log::{Batch, Log, Reader, Record};
+
+/// How far ahead of the slowest of the others a worker may read, and a partition be read: watermark
+/// alignment. It is less than the day after which `now` leaves a partition behind, and enough that
+/// nobody waits long.
+pub(super) const MAX_DRIFT: Millis = 20 * HOUR;
 
 /// Records fetched from a partition at a time.
 const FETCH: usize = 2_000;
@@ -241,8 +245,8 @@ impl Source {
 
     /// Up to which instant may be read, for the sake of the partitions whose records are on their way.
     fn waiting_horizon(&self) -> Millis {
-        let hindmost = self.partitions.iter().filter_map(Partition::waits_at).min();
-        hindmost.unwrap_or(Millis::MAX).saturating_add(PACE)
+        let slowest = self.partitions.iter().filter_map(Partition::waits_at).min();
+        slowest.unwrap_or(Millis::MAX).saturating_add(MAX_DRIFT)
     }
 
     /// Fetches and decodes the next records of a partition whose fetched ones are used up.
