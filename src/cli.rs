@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use tracing::{error, info};
 
 use crate::commands::Command;
 use crate::engine::supervise;
+use crate::platform::logging::{self, Logging};
 use crate::platform::retry;
-use crate::platform::say::say;
 
 /// A living online market in one program, and its exact, incremental analytics.
 #[derive(Parser)]
@@ -15,17 +16,24 @@ use crate::platform::say::say;
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// What is said of the work on standard error: error, warn, info, debug or trace, also for a
+    /// target, as in info,librdkafka=debug; `json` writes a JSON object an event [default: errors and
+    /// warnings, as sentences].
+    #[arg(long, global = true, value_name = "LEVEL", env = logging::VARIABLE)]
+    log: Option<Logging>,
 }
 
 /// Runs a command; an error is printed once, with its causes.
-pub fn run(cli: &Cli) -> ExitCode {
+pub fn run(cli: Cli) -> ExitCode {
+    logging::begin(cli.log);
+    info!(version = env!("CARGO_PKG_VERSION"), process = std::process::id(), "starting");
     // Of one process among several its supervisor hears whether the error passes.
     let supervised = matches!(&cli.command, Command::Analytics(it) if it.is_supervised());
     cli.command.run().unwrap_or_else(|error| {
         if error.chain().any(<dyn std::error::Error>::is::<retry::Stopped>) {
             return ExitCode::SUCCESS;
         }
-        say(format_args!("{error:#}"));
+        error!("{error:#}");
         if supervised && retry::lost(&error) {
             return ExitCode::from(supervise::LOST);
         }

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use marketday::cli::Cli;
-use marketday::platform::say::say;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -18,13 +17,13 @@ fn main() -> ExitCode {
         if let Some(cause) = panic.payload_as_str().and_then(|text| text.strip_prefix(lost)) {
             // With the lock held: two connections may break at once.
             let _first = std::io::stderr().lock();
-            say(format_args!(
+            tracing::error!(
                 "another process of the analytics is gone, so this one ends too ({cause})"
-            ));
+            );
             std::process::exit(i32::from(marketday::engine::supervise::LOST));
         }
         report(panic);
         std::process::abort();
     }));
-    marketday::cli::run(&Cli::parse())
+    marketday::cli::run(Cli::parse())
 }

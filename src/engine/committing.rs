@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::{Error, Result};
 use dataflows::Epoch;
 use dataflows::analytics::Closed;
+use tracing::{debug, warn};
 
 use crate::platform::clock::Stopwatch;
-use crate::platform::say::say;
 use crate::store::{self, Committer};
 
 /// A commit that takes so long is asked what it waits for ...
@@ -104,9 +104,11 @@ impl Commits {
         std::thread::spawn(move || {
             while let Some((epoch, closed)) = commits.next() {
                 let moved = closed.now;
+                let rows = closed.rows.len();
                 let result = committer.commit(epoch, closed);
                 let mut queue = commits.queue();
-                queue.running = None;
+                let took = queue.running.take().map_or(Duration::ZERO, Stopwatch::elapsed);
+                debug!(epoch, rows, ms = took.as_millis(), ok = result.is_ok(), "commit");
                 if let Err(error) = result {
                     queue.failed = true;
                     queue.failure = Some(error);
@@ -159,7 +161,7 @@ impl Commits {
                         }
                     };
                     told = true;
-                    say(line);
+                    warn!("{line}");
                 }
             }
         }

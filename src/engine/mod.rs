@@ -29,13 +29,13 @@ use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::vec::{Broadcast, Input};
 use timely::dataflow::operators::{Inspect, Probe};
 use timely::worker::Worker;
+use tracing::{error, info};
 
 use crate::engine::supervise::LOST;
 use crate::log::Log;
 use crate::platform::clock;
 use crate::platform::crash;
 use crate::platform::retry;
-use crate::platform::say::say;
 use crate::store::{self, Claim};
 use committing::Commits;
 use feed::{EPOCH, EPOCH_RECORDS, Epochs, Feed};
@@ -100,7 +100,7 @@ fn end_process(error: &anyhow::Error) -> ! {
     let code = if retry::lost(error) { i32::from(LOST) } else { 1 };
     // With the lock held: the first error is the one that counts.
     let _first = std::io::stderr().lock();
-    say(format_args!("{error:#}"));
+    error!("{error:#}");
     std::process::exit(code);
 }
 
@@ -155,6 +155,10 @@ fn run_worker(
     // after it is one snapshot.
     let claim = (worker.index() == 0).then(|| store::claim(&mut client, &**log)).transpose()?;
     let started_at = clock::wall();
+    if let Some(claim) = &claim {
+        let Claim { generation, epoch, .. } = claim;
+        info!(generation, epoch, "the store is this engine's now");
+    }
     let (claim, started_at) = broadcast(worker, failure, claim.map(|claim| (claim, started_at)))?;
 
     let commits = Commits::new(claim.epoch);
@@ -186,6 +190,7 @@ fn run_worker(
     handles.advance_to(hydrated);
     hydrate(worker, &mut client, &claim, &mut handles)?;
     drop(client);
+    info!(worker = worker.index(), "what the store holds is read; going on in the log");
 
     let shard = (worker.index(), worker.peers());
     let source = Source::open(log, &claim.tallies, shard, claim.latest)?;

@@ -9,12 +9,12 @@ use std::time::Duration;
 use anyhow::Result;
 use dataflows::model::Topic;
 use rdkafka::error::KafkaError;
+use tracing::warn;
 
 use super::source::{self, Reached, STALLED};
 use crate::log::Log;
 use crate::platform::clock::Stopwatch;
 use crate::platform::process;
-use crate::platform::say::say;
 use crate::store;
 
 /// How far the workers of this process have read.
@@ -155,7 +155,7 @@ impl Stalls {
         if !*told && since.elapsed() > STALLED {
             *told = true;
             let what = source::starving(topic, partition, offset, end);
-            say(what);
+            warn!("{what}");
         }
     }
 
@@ -163,7 +163,7 @@ impl Stalls {
     fn failed(&mut self, error: &anyhow::Error) {
         let of_log = error.chain().any(<dyn std::error::Error>::is::<KafkaError>);
         if of_log && !std::mem::replace(&mut self.brokers_away, true) {
-            say(format_args!("{error:#}; waiting for the brokers"));
+            warn!("{error:#}; waiting for the brokers");
         }
     }
 }

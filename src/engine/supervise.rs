@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
+use tracing::{info, warn};
 
 use crate::platform::clock::Stopwatch;
 use crate::platform::retry::{self, PAUSE, STEADY};
-use crate::platform::say::say;
 
 /// How a process ends that has lost another one, the store or the brokers: what a supervisor takes as
 /// "start me again".
@@ -62,8 +62,9 @@ pub fn supervise(
         let since = Stopwatch::start();
         let hosts = place.is_none().then(|| Hosts::new(processes)).transpose()?;
         let places = place.map_or(0..processes, |place| place..place + 1);
-        let mut crew = Crew(Vec::new());
+        let mut group = Group(Vec::new());
         for place in places {
+            info!(place, "starting a process of the analytics");
             let mut command = start(place, hosts.as_ref().map(|hosts| &*hosts.0));
             let child = command
                 .env(SUPERVISOR, std::process::id().to_string())
@@ -73,9 +74,9 @@ pub fn supervise(
                 .stdout(Stdio::null())
                 .spawn()
                 .with_context(|| format!("starting process {place} of the analytics"))?;
-            crew.0.push((place, child, None));
+            group.0.push((place, child, None));
         }
-        let (place, status) = match crew.run(stop)? {
+        let (place, status) = match group.run(stop)? {
             Ended::Well => return Ok(true),
             Ended::Failed => return Ok(false),
             Ended::Lost(place, status) => (place, status),
@@ -83,9 +84,9 @@ pub fn supervise(
         if since.elapsed() > STEADY {
             pause = PAUSE.0;
         }
-        say(format_args!(
+        warn!(
             "process {place} of the analytics is gone ({status}); starting again from the last commit"
-        ));
+        );
         let stopped = || stop.load(Ordering::SeqCst);
         let rested = retry::rest(pause, &stopped).map_err(anyhow::Error::from);
         match rested.and_then(|()| ready()) {
@@ -96,7 +97,7 @@ pub fn supervise(
     }
 }
 
-/// How a crew has ended.
+/// How a group has ended.
 enum Ended {
     Well,
     /// One with an error, which it has told.
@@ -106,9 +107,9 @@ enum Ended {
 }
 
 /// The processes that run, and how each has ended.
-struct Crew(Vec<(usize, Child, Option<ExitStatus>)>);
+struct Group(Vec<(usize, Child, Option<ExitStatus>)>);
 
-impl Crew {
+impl Group {
     /// Waits until all have ended.
     fn run(&mut self, stop: &AtomicBool) -> Result<Ended> {
         let mut told = false;
@@ -169,7 +170,7 @@ impl Crew {
     }
 }
 
-impl Drop for Crew {
+impl Drop for Group {
     fn drop(&mut self) {
         for (_, child, _) in &mut self.0 {
             _ = child.kill();
@@ -208,7 +209,7 @@ impl Drop for Hosts {
 mod tests {
     use super::*;
 
-    /// Whether a crew of one that does that is started again until it ends well.
+    /// Whether a group of one that does that is started again until it ends well.
     fn supervised(what: &str) -> bool {
         let stop = AtomicBool::new(false);
         let start = |_, _: Option<&Path>| {

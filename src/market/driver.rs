@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use dataflows::market::{Command, Control, Part, Settings, Snapshot, Truth};
 use dataflows::model::Millis;
-use dataflows::model::time::DAY;
+use dataflows::model::time::{DAY, wall_clock};
+use tracing::{debug, info};
 
 use super::handle::{Handle, PendingRequest, Speed};
 use super::output::{LogOutput, Output};
@@ -67,6 +68,7 @@ impl Run<'_> {
     ) -> Result<Ended> {
         let begun = checkpoint.as_ref().map_or(0, |it| it.snapshot.refresh());
         let begun = self.settings.border(begun);
+        info!(from = %wall_clock(begun), workers = self.workers, "the market runs");
         let workers = Workers::start(
             self.settings,
             self.workers,
@@ -307,12 +309,14 @@ impl Driver<'_, '_> {
     /// Writes the snapshot once all its parts have come and the log has all that is before it.
     fn finish_snapshot(&mut self) -> Result<()> {
         let Some((refresh, parts)) = &self.snapshot else { return Ok(()) };
-        let border = self.run.settings.border(*refresh);
+        let refresh = *refresh;
+        let border = self.run.settings.border(refresh);
         if parts.len() < self.run.workers || self.done() < border {
             return Ok(());
         }
         let began = Stopwatch::start();
         if border == self.run.settings.start {
+            info!("the history is over");
             if let Some(log) = self.output.log_mut() {
                 log.end_history(self.run.until.is_some())?;
             }
@@ -321,6 +325,7 @@ impl Driver<'_, '_> {
         let (_, parts) = self.snapshot.take().expect("just seen");
         if let (Some(state), Some(log)) = (self.state, self.output.log_mut()) {
             let snapshot = |orders_at| Snapshot::new(parts, orders_at);
+            debug!(refresh, "saving a snapshot");
             state.save(&log.checkpoint(self.run.settings.origin, snapshot)?)?;
         }
         self.snapshot_cost = began.elapsed();

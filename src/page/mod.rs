@@ -32,6 +32,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
+use tracing::info;
 
 use crate::market::control::{self, ControlRequest};
 use crate::market::{self, ScenarioCommand, Speed};
@@ -176,7 +177,19 @@ fn router(shop: Arc<Shop>) -> Router {
         .route("/assets/{*path}", get(asset))
         .route("/metrics", get(show_metrics))
         .nest("/api", api)
+        .layer(middleware::from_fn(log_refused))
         .with_state(shop)
+}
+
+/// Tells of requests that are not done.
+async fn log_refused(request: Request, next: Next) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let response = next.run(request).await;
+    let status = response.status();
+    if status.is_client_error() || status.is_server_error() {
+        info!(%method, path, status = status.as_u16(), "refused");
+    }
+    response
 }
 
 /// Lets no page of another site ask through a visitor's browser.

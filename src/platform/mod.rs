@@ -3,7 +3,7 @@
 pub mod clock;
 pub mod crash;
 pub mod files;
+pub mod logging;
 pub mod private_postgres;
 pub mod process;
 pub mod retry;
-pub mod say;

@@ -11,9 +11,9 @@ use std::time::Duration;
 use anyhow::{Error, Result};
 use postgres::error::{DbError, SqlState};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use tracing::warn;
 
 use crate::platform::clock::Stopwatch;
-use crate::platform::say::say;
 
 /// The pause before the next try: it doubles from the first to the second ...
 pub const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -92,7 +92,7 @@ pub fn again<T>(
         }
         if patience != Patience::Look {
             let seconds = pause.as_secs_f64();
-            say(format_args!("{error:#}; trying again in {seconds:.1} s"));
+            warn!("{error:#}; trying again in {seconds:.1} s");
         }
         rest(pause, stop)?;
         pause = (pause * 2).min(PAUSE.1);

@@ -27,10 +27,10 @@ use dataflows::{Epoch, QUERIES};
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::{Client, Config, NoTls, Transaction};
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use crate::log::Log;
 use crate::platform::retry;
-use crate::platform::say::say;
 
 /// How sessions are named to the server, unless whoever named it says otherwise.
 const SESSION: &str = "marketday";
@@ -222,17 +222,17 @@ fn renew(tx: &mut Transaction<'_>, log: &dyn Log, rules: i64) -> Result<()> {
     }
     let counted = tx.query_one("SELECT EXISTS (SELECT FROM commit_points)", &[])?.get(0);
     if counted && whole {
-        say(format_args!(
+        warn!(
             "the database was counted by older rules ({rules}, today's are {RULES}): \
              counting the log's {records} records again; `marketday status` shows how far it is"
-        ));
+        );
         empty(tx)?;
     } else if counted {
-        say(format_args!(
+        warn!(
             "the database was counted by older rules ({rules}, today's are {RULES}), and \
              the log no longer goes back to its start: going on by today's; `marketday verify` \
              names the offsets from which they hold"
-        ));
+        );
         tx.execute(
             "UPDATE commit_offsets SET rules_from = next_offset, other_at = newest_at,
                                        reached_at = newest_at",

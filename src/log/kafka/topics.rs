@@ -9,6 +9,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::metadata::Metadata;
+use tracing::info;
 
 use super::super::PARTITIONS;
 use super::cluster::{ANSWER, Place, metadata};
@@ -69,8 +70,9 @@ pub(super) fn make(place: &Place, names: &[&String], brokers: usize) -> Result<(
         .with_context(|| place.asking())?;
     for result in results {
         match result {
+            Ok(name) => info!(name, copies, "made a topic"),
             // Somebody else was quicker.
-            Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
+            Err((_, Code::TopicAlreadyExists)) => {}
             Err((name, code)) => bail!("making the topic {name} on {}: {code}", place.brokers),
         }
     }

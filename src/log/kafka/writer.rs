@@ -11,6 +11,7 @@ use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientContext, Message, Offset};
+use tracing::{info, warn};
 
 use super::super::{Batch, Record, Writer, new_identity};
 use super::cluster::{ANSWER, Place, TRY, ends, read_committed};
@@ -18,7 +19,6 @@ use super::identity::{IDENTITY, WRITER};
 use super::topics::RECORD_BYTES_MAX;
 use crate::platform::clock::Stopwatch;
 use crate::platform::retry;
-use crate::platform::say::say;
 
 /// How long a flush may take, with brokers that fail and come back, before it is an error.
 const OUTAGE: Duration = Duration::from_hours(2);
@@ -270,6 +270,7 @@ impl KafkaWriter {
                 sections.push(Section { topic, partition, name, pending, seen });
             }
         }
+        info!("the writer of the log on {}", place.brokers);
         let (open, stop) = (false, Arc::default());
         Ok(KafkaWriter { producer, candidate, questions, sections, open, stop })
     }
@@ -305,6 +306,7 @@ impl KafkaWriter {
                 Step::Commit
             }
             Step::BeginAgain => {
+                info!("the brokers have ended this writer; looking whether there is another");
                 let since = Stopwatch::start();
                 while since.elapsed() < GRACE {
                     self.candidate.ensure_writer()?;
@@ -466,9 +468,9 @@ impl Writer for KafkaWriter {
             }
             if waited > LONG && !told {
                 told = true;
-                say(format_args!(
+                warn!(
                     "the log on {brokers} does not take what is written ({error:#}); waiting for it"
-                ));
+                );
             }
             std::thread::sleep(PAUSE);
         }

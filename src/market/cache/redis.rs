@@ -12,8 +12,7 @@ use std::{
 use anyhow::{Context, Result};
 use dataflows::market::CachedSet;
 use redis::{Client, Connection, RedisResult, cmd, pipe};
-
-use crate::platform::say::say;
+use tracing::warn;
 
 /// An answer may take so long before Redis counts as lost. It is waited for once, so it may be
 /// long enough for a busy machine.
@@ -80,7 +79,7 @@ impl Link {
             *place = None;
             if !self.lost.swap(true, Ordering::Relaxed) {
                 let goes_on = "the market goes on with its own copy of the working set";
-                say(format_args!("Redis at {} is lost ({error}): {goes_on}", self.address()));
+                warn!("Redis at {} is lost ({error}): {goes_on}", self.address());
             }
             self.come_back();
             Failed
@@ -140,7 +139,7 @@ impl Redis {
             Ok(())
         });
         if matches!(answer, Ok(Some(()))) && self.link.lost.swap(false, Ordering::Relaxed) {
-            say(format_args!("Redis at {} is back", self.link.address()));
+            warn!("Redis at {} is back", self.link.address());
         }
         answer
     }
