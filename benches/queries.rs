@@ -16,7 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Parser;
-use dataflows::analytics::{Begin, Closed, Handles, analytics, commit};
+use dataflows::QUERIES;
+use dataflows::analytics::{Begin, Closed, Handles, Tables, analytics, commit};
 use dataflows::ledger::Sourced;
 use dataflows::model::{Millis, OrderEvent};
 use events::{CUSTOMERS, DAYS, Events, PARTITIONS, PRODUCTS};
@@ -261,7 +262,7 @@ fn run(worker: &mut Worker, args: &Args, found: &Mutex<Measured>) {
     let rows = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&rows);
     let (mut handles, dataflow) = worker.dataflow(|scope| {
-        let (handles, outputs) = analytics(scope, Begin::default());
+        let (handles, outputs) = analytics(scope, Begin::default(), &Tables::of(QUERIES));
         let deliver = move |_, closed: Closed| {
             count.fetch_add(closed.rows.len() as u64, Relaxed);
         };

@@ -83,7 +83,7 @@ impl Place {
         let mut client = self.client();
         let ledgers = ["user_events", "product_events", "order_events", "scenario_events"];
         let names = ledgers.into_iter().chain(["dead_letters", "commit_offsets"]);
-        let names = names.chain(result_tables().map(|(_, name)| name));
+        let names = names.chain(result_tables());
         let hash = |name| {
             let query = format!(
                 "SELECT count(*) || ' rows, ' ||

@@ -59,7 +59,7 @@ pub(crate) fn command(args: &[&str]) -> Command {
 pub(crate) fn command_of(program: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(program);
     // What stands in the developer's environment must not reach the tests.
-    for name in ["KAFKA_BROKERS", "REDIS_URL", "DATABASE_URL"] {
+    for name in ["KAFKA_BROKERS", "REDIS_URL", "DATABASE_URL", "MARKETDAY_NAME", "MARKETDAY_LOG"] {
         command.env_remove(name);
     }
     command.args(args).stdin(Stdio::null());

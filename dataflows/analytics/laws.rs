@@ -14,6 +14,7 @@ use super::letter::{LETTER, by_the_letter, events_that_count};
 use super::*;
 use crate::model::time::{DAY, HOUR, MINUTE, SECOND, WEEK};
 use crate::model::{Line, OrderKind, Product, ScenarioAction, Sex, Status, Strength, User};
+use crate::queries::QUERIES;
 use crate::row::Row;
 
 /// 2024-02-27 in Seoul: stories cross a leap day and month ends.
@@ -30,15 +31,14 @@ const BORDERS: [Millis; 5] = [END, END - 5 * MINUTE, END - HOUR, END - DAY, MONT
 pub(super) type Tables = BTreeMap<(&'static str, Box<[u8]>), Box<[u8]>>;
 
 fn tables_of(rows: Vec<(Row, isize)>) -> Tables {
-    let mut rows = rows;
+    let (mut rows, all) = (rows, super::Tables::of(QUERIES));
     differential_dataflow::consolidation::consolidate(&mut rows);
     let mut tables = Tables::new();
     for (row, diff) in rows {
         if usize::from(row.table) >= BASE_TABLES.len() {
             assert_eq!(diff, 1, "{row:?}");
-            let before =
-                tables.insert((table_name(row.table), row.key().into()), row.value().into());
-            assert_eq!(before, None, "two rows of one key in {}", table_name(row.table));
+            let before = tables.insert((all.name(row.table), row.key().into()), row.value().into());
+            assert_eq!(before, None, "two rows of one key in {}", all.name(row.table));
         }
     }
     tables
@@ -54,7 +54,8 @@ fn tables(events: &[Event], batch: usize, workers: usize) -> Tables {
         let all = Arc::clone(&all);
         let probe = ProbeHandle::new();
         let mut handles = worker.dataflow(|scope| {
-            let (handles, outputs) = analytics(scope, Begin::default());
+            let (handles, outputs) =
+                analytics(scope, Begin::default(), &super::Tables::of(QUERIES));
             let deliver = move |_epoch, closed: Closed| all.lock().unwrap().extend(closed.rows);
             let (done, _activator) = commit(outputs, deliver, || Epoch::MAX);
             done.probe_with(&probe);
@@ -271,13 +272,11 @@ fn tables_after_withdrawal(story: &[Event], noise: &[Event]) -> Tables {
                 let now = now(reached, Millis::MIN);
                 let begin = Begin::default();
                 let inputs = inputs(scope, begin, orders, users, products, scenarios, now);
-                for (place, query) in QUERIES.iter().enumerate() {
+                for (table, query) in (BASE_TABLES.len() as u16..).zip(QUERIES) {
                     let all = Arc::clone(&all);
-                    (query.build)(&inputs, Table(query_table(place))).inspect(
-                        move |(row, _epoch, diff)| {
-                            all.lock().unwrap().push((row.clone(), *diff));
-                        },
-                    );
+                    (query.build)(&inputs, Table(table)).inspect(move |(row, _epoch, diff)| {
+                        all.lock().unwrap().push((row.clone(), *diff));
+                    });
                 }
                 (orders_in, users_in, products_in, scenarios_in, reached_in)
             });

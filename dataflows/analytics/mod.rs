@@ -10,6 +10,7 @@ pub use commit::{Closed, Output, commit};
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use differential_dataflow::AsCollection;
 use timely::container::CapacityContainerBuilder;
@@ -29,7 +30,7 @@ use crate::operators::{
     Entry, Graded, Lived, Sums, counted, distinct, first, grades, lifetimes, newest, now,
     standing_orders, sums_by,
 };
-use crate::queries::{Inputs, QUERIES, Table};
+use crate::queries::{Inputs, Query, Table};
 use crate::{Collection, Epoch};
 
 /// Tables that are only appended to: a ledger for each topic, in [`Topic::ALL`]'s order, and the
@@ -50,15 +51,32 @@ pub fn ledger_table(topic: Topic) -> u16 {
     topic as u16
 }
 
-/// The table of a number.
-pub fn table_name(table: u16) -> &'static str {
-    let table = usize::from(table);
-    BASE_TABLES.get(table).copied().unwrap_or_else(|| QUERIES[table - BASE_TABLES.len()].name)
-}
+/// The tables that a graph keeps: [`BASE_TABLES`], and behind them one for each of its queries.
+#[derive(Clone, Debug)]
+pub struct Tables(Arc<[Query]>);
 
-/// The number of a query's table, by the query's place in [`QUERIES`].
-pub fn query_table(query: usize) -> u16 {
-    (BASE_TABLES.len() + query) as u16
+impl Tables {
+    /// With those of some queries.
+    pub fn of(queries: &[Query]) -> Tables {
+        Tables(queries.into())
+    }
+
+    /// The queries.
+    pub fn queries(&self) -> &[Query] {
+        &self.0
+    }
+
+    /// The queries' tables, each with its number.
+    pub fn results(&self) -> impl Iterator<Item = (u16, &'static str)> {
+        (BASE_TABLES.len() as u16..).zip(self.0.iter().map(|query| query.name))
+    }
+
+    /// The name of the table of a number.
+    pub fn name(&self, table: u16) -> &'static str {
+        let table = usize::from(table);
+        let base = BASE_TABLES.get(table).copied();
+        base.unwrap_or_else(|| self.0[table - BASE_TABLES.len()].name)
+    }
 }
 
 type Handle<D> = InputHandle<Epoch, D>;
@@ -77,9 +95,8 @@ pub struct Handles {
     pub reached: Handle<(u32, Millis)>,
     /// What goes to the commit as it is: tallies of reading, dead letters, stored rows.
     pub outputs: Handle<Output>,
-    /// In which of timely's identifiers the operators of each query are, in [`QUERIES`]' order;
-    /// all others are shared.
-    pub queries: Vec<Range<usize>>,
+    /// In which of timely's identifiers the operators of each query are; all others are shared.
+    pub queries: Vec<(&'static str, Range<usize>)>,
 }
 
 impl Handles {
@@ -119,11 +136,13 @@ pub struct Begin {
     pub now: Option<Millis>,
 }
 
-/// Builds the graph; returns its writing ends and everything that is to be committed.
-pub fn analytics(
-    scope: Scope<'_, Epoch>,
+/// Builds the graph that keeps some tables; returns its writing ends and everything that is to be
+/// committed.
+pub fn analytics<'s>(
+    scope: Scope<'s, Epoch>,
     begin: Begin,
-) -> (Handles, Stream<'_, Epoch, Vec<Output>>) {
+    tables: &Tables,
+) -> (Handles, Stream<'s, Epoch, Vec<Output>>) {
     let (users_in, users) = scope.new_input();
     let (products_in, products) = scope.new_input();
     let (orders_in, orders) = scope.new_input();
@@ -142,11 +161,11 @@ pub fn analytics(
 
     let inputs = inputs(scope, begin, orders, users, products, scenarios, now);
     let mut queries = Vec::new();
-    for (place, query) in QUERIES.iter().enumerate() {
+    for ((table, _), query) in tables.results().zip(tables.queries()) {
         let first = scope.worker().peek_identifier();
-        let rows = (query.build)(&inputs, Table(query_table(place)));
+        let rows = (query.build)(&inputs, Table(table));
         outputs.push(rows.inner.map(|(row, epoch, diff)| Output::Row { row, epoch, diff }));
-        queries.push(first..scope.worker().peek_identifier());
+        queries.push((query.name, first..scope.worker().peek_identifier()));
     }
 
     let handles = Handles {

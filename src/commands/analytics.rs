@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use super::options::{Database, Instant, Place, count, stop_on_signal};
+use super::options::{Database, Instant, Place, TableList, count, stop_on_signal};
 use crate::engine::{self, supervise};
+use crate::platform::logging;
 use crate::platform::retry::{self, Patience};
 use crate::store;
 
@@ -30,6 +31,8 @@ pub(crate) struct Analytics {
     /// 2026-11-27T05:00:00Z or milliseconds since 1970.
     #[arg(long, value_name = "INSTANT", requires = "rebuild")]
     latest: Option<Instant>,
+    #[command(flatten)]
+    tables: TableList,
     #[command(flatten)]
     workers: Workers,
     /// Print help.
@@ -68,6 +71,7 @@ impl Analytics {
         let stop = stop_on_signal()?;
         let stopped = || stop.load(Ordering::SeqCst);
         let communication = self.workers.communication()?;
+        let tables = self.tables.tables()?;
         let database = self.place.database(Patience::Start, &stopped)?;
         let log = self.place.log.open(&stopped)?;
         // Once: whoever starts again goes on.
@@ -83,6 +87,7 @@ impl Analytics {
         }
         let settings = engine::Settings {
             database: database.config.clone(),
+            tables,
             timely: communication,
             exit_when_caught_up: self.exit_when_caught_up,
             producer_done: Arc::new(AtomicBool::new(true)),
@@ -104,7 +109,7 @@ impl Analytics {
 
 /// The processes of the analytics, or the one of them that this is, started again when one is lost.
 fn run_processes(command: &Analytics, database: &Database, stop: &AtomicBool) -> Result<bool> {
-    let Analytics { place, exit_when_caught_up, workers, .. } = command;
+    let Analytics { place, exit_when_caught_up, tables, workers, .. } = command;
     let program = std::env::current_exe().context("finding this program")?;
     let ready = || {
         retry::again(Patience::Ever, &|| stop.load(Ordering::SeqCst), || {
@@ -124,6 +129,10 @@ fn run_processes(command: &Analytics, database: &Database, stop: &AtomicBool) ->
         }
         for (flag, text) in [("--brokers", &place.log.brokers), ("--name", &place.log.name)] {
             child.args(text.iter().flat_map(|text| [flag, text]));
+        }
+        child.args(tables.arguments());
+        if let Some(log) = logging::asked() {
+            child.env(logging::VARIABLE, log);
         }
         if *exit_when_caught_up {
             child.arg("--exit-when-caught-up");

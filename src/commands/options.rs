@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, anyhow, ensure};
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use clap::Args;
+use dataflows::QUERIES;
+use dataflows::analytics::Tables;
 use dataflows::market::{Faults, Profile};
 use dataflows::model::Millis;
 use dataflows::model::time::{TIME_END, TIME_MIN, ZONE, day_of_date, start_of_day};
@@ -163,6 +165,45 @@ impl FromStr for Instant {
             "an instant is milliseconds since 1970, 2026-11-27, 2026-11-27T14:00:00 (of the \
              market's zone) or 2026-11-27T05:00:00Z, from 1990 to 2099",
         )
+    }
+}
+
+/// Which result tables are kept.
+#[derive(Args)]
+pub(crate) struct TableList {
+    /// The result tables to keep, as orders_by_minute,best_sellers [default: all]. The ledgers, users
+    /// and products are kept always; a table that is left out keeps the content that it has.
+    #[arg(long, value_name = "TABLES", value_delimiter = ',')]
+    tables: Vec<String>,
+}
+
+impl TableList {
+    /// The tables that are always kept.
+    const ALWAYS: [&str; 2] = ["users", "products"];
+
+    pub(crate) fn tables(&self) -> Result<Tables> {
+        for name in &self.tables {
+            ensure!(
+                QUERIES.iter().any(|query| query.name == name),
+                "there is no result table `{name}`; there are {}",
+                store::result_tables().collect::<Vec<_>>().join(", ")
+            );
+        }
+        let kept = |name: &str| {
+            self.tables.is_empty()
+                || Self::ALWAYS.contains(&name)
+                || self.tables.iter().any(|it| it == name)
+        };
+        Ok(Tables::of(&QUERIES.iter().filter(|it| kept(it.name)).copied().collect::<Vec<_>>()))
+    }
+
+    /// The arguments that say the same to another process.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        if self.tables.is_empty() {
+            Vec::new()
+        } else {
+            vec!["--tables".into(), self.tables.join(",")]
+        }
     }
 }
 

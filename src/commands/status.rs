@@ -59,6 +59,8 @@ struct Report {
     latest: Option<String>,
     /// What does not move the market's time, since no other customer speaks of a time near it.
     alone: Vec<Alone>,
+    /// Result tables that the analytics do not keep: their content is of an earlier commit.
+    not_kept: Vec<&'static str>,
     partitions: Vec<Partition>,
 }
 
@@ -142,6 +144,7 @@ fn status(
         told_seconds_ago: client.query_one(told, &[])?.get(0),
         latest: progress.get(4),
         alone: alone(&mut client)?,
+        not_kept: store::not_kept(&mut client)?,
         partitions,
     };
     if json {
@@ -191,6 +194,10 @@ fn write(status: Report, out: &mut dyn Write) -> Result<()> {
             "alone         orders-{partition}, offset {offset}, at {at}: nobody else there speaks of a \
              time near it, so it does not move the market time"
         )?;
+    }
+    if !status.not_kept.is_empty() {
+        let tables = status.not_kept.join(", ");
+        writeln!(out, "not kept      {tables}: their rows are of an earlier commit")?;
     }
     writeln!(out, "memory        {} MiB\n", status.memory_bytes >> 20)?;
     writeln!(

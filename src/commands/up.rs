@@ -14,12 +14,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use dataflows::analytics::Tables;
 use dataflows::model::Millis;
 use dataflows::model::time::{DAY, wall_clock};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::options::{Cached, Listen, Place, Which, count, stop_on_signal};
+use super::options::{Cached, Listen, Place, TableList, Which, count, stop_on_signal};
 use crate::engine;
 use crate::log::Log;
 use crate::market::cache::{Cache, Counts, Link, market_name};
@@ -40,6 +41,8 @@ pub(crate) struct Up {
     cached: Cached,
     #[command(flatten)]
     listen: Listen,
+    #[command(flatten)]
+    tables: TableList,
     /// Worker threads of the market, and as many of the analytics.
     #[arg(short = 'w', long, default_value_t = 1, value_parser = count())]
     workers: usize,
@@ -56,6 +59,7 @@ impl Up {
         let settings = Settings {
             options: self.which.market_options()?,
             speed: self.which.speed,
+            tables: self.tables.tables()?,
             workers: self.workers,
             redis: self.cached.link()?,
             page: self.listen.page,
@@ -95,6 +99,8 @@ struct Settings {
     pub options: Options,
     /// How fast its clock goes when it is live.
     pub speed: Speed,
+    /// Which tables are kept.
+    tables: Tables,
     /// Workers of the market, and of the analytics.
     pub workers: usize,
     /// The Redis that has the working set; none keeps it in memory.
@@ -188,6 +194,7 @@ fn run(
     let now = Arc::new(AtomicI64::new(Millis::MIN));
     let engine_settings = engine::Settings {
         database: database.clone(),
+        tables: settings.tables.clone(),
         timely: match settings.workers {
             1 => timely::CommunicationConfig::Thread,
             workers => timely::CommunicationConfig::Process(workers),

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use dataflows::Epoch;
-use dataflows::analytics::{Begin, Handles, Output, analytics, commit};
+use dataflows::analytics::{Begin, Handles, Output, Tables, analytics, commit};
 use dataflows::model::Topic;
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::vec::{Broadcast, Input};
@@ -47,6 +47,8 @@ use source::Source;
 pub struct Settings {
     /// Where the store is.
     pub database: postgres::Config,
+    /// Which tables are kept.
+    pub tables: Tables,
     /// Timely's threads, processes and addresses.
     pub timely: timely::CommunicationConfig,
     /// End when everything in the log is committed and `producer_done` is set.
@@ -153,7 +155,9 @@ fn run_worker(
     let mut client = store::connect(&settings.database)?;
     // Once the claim stands, no other engine can change the store: what all workers read back
     // after it is one snapshot.
-    let claim = (worker.index() == 0).then(|| store::claim(&mut client, &**log)).transpose()?;
+    let claim = (worker.index() == 0)
+        .then(|| store::claim(&mut client, &**log, &settings.tables))
+        .transpose()?;
     let started_at = clock::wall();
     if let Some(claim) = &claim {
         let Claim { generation, epoch, .. } = claim;
@@ -167,7 +171,7 @@ fn run_worker(
     if worker.index() == 0 {
         let mut client = store::connect(&settings.database)?;
         let backend = client.query_one("SELECT pg_backend_pid()", &[])?.get(0);
-        let committer = store::Committer::new(client, &claim)?;
+        let committer = store::Committer::new(client, &claim, &settings.tables)?;
         let now = Arc::clone(&settings.now);
         committing = Some(commits.start(committer, now, &settings.database, backend));
     }
@@ -176,7 +180,7 @@ fn run_worker(
     let begin = Begin { hydrated, now: claim.now };
     let probe = ProbeHandle::new();
     let (mut handles, activator) = worker.dataflow::<Epoch, _, _>(|scope| {
-        let (handles, outputs) = analytics(scope, begin);
+        let (handles, outputs) = analytics(scope, begin, &settings.tables);
         let (deliver, committed) = (commits.clone(), commits.clone());
         let (done, activator) = commit(
             outputs,
@@ -188,7 +192,7 @@ fn run_worker(
     });
 
     handles.advance_to(hydrated);
-    hydrate(worker, &mut client, &claim, &mut handles)?;
+    hydrate(worker, &mut client, &claim, &settings.tables, &mut handles)?;
     drop(client);
     info!(worker = worker.index(), "what the store holds is read; going on in the log");
 
@@ -238,6 +242,7 @@ fn hydrate(
     worker: &mut Worker,
     client: &mut postgres::Client,
     claim: &Claim,
+    tables: &Tables,
     handles: &mut Handles,
 ) -> Result<()> {
     let shard = (worker.index(), worker.peers());
@@ -256,7 +261,7 @@ fn hydrate(
     }
     if shard.0 == 0 {
         let epoch = handles.epoch();
-        store::stored_rows(client, epoch, |output: Output| handles.outputs.send(output))?;
+        store::stored_rows(client, tables, epoch, |output: Output| handles.outputs.send(output))?;
         for ((topic, partition), tally) in &claim.tallies {
             let reached = tally.reach.and_then(|reach| reach.reached);
             if let (Topic::Orders, Some(reached)) = (topic, reached) {

@@ -10,7 +10,6 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
-use dataflows::QUERIES;
 use differential_dataflow::logging::{DifferentialEvent, DifferentialEventBuilder};
 use timely::logging::{StartStop, TimelyEvent, TimelyEventBuilder};
 use timely::worker::Worker;
@@ -68,7 +67,7 @@ impl Profile {
         &self,
         worker: &Worker,
         dataflow: usize,
-        queries: &[Range<usize>],
+        queries: &[(&'static str, Range<usize>)],
     ) -> Vec<Operator> {
         if let Some(mut log) = worker.log_register() {
             log.flush(); // events come in batches
@@ -85,12 +84,12 @@ impl Profile {
         }
         let operator = |(id, built): (&usize, &Built)| {
             let did = seen.did.get(id).copied().unwrap_or_default();
-            let query = queries.iter().position(|range| range.contains(id));
+            let query = queries.iter().find(|(_, range)| range.contains(id));
             Operator {
                 id: *id,
                 address: built.address.clone(),
                 name: built.name.clone(),
-                query: query.map(|place| QUERIES[place].name),
+                query: query.map(|(name, _)| *name),
                 reads: reads.remove(id).unwrap_or_default(),
                 activations: did.activations,
                 time: did.time,

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 use dataflows::Epoch;
-use dataflows::analytics::{Begin, analytics, commit};
+use dataflows::QUERIES;
+use dataflows::analytics::{Begin, Tables, analytics, commit};
 use dataflows::model::{Millis, Topic};
 use timely::CommunicationConfig;
 use timely::dataflow::ProbeHandle;
@@ -64,7 +65,7 @@ fn replay_at(
     let probe = ProbeHandle::new();
     let begin = Begin::default();
     let (handles, dataflow) = worker.dataflow::<Epoch, _, _>(|scope| {
-        let (handles, outputs) = analytics(scope, begin);
+        let (handles, outputs) = analytics(scope, begin, &Tables::of(QUERIES));
         let (done, _activator) = commit(outputs, |_epoch, _closed| {}, || Epoch::MAX);
         done.probe_with(&probe);
         (handles, scope.addr()[0])

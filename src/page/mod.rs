@@ -320,7 +320,7 @@ async fn control_market(
 }
 
 async fn tables() -> Json<Vec<&'static str>> {
-    Json(store::result_tables().map(|(_, name)| name).collect())
+    Json(store::result_tables().collect())
 }
 
 /// The change feed of a table; who comes back with `Last-Event-ID` goes on behind that commit point.

@@ -68,9 +68,9 @@ impl Follower {
     /// Begins to follow a table, if it is one and what changed since then is kept.
     pub fn begin(database: &postgres::Config, table: &str, begin: Begin) -> Result<Follower> {
         ensure!(
-            store::result_tables().any(|(_, name)| name == table),
+            store::result_tables().any(|name| name == table),
             "there is no result table `{table}`; there are {}",
-            store::result_tables().map(|(_, name)| name).collect::<Vec<_>>().join(", ")
+            store::result_tables().collect::<Vec<_>>().join(", ")
         );
         let mut client = store::connect(database)?;
         client.batch_execute("SET TIME ZONE 'Asia/Seoul'; LISTEN commit_point")?;

@@ -5,13 +5,13 @@ use std::io::Write;
 
 use anyhow::{Context, Error, Result, bail, ensure};
 use dataflows::Epoch;
-use dataflows::analytics::{BASE_TABLES, Closed, ledger_table, table_name};
+use dataflows::analytics::{BASE_TABLES, Closed, Tables, ledger_table};
 use dataflows::ledger::Tally;
 use dataflows::model::{Millis, Topic};
 use dataflows::row::{Fields, Row};
 use postgres::{Client, Transaction};
 
-use super::{Claim, Columns, result_tables};
+use super::{Claim, Columns};
 use crate::platform::crash;
 use crate::platform::retry;
 
@@ -22,6 +22,7 @@ pub struct Committer {
     now: Option<Millis>,
     tallies: BTreeMap<(Topic, u32), Tally>,
     tables: BTreeMap<u16, Statements>,
+    kept: Tables,
     commits: u64,
 }
 
@@ -46,11 +47,11 @@ impl Committer {
     /// Prepares the session: for each result table a stage for rows that come and one for keys
     /// that go. They live as long as the session, since new ones for each commit would bloat the
     /// catalog.
-    pub fn new(mut client: Client, claim: &Claim) -> Result<Committer> {
+    pub fn new(mut client: Client, claim: &Claim, kept: &Tables) -> Result<Committer> {
         // The changes that are told of have instants in them.
         client.batch_execute("SET TIME ZONE 'Asia/Seoul'")?;
         let mut tables = BTreeMap::new();
-        for (table, name) in result_tables() {
+        for (table, name) in kept.results() {
             let columns = Columns::of(&mut client, name)?;
             let (key, value) = (columns.key.join(", "), &columns.value);
             client.batch_execute(&format!(
@@ -94,13 +95,14 @@ impl Committer {
             now: claim.now,
             tallies: claim.tallies.clone(),
             tables,
+            kept: kept.clone(),
             commits: 0,
         })
     }
 
     /// Commits everything up to and including `epoch`, or nothing.
     pub fn commit(&mut self, epoch: Epoch, closed: Closed) -> Result<()> {
-        let NetChanges { appended, changed } = net_changes(closed.rows)?;
+        let NetChanges { appended, changed } = net_changes(closed.rows, &self.kept)?;
         let mut tallies = self.tallies.clone();
         for (partition, tally) in &closed.tallies {
             tallies.entry(*partition).or_default().add(tally);
@@ -126,19 +128,19 @@ impl Committer {
             .query("SELECT table_name FROM followed_tables WHERE until > clock_timestamp()", &[])?;
         let followed: Vec<&str> = followed.iter().map(|row| row.get(0)).collect();
         for (table, rows) in &appended {
-            copy(&mut tx, &copy_in(table_name(*table)), rows.iter().map(|row| (row, true)))
+            copy(&mut tx, &copy_in(self.kept.name(*table)), rows.iter().map(|row| (row, true)))
                 .map_err(|error| match refused_row(&error, rows) {
                     Some(row) => error.context(format!("appending {}", origin(row))),
                     None => error,
                 })
-                .map_err(|error| tried(error, "appending to", *table, read))?;
+                .map_err(|error| tried(error, "appending to", self.kept.name(*table), read))?;
         }
         crash::point("copy");
         for (table, changes) in &changed {
             let statements = &self.tables[table];
-            let told = followed.contains(&table_name(*table)).then_some(epoch);
+            let told = followed.contains(&self.kept.name(*table)).then_some(epoch);
             write_changes(&mut tx, statements, changes, told)
-                .map_err(|error| tried(error, "changing", *table, read))?;
+                .map_err(|error| tried(error, "changing", self.kept.name(*table), read))?;
         }
         for ((topic, partition), tally) in &tallies {
             if closed.tallies.contains_key(&(*topic, *partition)) {
@@ -161,8 +163,8 @@ impl Committer {
 }
 
 /// The error of writing to a table. Unless it passes by itself, it names what was read for that.
-fn tried(error: Error, what: &str, table: u16, read: impl Fn() -> String) -> Error {
-    let tried = format!("{what} {}", table_name(table));
+fn tried(error: Error, what: &str, table: &str, read: impl Fn() -> String) -> Error {
+    let tried = format!("{what} {table}");
     if retry::lost(&error) {
         error.context(tried)
     } else {
@@ -242,12 +244,12 @@ struct NetChanges {
 ///
 /// A key has at most one row, so what is left of a key is a row that comes, one that goes, or one
 /// for the other. Anything else is a bug in a query, and nothing of it may be committed.
-fn net_changes(rows: Vec<(Row, isize)>) -> Result<NetChanges> {
+fn net_changes(rows: Vec<(Row, isize)>, tables: &Tables) -> Result<NetChanges> {
     let NetChanges { mut appended, mut changed } = NetChanges::default();
     let (bases, mut results): (Vec<_>, Vec<_>) =
         rows.into_iter().partition(|(row, _)| usize::from(row.table) < BASE_TABLES.len());
     for (row, diff) in bases {
-        ensure!(diff == 1, "a row of {} would go: ledgers only grow", table_name(row.table));
+        ensure!(diff == 1, "a row of {} would go: ledgers only grow", tables.name(row.table));
         appended.entry(row.table).or_default().push(row);
     }
     differential_dataflow::consolidation::consolidate(&mut results);
@@ -256,13 +258,13 @@ fn net_changes(rows: Vec<(Row, isize)>) -> Result<NetChanges> {
         let change = match <[_; 1]>::try_from(group) {
             Ok([(row, 1)]) => Change::Upsert(row),
             Ok([(row, -1)]) => Change::Delete(row),
-            Ok([(row, diff)]) => return Err(not_one_row(&row, &[diff])),
+            Ok([(row, diff)]) => return Err(not_one_row(tables, &row, &[diff])),
             Err(group) => match <[_; 2]>::try_from(group) {
                 Ok([(row, 1), (_, -1)] | [(_, -1), (row, 1)]) => Change::Upsert(row),
-                Ok([(row, a), (_, b)]) => return Err(not_one_row(&row, &[a, b])),
+                Ok([(row, a), (_, b)]) => return Err(not_one_row(tables, &row, &[a, b])),
                 Err(group) => {
                     let diffs: Vec<isize> = group.iter().map(|(_, diff)| *diff).collect();
-                    return Err(not_one_row(&group[0].0, &diffs));
+                    return Err(not_one_row(tables, &group[0].0, &diffs));
                 }
             },
         };
@@ -286,11 +288,11 @@ fn chunk_by_key(rows: Vec<(Row, isize)>) -> impl Iterator<Item = Vec<(Row, isize
     })
 }
 
-fn not_one_row(row: &Row, diffs: &[isize]) -> anyhow::Error {
+fn not_one_row(tables: &Tables, row: &Row, diffs: &[isize]) -> anyhow::Error {
     anyhow::anyhow!(
         "query {} gives a key more or less than one row (differences {diffs:?}, key {:02x?}); \
          nothing was committed",
-        table_name(row.table),
+        tables.name(row.table),
         row.key()
     )
 }

@@ -4,13 +4,13 @@ use std::io::Read;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use dataflows::Epoch;
-use dataflows::analytics::Output;
+use dataflows::analytics::{Output, Tables};
 use dataflows::ledger::Origin;
 use dataflows::model::{Event, Topic};
 use dataflows::row::{Fields, Row};
 use postgres::Client;
 
-use super::{Columns, result_tables};
+use super::Columns;
 
 /// Reads the rows of a COPY, each as its fields' bytes.
 fn copy_out(
@@ -71,9 +71,14 @@ pub fn hydrate(
     )
 }
 
-/// Gives every stored result row as something that goes: the minus side of the first commit.
-pub fn stored_rows(client: &mut Client, epoch: Epoch, mut give: impl FnMut(Output)) -> Result<()> {
-    for (table, name) in result_tables() {
+/// Gives every stored row of the tables that are kept as something that goes: the minus side of the first commit.
+pub fn stored_rows(
+    client: &mut Client,
+    tables: &Tables,
+    epoch: Epoch,
+    mut give: impl FnMut(Output),
+) -> Result<()> {
+    for (table, name) in tables.results() {
         let columns = Columns::of(client, name)?;
         let list = [&columns.key[..], &columns.value].concat().join(", ");
         copy_out(client, &format!("SELECT {list} FROM {name}"), |bytes| {

@@ -20,7 +20,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use dataflows::analytics::{BASE_TABLES, table_name};
+use dataflows::analytics::{BASE_TABLES, Tables};
 use dataflows::ledger::{Reach, Tally};
 use dataflows::model::{Millis, Topic};
 use dataflows::{Epoch, QUERIES};
@@ -170,17 +170,19 @@ const LOCKED: &str = "SET LOCAL lock_timeout = '10s'";
 /// Takes the store over: from here on no earlier engine can commit. What was counted by older rules
 /// is emptied, to be counted again from the log's start; where the log no longer goes back there, it
 /// is gone on from.
-pub fn claim(client: &mut Client, log: &dyn Log) -> Result<Claim> {
+pub fn claim(client: &mut Client, log: &dyn Log, tables: &Tables) -> Result<Claim> {
+    let kept: Vec<&str> = tables.results().map(|(_, name)| name).collect();
     let log_identity = log.identity();
     let mut tx = client.transaction()?;
     tx.batch_execute(LOCKED)?;
     let row = tx
         .query_one(
             "UPDATE progress SET generation = generation + 1,
-                                 log_identity = coalesce(log_identity, $1)
+                                 log_identity = coalesce(log_identity, $1),
+                                 kept_tables = $2
              RETURNING generation, log_identity, rules,
                        (extract(epoch FROM latest) * 1000)::bigint",
-            &[&log_identity],
+            &[&log_identity, &kept],
         )
         .context("claiming the store for this engine")?;
     is_of_log(&row.get::<_, String>(1), log_identity)?;
@@ -264,7 +266,7 @@ pub fn rebuild(client: &mut Client, log_identity: &str, latest: Option<Millis>) 
 }
 
 fn empty(tx: &mut Transaction<'_>) -> Result<()> {
-    let results = result_tables().map(|(_, name)| name);
+    let results = result_tables();
     let others = ["commit_offsets", "commit_points", "pipeline_status", "table_changes"];
     let tables: Vec<&str> = BASE_TABLES.into_iter().chain(results).chain(others).collect();
     // Who follows a table has rows that are gone without a change: they begin anew.
@@ -350,10 +352,16 @@ impl Columns {
     }
 }
 
-/// Every query's table and its number.
-pub fn result_tables() -> impl Iterator<Item = (u16, &'static str)> {
-    (0..QUERIES.len()).map(|place| {
-        let table = dataflows::analytics::query_table(place);
-        (table, table_name(table))
-    })
+/// Every query's table, whether it is kept or not.
+pub fn result_tables() -> impl Iterator<Item = &'static str> {
+    QUERIES.iter().map(|query| query.name)
+}
+
+/// The result tables that the engine which has claimed a store does not keep: their content is that
+/// of an earlier commit.
+pub fn not_kept(client: &mut impl postgres::GenericClient) -> Result<Vec<&'static str>> {
+    let row = client.query_one("SELECT kept_tables FROM progress", &[])?;
+    let kept: Option<Vec<String>> = row.get(0);
+    let is_kept = |name: &&str| kept.as_ref().is_none_or(|kept| kept.iter().any(|it| it == name));
+    Ok(result_tables().filter(|name| !is_kept(name)).collect())
 }

@@ -34,6 +34,8 @@ const WORK_MEM: &str = "256MB";
 #[derive(Default, Serialize)]
 struct Report {
     tables: Vec<Table>,
+    /// Result tables that the analytics do not keep, and that were not compared.
+    not_kept: Vec<&'static str>,
     partitions: Vec<ledger::Partition>,
     /// Whatever else does not agree, a sentence each.
     differences: Vec<String>,
@@ -173,6 +175,7 @@ fn compare_results(tx: &mut Transaction<'_>) -> Result<Report> {
         report.notes.push("nothing is committed yet, so the result tables must be empty".into());
     }
     report.superseded = count_orders(tx).context("finding the order events that count")?;
+    report.not_kept = not_kept(tx)?;
     for Query { name, twin, .. } in QUERIES {
         // Some twins have rows whatever there is, as their tables do from the first commit on.
         let twin = committed.then_some(*twin);
@@ -180,7 +183,10 @@ fn compare_results(tx: &mut Transaction<'_>) -> Result<Report> {
         match compare_result(&mut savepoint, &schema, name, twin) {
             Ok(compared) => {
                 savepoint.commit()?;
-                report.tables.push(compared);
+                // Its twin was needed all the same: one behind it may read it.
+                if !report.not_kept.contains(name) {
+                    report.tables.push(compared);
+                }
             }
             Err(error) if retry::transient(&error) => {
                 return Err(error.context(format!("comparing {name} with its twin")));
@@ -192,6 +198,16 @@ fn compare_results(tx: &mut Transaction<'_>) -> Result<Report> {
         }
     }
     Ok(report)
+}
+
+/// The result tables that the engine does not keep which has claimed the store.
+fn not_kept(tx: &mut Transaction<'_>) -> Result<Vec<&'static str>> {
+    let kept: Option<Vec<String>> = tx
+        .query_one("SELECT kept_tables FROM progress", &[])
+        .and_then(|row| row.try_get(0))
+        .context("asking which tables are kept")?;
+    let is_kept = |name: &str| kept.as_ref().is_none_or(|kept| kept.iter().any(|it| it == name));
+    Ok(QUERIES.iter().map(|query| query.name).filter(|name| !is_kept(name)).collect())
 }
 
 /// Finds once for all twins which order events count: a temporary table goes before the view of its
@@ -285,6 +301,9 @@ impl Report {
             for sample in samples {
                 writeln!(out, "    {sample}")?;
             }
+        }
+        for table in &self.not_kept {
+            writeln!(out, "{table:<24}{:>36}", "not kept, not compared")?;
         }
         if !self.partitions.is_empty() {
             writeln!(
