@@ -198,7 +198,7 @@ mod tests {
             let mut reach = None;
             for (offset, ((at, by), reached)) in (0..).zip(records.iter().zip(reached)) {
                 const HOUR: Millis = 3_600_000;
-                let by = Some(*by).filter(|by| *by != 0);
+                let by = Some(UserId(*by)).filter(|by| *by != UserId(0));
                 reach = Some(Reach::after(reach, offset, at * HOUR, by));
                 assert_eq!(reach.unwrap().reached, reached.map(|at| at * HOUR), "{name} {offset}");
             }

@@ -9,7 +9,7 @@ use dataflows::QUERIES;
 use dataflows::analytics::Tables;
 use dataflows::ledger::Reach;
 use dataflows::model::time::{self, TICK};
-use dataflows::model::{Millis, Topic};
+use dataflows::model::{Millis, Topic, UserId};
 use marketday::log::{Batch, Log, Reader, Record, Writer, embedded};
 use marketday::store;
 use marketday::verify::verify;
@@ -819,7 +819,7 @@ fn commit(config: &Config, story: &Story) {
                 let json: Value = serde_json::from_str(value).unwrap();
                 if *fate != Fate::Dead && topic == Topic::Orders {
                     let (at, by) = (json["at"].as_i64().unwrap(), json["user_id"].as_i64());
-                    reach = Some(Reach::after(reach, offset as u64, at, by));
+                    reach = Some(Reach::after(reach, offset as u64, at, by.map(UserId)));
                 }
                 if matches!(fate, Fate::Dead | Fate::Conflict) {
                     let sql = "INSERT INTO dead_letters VALUES ('orders', $1, $2, now(), 'bad')";
@@ -907,7 +907,7 @@ fn commit(config: &Config, story: &Story) {
                         &amount,
                         &hash,
                         &reach.map(|reach| reach.newest_at),
-                        &reach.and_then(|reach| reach.newest_by),
+                        &reach.and_then(|reach| reach.newest_by).map(i64::from),
                         &newest_offset,
                         &reach.and_then(|reach| reach.other_at),
                         &reach.and_then(|reach| reach.reached),

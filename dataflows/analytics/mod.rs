@@ -277,7 +277,7 @@ fn ledger<'s, E: Record>(
                         session.give(Output::Row { row, epoch, diff: 1 });
                         let tally = tallies.of(sourced.origin.partition);
                         tally.counted += 1;
-                        tally.amount = tally.amount.wrapping_add(sourced.event.amount());
+                        tally.amount = tally.amount.wrapping_add(sourced.event.amount().0);
                         tally.hash = tally.hash.wrapping_add(sourced.origin.hash);
                     }
                     tallies.give(E::TOPIC, |output| session.give(output));

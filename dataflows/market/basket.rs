@@ -14,7 +14,7 @@ use super::{
     roster::Roster,
     scenarios::Scenarios,
 };
-use crate::model::{Krw, Line, Word};
+use crate::model::{Krw, Line, ProductId, Word};
 
 /// What a basket is filled from.
 pub(super) struct Shelf<'m> {
@@ -55,10 +55,10 @@ pub(super) fn fill(
         let goods = catalog.get(product);
         let quantity = weighted(random, &rules.quantity, |weight| *weight) as i64 + 1;
         Line {
-            product_id: i64::from(product),
+            product_id: ProductId(product.into()),
             category: words[usize::from(goods.category)].clone(),
             quantity,
-            unit_price: Krw::from(goods.price),
+            unit_price: Krw(goods.price.into()),
         }
     };
     chosen.into_iter().map(line).collect()

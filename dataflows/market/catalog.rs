@@ -17,7 +17,7 @@ use super::{
     profile::{self, Profile},
     roster::Roster,
 };
-use crate::model::{Krw, Millis, Product, Word};
+use crate::model::{Krw, Millis, Product, ProductId, Word};
 
 /// Bands of the roster.
 pub(super) const BEST: usize = 0;
@@ -258,10 +258,10 @@ impl Catalog {
         let known = self.get(id);
         let (_, name) = goods(profile, seed, id, known.listed_at);
         Product {
-            product_id: i64::from(id),
+            product_id: ProductId(id.into()),
             name: Arc::from(name),
             category: words[usize::from(known.category)].clone(),
-            price: Krw::from(known.price),
+            price: Krw(known.price.into()),
             stock: known.available(),
             listed_at: known.listed_at,
         }
@@ -276,7 +276,7 @@ fn goods(profile: &Profile, seed: u64, id: u32, listed_at: Millis) -> (Goods, St
     let category = &profile.categories[place];
     let (low, high) = category.price;
     let level = Beta::new(rules.price.0, rules.price.1).expect("checked").sample(random);
-    let price = charm(low + ((high - low) as f64 * level) as Krw, random.random());
+    let price = charm(low + Krw(((high - low).0 as f64 * level) as i64), random.random());
     // Zipf-Mandelbrot over 20,000 ranks with a random rank: few are liked much, most a little.
     let (exponent, offset) = rules.popularity;
     let appeal = 1e6 * (offset / (random.random::<f64>() * 20_000.0 + offset)).powf(exponent);
@@ -286,7 +286,7 @@ fn goods(profile: &Profile, seed: u64, id: u32, listed_at: Millis) -> (Goods, St
     let full = random.random_range(rules.stock.0..=rules.stock.1);
     let goods = Goods {
         category: place as u8,
-        price: price as u32,
+        price: price.0 as u32,
         appeal: appeal as u32 + 1,
         orders: 0,
         stock: full + HELD_BACK,
@@ -300,13 +300,13 @@ fn goods(profile: &Profile, seed: u64, id: u32, listed_at: Millis) -> (Goods, St
 
 /// Most prices end in 900 or 990.
 fn charm(price: Krw, style: f64) -> Krw {
-    let thousands = (price / 1_000).max(1) * 1_000;
-    match style {
+    let thousands = (price.0 / 1_000).max(1) * 1_000;
+    Krw(match style {
         style if style < 0.55 => thousands - 100,
         style if style < 0.75 => thousands - 10,
         style if style < 0.85 => thousands + 500,
         _ => thousands,
-    }
+    })
 }
 
 const STYLES: &[(&str, f64)] = &[
@@ -332,8 +332,8 @@ mod tests {
         for id in 1..2_000 {
             let (goods, ..) = goods(&profile, 1, id, 0);
             let (low, high) = profile.categories[usize::from(goods.category)].price;
-            let price = Krw::from(goods.price);
-            assert!((low - 100..=high + 500).contains(&price), "{id}: {price}");
+            let price = Krw(goods.price.into());
+            assert!((low - Krw(100)..=high + Krw(500)).contains(&price), "{id}: {price}");
         }
     }
 }

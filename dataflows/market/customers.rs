@@ -135,7 +135,7 @@ impl Customers {
         }
         self.quiet.make_contiguous().sort_unstable();
         for order in shards.iter().flat_map(|shard| &shard.planned) {
-            if self.owns(order.user_id as u32) {
+            if self.owns(order.user_id.0 as u32) {
                 self.planned.insert((order.at, order.order_id), order.clone());
             }
         }
@@ -315,7 +315,7 @@ impl Customers {
         demand_time: &[i64; BANDS],
     ) -> bool {
         let rules = Arc::clone(&self.rules);
-        let id = order.user_id as u32;
+        let id = order.user_id.0 as u32;
         self.leave_group(id);
         let place = self.place(id);
         let customer = &mut self.all[place];
@@ -324,7 +324,7 @@ impl Customers {
         customer.last_order_at = order.at;
         customer.timeline.add(order.at, order.at, 1, order.amount());
         for line in order.lines.iter() {
-            let product = line.product_id as u32;
+            let product = line.product_id.0 as u32;
             self.sold.push((product, line.quantity as u32));
             customer.remembered.retain(|known| *known != product);
             customer.remembered.push(product);
@@ -366,7 +366,7 @@ impl Customers {
     /// The takings-back after `from` up to `until`, as (at, order).
     pub(super) fn takings_back(&self, from: Millis, until: Millis) -> Vec<(Millis, OrderId)> {
         self.planned
-            .range((from, OrderId::MAX)..=(until, OrderId::MAX))
+            .range((from, OrderId(i64::MAX))..=(until, OrderId(i64::MAX)))
             .map(|(key, _)| *key)
             .collect()
     }
@@ -374,7 +374,7 @@ impl Customers {
     /// Carries out a taking-back, if the customer is one of these.
     pub(super) fn take_back(&mut self, key: (Millis, OrderId)) -> Option<Order> {
         let order = self.planned.remove(&key)?;
-        let place = self.place(order.user_id as u32);
+        let place = self.place(order.user_id.0 as u32);
         let customer = &mut self.all[place];
         customer.timeline.add(order.at, order.ordered_at, order.event.orders(), -order.amount());
         Some(order)

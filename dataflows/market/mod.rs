@@ -48,7 +48,7 @@ pub use truth::Truth;
 
 use crate::model::{
     Day, Event, Millis, Order, OrderEvent, OrderId, OrderKind, ProductEvent, Status, UserEvent,
-    Word,
+    UserId, Word,
     time::{DAY, MINUTE, SECOND, Span, day_of, hour_of},
 };
 use basket::Shelf;
@@ -658,7 +658,7 @@ impl Market {
         if !self.customers.owns(id) {
             return;
         }
-        let order_id = self.common.orders as OrderId;
+        let order_id = OrderId(self.common.orders as i64);
         let random = &mut draw(self.settings.seed, Purpose::Order, self.common.orders, 0);
         let customer = self.customers.get(id);
         let Common { catalog, scenarios, demand_time, .. } = &self.common;
@@ -675,7 +675,7 @@ impl Market {
         let order = Order {
             event: OrderKind::Placed,
             order_id,
-            user_id: i64::from(id),
+            user_id: UserId(id.into()),
             at,
             ordered_at: at,
             lines,

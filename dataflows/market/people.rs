@@ -13,7 +13,7 @@ use super::{
     profile::{self, Profile},
 };
 use crate::model::{
-    Day, Millis, Sex, Status, User,
+    Day, Millis, Sex, Status, User, UserId,
     time::{DAY, age_on, day_of},
 };
 use crate::operators::Grade;
@@ -132,7 +132,7 @@ pub(super) fn person(
         lines: lines.sample(random) as f32,
     };
     let record = User {
-        user_id: i64::from(id),
+        user_id: UserId(id.into()),
         name: Arc::from(name(random, sex, birth_date)),
         birth_date,
         sex,

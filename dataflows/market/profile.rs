@@ -323,8 +323,8 @@ impl Profile {
                         let (low, high) = category.price;
                         word(&category.name)
                             && positive(category.share)
-                            && (1_000..=high).contains(&low)
-                            && high <= 100_000_000
+                            && (Krw(1_000)..=high).contains(&low)
+                            && high <= Krw(100_000_000)
                             && !category.goods.is_empty()
                     }),
                 "a category has a word of letters and hyphens, a share, a price range from 1,000 \

@@ -22,7 +22,7 @@ const LINES_MAX: usize = 10_000;
 const CATEGORIES_MAX: usize = 100;
 
 /// The greatest amount of an order event: millions of them can be added up.
-pub const AMOUNT_MAX: Krw = 1_000_000_000_000;
+pub const AMOUNT_MAX: Krw = Krw(1_000_000_000_000);
 
 /// A topic of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -156,7 +156,7 @@ record! {
     /// A customer's record.
     User {
         /// Who.
-        user_id: UserId as Id,
+        user_id: UserId as Id<UserId>,
         /// The customer's name.
         name: Word as Text,
         /// Date of birth.
@@ -185,7 +185,7 @@ record! {
     /// A product's record.
     Product {
         /// Which.
-        product_id: ProductId as Id,
+        product_id: ProductId as Id<ProductId>,
         /// The product's name.
         name: Word as Text,
         /// Its category.
@@ -231,7 +231,7 @@ element! {
     /// One line of an order event.
     Line {
         /// What was bought or taken back.
-        product_id: ProductId as Id,
+        product_id: ProductId as Id<ProductId>,
         /// The product's category at that time.
         category: Word as Key,
         /// Pieces.
@@ -244,7 +244,7 @@ element! {
 impl Line {
     /// quantity x `unit_price`.
     pub fn amount(&self) -> Krw {
-        self.quantity * self.unit_price
+        self.unit_price * self.quantity
     }
 }
 
@@ -260,9 +260,9 @@ record! {
         /// What it does.
         event: OrderKind as OneOf<OrderKind>,
         /// The order it speaks of.
-        order_id: OrderId as Id,
+        order_id: OrderId as Id<OrderId>,
         /// Who placed the order.
-        user_id: UserId as Id,
+        user_id: UserId as Id<UserId>,
         /// When the order was placed.
         ordered_at: Millis as Instant,
         /// At least one.
@@ -303,7 +303,7 @@ impl Order {
         if self.lines.len() > LINES_MAX {
             return Err(format!("`lines` has {} lines, more than {LINES_MAX}", self.lines.len()));
         }
-        let mut amount = 0;
+        let mut amount = Krw(0);
         for line in &*self.lines {
             amount += line.amount();
             // A line's amount is far from the end of an i64, and so is a sum up to here.
@@ -401,7 +401,7 @@ pub trait Record: Columns + timely::ExchangeData + Clone + Hash {
 
     /// What it adds to the checksum of amounts.
     fn amount(&self) -> Krw {
-        0
+        Krw(0)
     }
 
     /// That its fields agree with each other; else why not.

@@ -14,25 +14,28 @@ use serde::{Deserialize, Deserializer, Serializer};
 
 use super::record::{As, Element, Json, Kind, Of, put_array};
 use super::time::{TIME_END, TIME_MIN, date_of, day_of_date};
-use super::{Choice, Day, Millis, Strength, Word, shared};
+use super::{Choice, Day, Krw, Millis, Strength, Word, shared};
 use crate::row::{self, Cell};
 
 /// The longest word that is a key of a table, in bytes: an index row of PostgreSQL holds several.
 const KEY_BYTES_MAX: usize = 200;
 
-/// A whole number from `MIN` to `MAX`.
-pub struct Whole<const MIN: i64, const MAX: i64>;
+/// A whole number from `MIN` to `MAX`, as what it says.
+pub struct Whole<T, const MIN: i64, const MAX: i64>(PhantomData<T>);
 
 /// The name of a customer, a product or an order.
-pub type Id = Whole<0, { i64::MAX }>;
+pub type Id<T> = Whole<T, 0, { i64::MAX }>;
 /// The price of a piece.
-pub type Price = Whole<0, 1_000_000_000>;
+pub type Price = Whole<Krw, 0, 1_000_000_000>;
 /// Pieces in a line.
-pub type Quantity = Whole<1, 1_000_000>;
+pub type Quantity = Whole<i64, 1, 1_000_000>;
 /// Pieces in stock.
-pub type Stock = Whole<0, { i64::MAX }>;
+pub type Stock = Whole<i64, 0, { i64::MAX }>;
 
-impl<const MIN: i64, const MAX: i64> Visitor<'_> for Whole<MIN, MAX> {
+/// Reads a whole number from `MIN` to `MAX`.
+struct Between<const MIN: i64, const MAX: i64>;
+
+impl<const MIN: i64, const MAX: i64> Visitor<'_> for Between<MIN, MAX> {
     type Value = i64;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,24 +58,24 @@ impl<const MIN: i64, const MAX: i64> Visitor<'_> for Whole<MIN, MAX> {
     }
 }
 
-impl<const MIN: i64, const MAX: i64> Kind for Whole<MIN, MAX> {
-    type Value = i64;
+impl<T: Copy + From<i64> + Into<i64>, const MIN: i64, const MAX: i64> Kind for Whole<T, MIN, MAX> {
+    type Value = T;
     const TYPE: i32 = 20;
 
-    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<i64, D::Error> {
-        from.deserialize_i64(Whole::<MIN, MAX>)
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+        from.deserialize_i64(Between::<MIN, MAX>).map(T::from)
     }
 
-    fn write<S: Serializer>(value: &i64, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_i64(*value)
+    fn write<S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_i64((*value).into())
     }
 
-    fn put(value: &i64, row: &mut Vec<u8>) {
-        Cell::Int(*value).encode(row);
+    fn put(value: &T, row: &mut Vec<u8>) {
+        Cell::Int((*value).into()).encode(row);
     }
 
-    fn take(row: &mut row::Fields<'_>) -> Result<i64, String> {
-        Ok(row.int())
+    fn take(row: &mut row::Fields<'_>) -> Result<T, String> {
+        Ok(row.int().into())
     }
 }
 
@@ -84,7 +87,7 @@ impl Kind for Instant {
     const TYPE: i32 = 1184;
 
     fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Millis, D::Error> {
-        from.deserialize_i64(Whole::<TIME_MIN, { TIME_END - 1 }>)
+        from.deserialize_i64(Between::<TIME_MIN, { TIME_END - 1 }>)
     }
 
     fn write<S: Serializer>(value: &Millis, to: S) -> Result<S::Ok, S::Error> {

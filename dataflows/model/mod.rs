@@ -16,17 +16,61 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use derive_more::{Add, AddAssign, Display, From, Into, Mul, Neg, Sub, SubAssign, Sum};
+use serde::{Deserialize, Serialize};
+
 /// Money: whole Korean won.
-pub type Krw = i64;
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    Add,
+    AddAssign,
+    Display,
+    From,
+    Into,
+    Mul,
+    Neg,
+    Sub,
+    SubAssign,
+    Sum,
+)]
+pub struct Krw(pub i64);
 
-/// Names a customer; also the record key of `users` and `orders`.
-pub type UserId = i64;
+/// Declares the name of a thing: a number that is not computed with.
+macro_rules! id {
+    ($(#[$about:meta])* $name:ident) => {
+        $(#[$about])*
+        #[derive(
+            Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+            Display, From, Into,
+        )]
+        pub struct $name(pub i64);
+    };
+}
 
-/// Names a product; also the record key of `products`.
-pub type ProductId = i64;
+id! {
+    /// Names a customer; also the record key of `users` and `orders`.
+    UserId
+}
 
-/// Names an order.
-pub type OrderId = i64;
+id! {
+    /// Names a product; also the record key of `products`.
+    ProductId
+}
+
+id! {
+    /// Names an order among those of its customer.
+    OrderId
+}
 
 /// A short text that many records share (a category, a region, a name): cheap to copy.
 pub type Word = Arc<str>;

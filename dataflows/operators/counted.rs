@@ -7,7 +7,9 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
 use super::{HashMap, Held, Kept, Vecs};
-use crate::model::{Line, Millis, Order, OrderEvent, OrderId, OrderKind, UserId, Word};
+use crate::model::{
+    Krw, Line, Millis, Order, OrderEvent, OrderId, OrderKind, ProductId, UserId, Word,
+};
 use crate::{Collection, Epoch};
 
 /// How an order is named.
@@ -46,7 +48,7 @@ impl Packing {
                 categories.len() as u64 - 1
             });
             put(category, bytes);
-            for number in [line.product_id, line.quantity, line.unit_price] {
+            for number in [line.product_id.0, line.quantity, line.unit_price.0] {
                 put(number as u64, bytes);
             }
         }
@@ -60,9 +62,9 @@ impl Packing {
         while !bytes.is_empty() {
             lines.push(Line {
                 category: self.categories[take(bytes) as usize].clone(),
-                product_id: take(bytes) as i64,
+                product_id: ProductId(take(bytes) as i64),
                 quantity: take(bytes) as i64,
-                unit_price: take(bytes) as i64,
+                unit_price: Krw(take(bytes) as i64),
             });
         }
         Order { event: kind, order_id, user_id, at, ordered_at: at - after, lines: lines.into() }

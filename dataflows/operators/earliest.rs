@@ -1,15 +1,15 @@
 //! The earliest instant of each key.
 
+use differential_dataflow::AsCollection;
 use differential_dataflow::consolidation::consolidate;
-use differential_dataflow::{AsCollection, Hashable};
 use timely::dataflow::channels::pact::{Exchange, ParallelizationContract, Pipeline};
 use timely::dataflow::operators::Operator;
 
-use super::{HashMap, Held, Kept, Vecs, turn};
+use super::{HashMap, Held, Kept, Key, Vecs, turn};
 use crate::model::Millis;
 use crate::{Collection, Epoch};
 
-type Update = ((i64, Millis), Epoch, isize);
+type Update<K> = ((K, Millis), Epoch, isize);
 
 /// The earliest instant of each key.
 ///
@@ -20,12 +20,12 @@ type Update = ((i64, Millis), Epoch, isize);
 ///
 /// Work: an insertion near the end of a list for each instant. State: 8 bytes an instant where it is
 /// read, for ever, since the earliest may be taken back; and one a key and worker where the key is.
-pub fn earliest<'s>(
-    instants: Collection<'s, (i64, Millis)>,
+pub fn earliest<'s, K: Key>(
+    instants: Collection<'s, (K, Millis)>,
     name: &str,
-) -> Collection<'s, (i64, Millis)> {
+) -> Collection<'s, (K, Millis)> {
     let here = earliest_by(instants, Pipeline, name);
-    earliest_by(here, Exchange::new(|((key, _), _, _): &Update| key.hashed()), name)
+    earliest_by(here, Exchange::new(|((key, _), _, _): &Update<K>| key.hashed()), name)
 }
 
 /// Takes changes into a key's instants, which are sorted.
@@ -39,19 +39,19 @@ fn apply(instants: &mut Vec<Millis>, mut changes: Vec<(Millis, isize)>) {
     }
 }
 
-fn earliest_by<'s>(
-    instants: Collection<'s, (i64, Millis)>,
-    pact: impl ParallelizationContract<Epoch, Vec<Update>> + 'static,
+fn earliest_by<'s, K: Key>(
+    instants: Collection<'s, (K, Millis)>,
+    pact: impl ParallelizationContract<Epoch, Vec<Update<K>>> + 'static,
     name: &str,
-) -> Collection<'s, (i64, Millis)> {
+) -> Collection<'s, (K, Millis)> {
     let scope = instants.inner.scope();
     instants
         .inner
-        .unary_frontier::<Vecs<Update>, _, _, _>(pact, name, |_capability, info| {
+        .unary_frontier::<Vecs<Update<K>>, _, _, _>(pact, name, |_capability, info| {
             let mut kept = Kept::by(scope, &info);
-            let mut keys: HashMap<i64, Vec<Millis>> = HashMap::default();
+            let mut keys: HashMap<K, Vec<Millis>> = HashMap::default();
             let mut number = 0;
-            let mut held: Held<HashMap<i64, Vec<(Millis, isize)>>> = Held::new();
+            let mut held: Held<HashMap<K, Vec<(Millis, isize)>>> = Held::new();
             move |(input, frontier), output| {
                 input.for_each_stamp(|capability, batches| {
                     for ((key, at), epoch, diff) in batches.flat_map(|batch| batch.drain(..)) {

@@ -3,11 +3,11 @@
 use std::hash::Hash;
 
 use differential_dataflow::difference::Abelian;
-use differential_dataflow::{AsCollection, ExchangeData, Hashable, VecCollection};
+use differential_dataflow::{AsCollection, ExchangeData, VecCollection};
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
-use super::{HashMap, Held, Kept, RecordChanges, Vecs, replace};
+use super::{HashMap, Held, Kept, Key, RecordChanges, Vecs, replace};
 use crate::{Collection, Epoch};
 
 /// What an epoch brings of one key.
@@ -58,21 +58,22 @@ impl<D, F: Ord, R: Abelian> Known<D, F, R> {
 /// update a bucket.
 ///
 /// Work: a look-up a fact; a corrected record moves all of its facts. State: the facts, for ever.
-pub fn enriched<'s, D, F, R, B>(
-    facts: VecCollection<'s, Epoch, (i64, F), R>,
-    records: Collection<'s, (i64, D)>,
+pub fn enriched<'s, K, D, F, R, B>(
+    facts: VecCollection<'s, Epoch, (K, F), R>,
+    records: Collection<'s, (K, D)>,
     name: &str,
     bucket: impl Fn(&D, &F) -> Option<B> + 'static,
 ) -> VecCollection<'s, Epoch, B, R>
 where
+    K: Key,
     D: ExchangeData,
     F: ExchangeData,
     R: ExchangeData + Abelian,
     B: Hash + Eq + Clone + 'static,
 {
     let scope = facts.inner.scope();
-    let fact_by_key = Exchange::new(|((key, _), _, _): &((i64, F), Epoch, R)| key.hashed());
-    let record_by_key = Exchange::new(|((key, _), _, _): &((i64, D), Epoch, isize)| key.hashed());
+    let fact_by_key = Exchange::new(|((key, _), _, _): &((K, F), Epoch, R)| key.hashed());
+    let record_by_key = Exchange::new(|((key, _), _, _): &((K, D), Epoch, isize)| key.hashed());
     facts
         .inner
         .binary_frontier::<_, Vecs<(B, Epoch, R)>, _, _, _, _>(
@@ -82,9 +83,9 @@ where
             name,
             |_capability, info| {
                 let mut kept = Kept::by(scope, &info);
-                let mut known: HashMap<i64, Known<D, F, R>> = HashMap::default();
+                let mut known: HashMap<K, Known<D, F, R>> = HashMap::default();
                 let mut number = 0;
-                let mut held: Held<HashMap<i64, Change<D, F, R>>> = Held::new();
+                let mut held: Held<HashMap<K, Change<D, F, R>>> = Held::new();
                 let mut sums: HashMap<B, R> = HashMap::default();
                 move |(facts, facts_open), (records, records_open), output| {
                     facts.for_each_stamp(|capability, batches| {

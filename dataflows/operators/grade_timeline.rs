@@ -43,9 +43,9 @@ impl Grade {
     /// The grade that six months' totals are worth.
     pub fn of(orders: i64, amount: Krw) -> Grade {
         match () {
-            () if amount >= 5_000_000 && orders >= 30 => Grade::Vip,
-            () if amount >= 2_000_000 && orders >= 15 => Grade::Gold,
-            () if amount >= 500_000 && orders >= 5 => Grade::Silver,
+            () if amount >= Krw(5_000_000) && orders >= 30 => Grade::Vip,
+            () if amount >= Krw(2_000_000) && orders >= 15 => Grade::Gold,
+            () if amount >= Krw(500_000) && orders >= 5 => Grade::Silver,
             () => Grade::Bronze,
         }
     }
@@ -132,7 +132,7 @@ impl GradeTimeline {
     /// if there is one; where that tick is past, the fold starts again from the beginning.
     pub fn add(&mut self, at: Millis, ordered_at: Millis, orders: i64, amount: Krw) -> Option<u32> {
         let (begins, ends) = (tick_from(at), tick_from(six_months_after(ordered_at)));
-        if begins >= ends || (orders == 0 && amount == 0) {
+        if begins >= ends || (orders == 0 && amount == Krw(0)) {
             return None;
         }
         self.step(begins, orders as i32, amount);
@@ -274,7 +274,7 @@ mod tests {
             for (offset, orders, price, taken_back) in bursts {
                 for n in 0..orders as i64 {
                     let at = start + offset + n * 7 * HOUR / 2;
-                    let amount = price * 10_000;
+                    let amount = Krw(price * 10_000);
                     entries.push((at, at, 1, amount));
                     if let Some(after) = taken_back.filter(|_| n % 3 == 0) {
                         entries.push((at + after, at, -1, -amount));
@@ -306,7 +306,7 @@ mod tests {
             }
             for sign in [1, -1] {
                 for entry in &noise {
-                    timeline.add(entry.0, entry.1, sign * entry.2, sign * entry.3);
+                    timeline.add(entry.0, entry.1, sign * entry.2, entry.3 * sign);
                 }
                 timeline.advance(tick_until(start + 100 * DAY).max(timeline.folded));
             }
@@ -322,8 +322,8 @@ mod tests {
     #[test]
     fn mistakes_in_the_rule_show() {
         let at = 1_699_999_800_000; // a tick, so that expiry falls on one
-        let mut entries: Vec<Entry> = (0..31).map(|_| (at, at, 1, 200_000)).collect();
-        entries.extend([(at + DAY, at, -1, -200_000), (at + DAY, at, -1, -200_000)]);
+        let mut entries: Vec<Entry> = (0..31).map(|_| (at, at, 1, Krw(200_000))).collect();
+        entries.extend([(at + DAY, at, -1, Krw(-200_000)); 2]);
         let last = tick_until(six_months_after(at) + HOUR);
         let mut timeline = GradeTimeline::default();
         for entry in &entries {
@@ -346,7 +346,7 @@ mod tests {
         let mut timeline = GradeTimeline::default();
         let at = 1_700_000_400_000;
         for _ in 0..30 {
-            timeline.add(at, at, 1, 200_000);
+            timeline.add(at, at, 1, Krw(200_000));
         }
         timeline.advance(tick_until(at));
         assert_eq!(timeline.standing().grade, Grade::Vip);
@@ -363,9 +363,9 @@ mod tests {
     fn what_is_taken_back_after_six_months_never_counts() {
         let mut timeline = GradeTimeline::default();
         let at = 1_700_000_400_000;
-        assert!(timeline.add(at, at, 1, 10).is_some());
-        assert!(timeline.add(six_months_after(at), at, -1, -10).is_none());
+        assert!(timeline.add(at, at, 1, Krw(10)).is_some());
+        assert!(timeline.add(six_months_after(at), at, -1, Krw(-10)).is_none());
         timeline.advance(tick_until(six_months_after(at) + DAY));
-        assert_eq!((timeline.standing().orders, timeline.standing().amount), (0, 0));
+        assert_eq!((timeline.standing().orders, timeline.standing().amount), (0, Krw(0)));
     }
 }

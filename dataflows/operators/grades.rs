@@ -38,14 +38,14 @@ impl Entry {
             at: order.at,
             ordered_at: order.ordered_at,
             orders: order.event.orders(),
-            amount: order.event.sign() * order.amount(),
+            amount: order.amount() * order.event.sign(),
             known: 0,
         }
     }
 
     /// What a customer's record enters.
     pub fn known(user_id: UserId) -> Entry {
-        Entry { user_id, at: 0, ordered_at: 0, orders: 0, amount: 0, known: 1 }
+        Entry { user_id, at: 0, ordered_at: 0, orders: 0, amount: Krw(0), known: 1 }
     }
 }
 
@@ -211,7 +211,7 @@ pub fn grades<'s>(
                                 entry.at,
                                 entry.ordered_at,
                                 entry.orders * diff as i64,
-                                entry.amount * diff as Krw,
+                                entry.amount * diff as i64,
                             );
                         }
                         tick = arrivals.now.map_or(tick, |now| tick_until(now).max(tick));

@@ -121,7 +121,7 @@ impl Orders {
         let offset = offset as u32;
         // Most belong at or near the end.
         let place = hour.orders.partition_point(|order| order.offset <= offset);
-        hour.orders.insert(place, Order { offset, amount: amount.to_ne_bytes() });
+        hour.orders.insert(place, Order { offset, amount: amount.0.to_ne_bytes() });
     }
 
     /// Takes out one order, if it is here.
@@ -132,7 +132,7 @@ impl Orders {
         let found = hour.orders[place..]
             .iter()
             .take_while(|order| Millis::from(order.offset) == offset)
-            .position(|order| order.amount == amount.to_ne_bytes());
+            .position(|order| order.amount == amount.0.to_ne_bytes());
         let Some(found) = found else { return false };
         hour.orders.remove(place + found);
         hour.sums.plus_equals(&placed(amount).multiply(&-1));
@@ -156,7 +156,7 @@ impl Orders {
             }
             let place = |at| orders.partition_point(|it| start + Millis::from(it.offset) < at);
             for order in &orders[place(from)..place(until)] {
-                sums.plus_equals(&placed(Krw::from_ne_bytes(order.amount)));
+                sums.plus_equals(&placed(Krw(i64::from_ne_bytes(order.amount))));
             }
         }
         sums
@@ -359,12 +359,12 @@ mod tests {
         let mut orders = Placed::default();
         let script = [(5, 70, 2), (5, 80, 1), (5, 70, -1), (HOUR, 70, -1), (5, 70, -1)];
         for (at, amount, diff) in script {
-            orders.add(((at, amount), diff));
+            orders.add(((at, Krw(amount)), diff));
         }
-        assert_eq!(orders.sums(0, HOUR), placed(80));
+        assert_eq!(orders.sums(0, HOUR), placed(Krw(80)));
         assert_eq!((orders.sums(HOUR, WEEK).orders, orders.held), (-1, 2));
-        orders.add(((5, 80), -1));
-        orders.add(((HOUR, 70), 1));
+        orders.add(((5, Krw(80)), -1));
+        orders.add(((HOUR, Krw(70)), 1));
         assert_eq!((orders.held, orders.come.0.len(), orders.gone.0.len()), (0, 0, 0));
     }
 }

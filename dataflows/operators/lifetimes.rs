@@ -131,7 +131,7 @@ pub fn lifetimes<'s>(
 ) -> Collection<'s, (UserId, Lived)> {
     let scope = orders.inner.scope();
     let events = orders.map(|order| {
-        let (orders, revenue) = (order.event.orders(), order.event.sign() * order.amount());
+        let (orders, revenue) = (order.event.orders(), order.amount() * order.event.sign());
         (order.user_id, Entry::Event { orders, revenue })
     });
     let stands = standing_orders.map(|(user_id, at)| (user_id, Entry::Stands(at)));
@@ -159,7 +159,7 @@ pub fn lifetimes<'s>(
                                 Entry::Event { orders, revenue } => {
                                     change.ledger.events += diff;
                                     change.ledger.orders += orders * diff as i64;
-                                    change.ledger.revenue += revenue * diff as Krw;
+                                    change.ledger.revenue += revenue * diff as i64;
                                 }
                                 Entry::Stands(at) => change.stands.push((at, diff)),
                             }

@@ -45,13 +45,21 @@ pub use totals::{Sum, distinct, totals};
 pub use within::within;
 
 use std::collections::BTreeMap;
+use std::hash::Hash;
 
+use differential_dataflow::Hashable;
 use differential_dataflow::consolidation::consolidate_slice;
 use smallvec::SmallVec;
+use timely::ExchangeData;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::Capability;
 
 use crate::Epoch;
+
+/// What events are gathered by.
+pub trait Key: ExchangeData + Hashable<Output = u64> + Hash + Eq + Copy {}
+
+impl<K: ExchangeData + Hashable<Output = u64> + Hash + Eq + Copy> Key for K {}
 
 /// A hash map as operators keep it; std's own hashing took 6 % of all the time.
 pub(crate) type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;

@@ -1,11 +1,11 @@
 //! The newest record of each customer or product.
 
 use differential_dataflow::consolidation::consolidate;
-use differential_dataflow::{AsCollection, ExchangeData, Hashable};
+use differential_dataflow::{AsCollection, ExchangeData};
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
-use super::{HashMap, Held, Kept, Vecs, turn};
+use super::{HashMap, Held, Kept, Key, Vecs, turn};
 use crate::model::Record;
 use crate::{Collection, Epoch};
 
@@ -14,26 +14,27 @@ use crate::{Collection, Epoch};
 /// A `reduce` says the same; it would index the events twice over.
 ///
 /// Work: a look at all records of a key when one comes. State: all records, for ever.
-pub fn newest<'s, E>(
+pub fn newest<'s, K, E>(
     events: Collection<'s, E>,
     name: &str,
-    key: fn(&E) -> i64,
-) -> Collection<'s, (i64, E)>
+    key: fn(&E) -> K,
+) -> Collection<'s, (K, E)>
 where
+    K: Key,
     E: Record + ExchangeData,
 {
     let scope = events.inner.scope();
     let by_key = Exchange::new(move |(event, _, _): &(E, Epoch, isize)| key(event).hashed());
     events
         .inner
-        .unary_frontier::<Vecs<((i64, E), Epoch, isize)>, _, _, _>(
+        .unary_frontier::<Vecs<((K, E), Epoch, isize)>, _, _, _>(
             by_key,
             name,
             |_capability, info| {
                 let mut kept = Kept::by(scope, &info);
-                let mut records: HashMap<i64, Vec<(E, isize)>> = HashMap::default();
+                let mut records: HashMap<K, Vec<(E, isize)>> = HashMap::default();
                 let mut number = 0;
-                let mut held: Held<HashMap<i64, Vec<(E, isize)>>> = Held::new();
+                let mut held: Held<HashMap<K, Vec<(E, isize)>>> = Held::new();
                 move |(input, frontier), output| {
                     input.for_each_stamp(|capability, batches| {
                         for (event, epoch, diff) in batches.flat_map(|batch| batch.drain(..)) {

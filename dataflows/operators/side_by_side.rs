@@ -1,10 +1,10 @@
 //! Two records of one key, side by side in a row.
 
-use differential_dataflow::{AsCollection, ExchangeData, Hashable};
+use differential_dataflow::{AsCollection, ExchangeData};
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
-use super::{HashMap, Held, Kept, RecordChanges, Vecs, replace, turn};
+use super::{HashMap, Held, Kept, Key, RecordChanges, Vecs, replace, turn};
 use crate::row::{Row, Rows};
 use crate::{Collection, Epoch};
 
@@ -18,19 +18,20 @@ type Changes<A, B> = (RecordChanges<A>, RecordChanges<B>);
 /// sides with their history, and walk it.
 ///
 /// Work: a look-up a change. State: the two records of a key.
-pub fn side_by_side<'s, A, B>(
-    left: Collection<'s, (i64, A)>,
-    right: Collection<'s, (i64, B)>,
+pub fn side_by_side<'s, K, A, B>(
+    left: Collection<'s, (K, A)>,
+    right: Collection<'s, (K, B)>,
     name: &str,
-    row: impl Fn(i64, &A, Option<&B>) -> Option<Row> + 'static,
+    row: impl Fn(K, &A, Option<&B>) -> Option<Row> + 'static,
 ) -> Rows<'s>
 where
+    K: Key,
     A: ExchangeData,
     B: ExchangeData,
 {
     let scope = left.inner.scope();
-    let left_by_key = Exchange::new(|((key, _), _, _): &((i64, A), Epoch, isize)| key.hashed());
-    let right_by_key = Exchange::new(|((key, _), _, _): &((i64, B), Epoch, isize)| key.hashed());
+    let left_by_key = Exchange::new(|((key, _), _, _): &((K, A), Epoch, isize)| key.hashed());
+    let right_by_key = Exchange::new(|((key, _), _, _): &((K, B), Epoch, isize)| key.hashed());
     left.inner
         .binary_frontier::<_, Vecs<(Row, Epoch, isize)>, _, _, _, _>(
             right.inner,
@@ -39,8 +40,8 @@ where
             name,
             |_capability, info| {
                 let mut kept = Kept::by(scope, &info);
-                let mut records: HashMap<i64, (Option<A>, Option<B>)> = HashMap::default();
-                let mut held: Held<HashMap<i64, Changes<A, B>>> = Held::new();
+                let mut records: HashMap<K, (Option<A>, Option<B>)> = HashMap::default();
+                let mut held: Held<HashMap<K, Changes<A, B>>> = Held::new();
                 move |(left, left_open), (right, right_open), output| {
                     left.for_each_stamp(|capability, batches| {
                         for ((key, record), epoch, diff) in

@@ -55,7 +55,7 @@ impl Sums {
     /// What of it was placed.
     #[must_use]
     pub fn placed(self) -> Sums {
-        Sums { events: self.orders, cancelled: 0, refunded: 0, ..self }
+        Sums { events: self.orders, cancelled: 0, refunded: Krw(0), ..self }
     }
 
     fn map(self, f: impl Fn(i64) -> i64) -> Sums {
@@ -63,9 +63,9 @@ impl Sums {
             events: f(self.events),
             orders: f(self.orders),
             units: f(self.units),
-            revenue: f(self.revenue),
+            revenue: Krw(f(self.revenue.0)),
             cancelled: f(self.cancelled),
-            refunded: f(self.refunded),
+            refunded: Krw(f(self.refunded.0)),
             buyers: f(self.buyers),
         }
     }
@@ -92,7 +92,7 @@ impl Semigroup for Sums {
 impl Sum for Sums {
     fn takes(&self, more: &Sums) -> bool {
         let fields = |it: &Sums| {
-            [it.events, it.orders, it.units, it.revenue, it.cancelled, it.refunded, it.buyers]
+            [it.events, it.orders, it.units, it.revenue.0, it.cancelled, it.refunded.0, it.buyers]
         };
         let mut both = fields(self).into_iter().zip(fields(more));
         both.all(|(sum, more)| sum.checked_add(more).is_some())

@@ -17,10 +17,9 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
     let placed = inputs.orders.clone().filter(|order| order.event == OrderKind::Placed);
     let sold = placed.explode(|order| {
         let at = order.at;
-        let sold = order
-            .lines
-            .iter()
-            .map(|line| ((line.product_id, at), (line.quantity as isize, line.amount() as isize)));
+        let sold = order.lines.iter().map(|line| {
+            ((line.product_id, at), (line.quantity as isize, line.amount().0 as isize))
+        });
         sold.collect::<Vec<_>>()
     });
     let within = within(sold, &SPANS, inputs.now.clone(), "sold within spans");
@@ -28,7 +27,7 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
     leaders(within, "best_sellers").map(move |(span, (rank, (units, revenue, product_id)))| {
         table.row(
             &[Cell::Text(WORDS[span]), Cell::Int(rank as i64)],
-            &[Cell::Int(product_id), Cell::Int(units.0 as i64), Cell::Int(revenue.0 as i64)],
+            &[Cell::Int(product_id.0), Cell::Int(units.0 as i64), Cell::Int(revenue.0 as i64)],
         )
     })
 }

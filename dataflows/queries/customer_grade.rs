@@ -15,11 +15,11 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
     side_by_side(signed_up, standings, "customer_grade", move |user_id, signed_up_at, standing| {
         let standing = standing?;
         Some(table.row(
-            &[Cell::Int(user_id)],
+            &[Cell::Int(user_id.0)],
             &[
                 Cell::Text(standing.grade.word()),
                 Cell::Instant(standing.since.unwrap_or(*signed_up_at)),
-                Cell::Int(standing.amount),
+                Cell::Int(standing.amount.0),
                 Cell::Int(standing.orders),
             ],
         ))

@@ -17,8 +17,8 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
             None => [Cell::Null; 3],
         };
         table.row(
-            &[Cell::Int(user_id)],
-            &[first, last, Cell::Int(lifetime.orders), Cell::Int(lifetime.revenue), days],
+            &[Cell::Int(user_id.0)],
+            &[first, last, Cell::Int(lifetime.orders), Cell::Int(lifetime.revenue.0), days],
         )
     })
 }

@@ -15,7 +15,7 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
     totals(sums, "orders_by_hour").map(move |((day, hour), sums)| {
         table.row(
             &[Cell::Date(day), Cell::Int(hour)],
-            &[Cell::Int(sums.orders), Cell::Int(sums.revenue)],
+            &[Cell::Int(sums.orders), Cell::Int(sums.revenue.0)],
         )
     })
 }

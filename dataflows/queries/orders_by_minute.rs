@@ -21,9 +21,9 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
                 &[
                     Cell::Int(sums.orders),
                     Cell::Int(sums.units),
-                    Cell::Int(sums.revenue),
+                    Cell::Int(sums.revenue.0),
                     Cell::Int(sums.cancelled),
-                    Cell::Int(sums.refunded),
+                    Cell::Int(sums.refunded.0),
                     Cell::Int(sums.buyers),
                 ],
             )

@@ -20,11 +20,11 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
     side_by_side(inputs.products.clone(), orders, "products", move |product_id, event, orders| {
         let product = &event.product;
         Some(table.row(
-            &[Cell::Int(product_id)],
+            &[Cell::Int(product_id.0)],
             &[
                 Cell::Text(&product.name),
                 Cell::Text(&product.category),
-                Cell::Int(product.price),
+                Cell::Int(product.price.0),
                 Cell::Int(product.stock),
                 Cell::Instant(product.listed_at),
                 Cell::Instant(event.at),

@@ -13,8 +13,8 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
             &[
                 Cell::Int(sums.orders),
                 Cell::Int(sums.units),
-                Cell::Int(sums.revenue),
-                Cell::Int(sums.refunded),
+                Cell::Int(sums.revenue.0),
+                Cell::Int(sums.refunded.0),
             ],
         )
     })

@@ -20,7 +20,7 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
             &[Cell::Date(month)],
             &[
                 Cell::Int(sums.orders),
-                Cell::Int(sums.revenue - sums.refunded),
+                Cell::Int((sums.revenue - sums.refunded).0),
                 Cell::Int(sums.buyers),
             ],
         )

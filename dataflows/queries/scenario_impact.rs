@@ -19,9 +19,9 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
             &[Cell::Text(&active.name), Cell::Text(&active.occurrence)],
             &[
                 Cell::Int(during.orders),
-                Cell::Int(during.revenue),
+                Cell::Int(during.revenue.0),
                 Cell::Int(before.orders),
-                Cell::Int(before.revenue),
+                Cell::Int(before.revenue.0),
             ],
         )
     })

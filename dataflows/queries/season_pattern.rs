@@ -13,6 +13,6 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
     });
 
     totals(sums, "season_pattern").map(move |((month, category), sums)| {
-        table.row(&[Cell::Int(month), Cell::Text(&category)], &[Cell::Int(sums.revenue)])
+        table.row(&[Cell::Int(month), Cell::Text(&category)], &[Cell::Int(sums.revenue.0)])
     })
 }

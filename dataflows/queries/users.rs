@@ -13,7 +13,7 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
     side_by_side(users, grades, "users", move |user_id, event, grade| {
         let user = &event.user;
         Some(table.row(
-            &[Cell::Int(user_id)],
+            &[Cell::Int(user_id.0)],
             &[
                 Cell::Text(&user.name),
                 Cell::Date(user.birth_date),

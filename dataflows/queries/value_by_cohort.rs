@@ -19,8 +19,8 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
     let active = inputs.buyers_by_month.clone();
     let active = active.explode(|(month, user_id)| Some(((user_id, month), (0, 1, 0))));
     let revenue = inputs.orders.clone().explode(|order| {
-        let revenue = order.event.sign() * order.amount();
-        Some(((order.user_id, month_of(day_of(order.at))), (0, 0, revenue as isize)))
+        let revenue = order.amount() * order.event.sign();
+        Some(((order.user_id, month_of(day_of(order.at))), (0, 0, revenue.0 as isize)))
     });
     let facts = active.concat(revenue);
     let value = enriched(facts, signed_up.clone(), "value by cohort", |signup, month| {

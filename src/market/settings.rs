@@ -234,7 +234,8 @@ fn looks_made(log: &dyn Log) -> Result<bool> {
         let mut seeded = false;
         each_record(log, Topic::Users, partition, |event| {
             if let Event::User(event) = event {
-                seeded = i64::try_from(event.event_id).is_ok_and(|id| id + 1 == event.user.user_id);
+                seeded =
+                    i64::try_from(event.event_id).is_ok_and(|id| id + 1 == event.user.user_id.0);
             }
             false
         })?;

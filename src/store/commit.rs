@@ -399,7 +399,7 @@ fn write_tally(
             &tally.amount,
             &(tally.hash as i64),
             &reach.map(|reach| reach.newest_offset as i64),
-            &reach.and_then(|reach| reach.newest_by),
+            &reach.and_then(|reach| reach.newest_by).map(i64::from),
             &reach.and_then(|reach| reach.other_at).map(|at| at as f64),
             &reach.and_then(|reach| reach.reached).map(|at| at as f64),
         ],

@@ -22,7 +22,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use dataflows::analytics::{BASE_TABLES, Tables};
 use dataflows::ledger::{Reach, Tally};
-use dataflows::model::{Millis, Topic};
+use dataflows::model::{Millis, Topic, UserId};
 use dataflows::{Epoch, QUERIES};
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::{Client, Config, NoTls, Transaction};
@@ -301,7 +301,7 @@ pub fn committed_tallies(
         let reach = row.get::<_, Option<Millis>>(9).map(|newest_at| Reach {
             newest_at,
             newest_offset: row.get::<_, Option<i64>>(10).unwrap_or_default() as u64,
-            newest_by: row.get(11),
+            newest_by: row.get::<_, Option<i64>>(11).map(UserId),
             other_at: row.get(12),
             reached: row.get(13),
         });

@@ -17,8 +17,8 @@ use std::{
 use timely::dataflow::operators::vec::input::Input;
 
 use super::{roster::Roster, *};
-use crate::model::Topic;
 use crate::model::time::{HOUR, start_of_day};
+use crate::model::{Krw, Topic};
 
 /// What a market did.
 struct Ran {
@@ -337,8 +337,8 @@ fn a_refresh_draws_from_what_was_read() {
     for event in &events {
         if let Event::Order(OrderEvent { order, .. }) = event {
             orders += 1;
-            assert_eq!(order.user_id % 7, 0, "{order:?}");
-            assert!(order.lines.iter().all(|line| line.product_id % 7 == 0), "{order:?}");
+            assert_eq!(order.user_id.0 % 7, 0, "{order:?}");
+            assert!(order.lines.iter().all(|line| line.product_id.0 % 7 == 0), "{order:?}");
         }
     }
     assert!(orders > 100, "{orders}");
@@ -377,7 +377,7 @@ fn a_month_is_plausible() {
         }
     }
     let mut by_hour = [[0; 24]; BANDS];
-    let mut amount = 0;
+    let mut amount = Krw(0);
     for order in ran.placed() {
         assert!((1..=10).contains(&order.lines.len()));
         products.clear();
@@ -391,7 +391,7 @@ fn a_month_is_plausible() {
         let band = calendar::band_of(crate::model::time::age_on(day, birth_dates[&order.user_id]));
         by_hour[usize::from(band)][hour_of(order.at) as usize] += 1;
     }
-    let mean = amount / orders as i64;
+    let mean = amount.0 / orders as i64;
     assert!((50_000..100_000).contains(&mean), "mean order value {mean}");
     // The curves' peaks are exact in `rules`; a month's orders come near them.
     for (band, peak) in [(1, 21), (4, 10)] {

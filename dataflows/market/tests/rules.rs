@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::model::{
+    ProductId,
     ScenarioAction::{Change, Start, Stop},
     Sex,
     time::day_of_date,
@@ -63,7 +64,7 @@ fn the_working_set_is_the_600_and_the_400() {
                 if let Event::Order(OrderEvent { order, .. }) = event
                     && order.event == OrderKind::Placed
                 {
-                    last_order.insert(order.user_id as u32, order.at);
+                    last_order.insert(order.user_id.0 as u32, order.at);
                 }
             }
         }
@@ -150,7 +151,7 @@ fn what_is_sold_out_is_not_sold() {
     let settings =
         Settings { profile: settings_with("[products]\nstock = [5, 60]").profile, ..settings(6) };
     let ran = run(&settings, 3, None, &[], 6 * DAY_REFRESHES, DAY);
-    let mut out: HashMap<i64, Vec<(Millis, bool)>> = HashMap::new();
+    let mut out: HashMap<ProductId, Vec<(Millis, bool)>> = HashMap::new();
     let mut sold_out = 0;
     for event in ran.records.values().flatten() {
         if let Event::Product(ProductEvent { at, product, .. }) = event {
@@ -174,13 +175,13 @@ fn statuses_have_a_life() {
     let profile = settings_with("[customers]\ndormant_after = \"3d\"\nwithdrawn = 0.3").profile;
     let settings = Settings { profile, ..settings(9) };
     let ran = run(&settings, 2, None, &[], 9 * DAY_REFRESHES, DAY);
-    let mut records: HashMap<i64, Vec<(Millis, Status)>> = HashMap::new();
+    let mut records: HashMap<UserId, Vec<(Millis, Status)>> = HashMap::new();
     for event in ran.records.values().flatten() {
         if let Event::User(UserEvent { at, user, .. }) = event {
             records.entry(user.user_id).or_default().push((*at, user.status));
         }
     }
-    let mut orders: HashMap<i64, Vec<Millis>> = HashMap::new();
+    let mut orders: HashMap<UserId, Vec<Millis>> = HashMap::new();
     ran.placed().for_each(|order| orders.entry(order.user_id).or_default().push(order.at));
     let (mut dormant, mut withdrawn, mut back) = (0, 0, 0);
     for (user_id, records) in records {

@@ -32,7 +32,7 @@ fn ours<'s>(
     totals(impacts(placed, actives(events), now), "totals").map(
         |(Active { occurrence, name, .. }, (during, before)): (_, Impact)| {
             let key = (name.to_string(), occurrence.to_string());
-            (key, [during.orders, during.revenue, before.orders, before.revenue])
+            (key, [during.orders, during.revenue.0, before.orders, before.revenue.0])
         },
     )
 }
@@ -74,7 +74,7 @@ fn naive(moves: &Moves<Record>) -> Changes<Row> {
                 let during = i64::from(active(*at)) * *diff as i64;
                 let before = compared.count() as i64 * *diff as i64;
                 for (sum, more) in
-                    sums.iter_mut().zip([during, during * amount, before, before * amount])
+                    sums.iter_mut().zip([during, during * amount.0, before, before * amount.0])
                 {
                     *sum += more;
                 }
@@ -106,7 +106,7 @@ fn record() -> impl Strategy<Value = (Record, isize)> {
             })
         },
     );
-    let placed = (instants(), -9..9i64).prop_map(|(at, amount)| Record::Placed(at, amount));
+    let placed = (instants(), -9..9i64).prop_map(|(at, amount)| Record::Placed(at, Krw(amount)));
     prop_oneof![1 => event, 3 => placed].prop_map(|record| (record, 1))
 }
 

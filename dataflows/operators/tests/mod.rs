@@ -23,7 +23,8 @@ use super::{
 use crate::ledger::{Origin, Sourced};
 use crate::model::time::{HOUR, day_of};
 use crate::model::{
-    Line, Millis, Order, OrderEvent, OrderKind, ScenarioAction, ScenarioEvent, Strength, UserId,
+    Krw, Line, Millis, Order, OrderEvent, OrderId, OrderKind, ProductId, ScenarioAction,
+    ScenarioEvent, Strength, UserId,
 };
 use crate::row::{Cell, Row};
 use crate::{Collection, Epoch};
@@ -86,8 +87,20 @@ fn updates<D: std::fmt::Debug + Clone>(
 }
 
 fn order(kind: OrderKind, user_id: i64, unit_price: i64) -> Order {
-    let line = Line { product_id: 1, category: "food".into(), quantity: 2, unit_price };
-    Order { event: kind, order_id: 1, user_id, at: 5, ordered_at: 5, lines: [line].into() }
+    let line = Line {
+        product_id: ProductId(1),
+        category: "food".into(),
+        quantity: 2,
+        unit_price: Krw(unit_price),
+    };
+    Order {
+        event: kind,
+        order_id: OrderId(1),
+        user_id: UserId(user_id),
+        at: 5,
+        ordered_at: 5,
+        lines: [line].into(),
+    }
 }
 
 fn sums_of(order: &Order) -> Sums {
@@ -98,7 +111,12 @@ fn sums_of(order: &Order) -> Sums {
 fn order_events() -> impl Strategy<Value = Vec<(Order, Epoch, isize)>> {
     let event = (0..3usize, 0..6i64, 0..3i64, 0..9i64).prop_map(|(kind, order_id, user_id, at)| {
         let at = at * 10 * HOUR;
-        Order { order_id, at, ordered_at: at, ..order(OrderKind::ALL[kind], user_id, 7) }
+        Order {
+            order_id: OrderId(order_id),
+            at,
+            ordered_at: at,
+            ..order(OrderKind::ALL[kind], user_id, 7)
+        }
     });
     let stays = prop::option::of(1..4u64);
     prop::collection::vec((event, 0..6u64, stays), 0..30).prop_map(|events| {
@@ -133,13 +151,13 @@ fn naive_lifetimes(orders: Collection<'_, Order>) -> Collection<'_, (UserId, Liv
                 (true, _) => stand.extend((0..count).map(|_| order.ordered_at)),
                 (false, OrderKind::Placed) => {
                     sums.orders += count;
-                    sums.revenue += count * order.amount();
+                    sums.revenue += order.amount() * count;
                 }
                 (false, OrderKind::Cancelled) => {
                     sums.orders -= count;
-                    sums.revenue -= count * order.amount();
+                    sums.revenue -= order.amount() * count;
                 }
-                (false, OrderKind::Refunded) => sums.revenue -= count * order.amount(),
+                (false, OrderKind::Refunded) => sums.revenue -= order.amount() * count,
             }
         }
         stand.sort_unstable();
@@ -217,7 +235,7 @@ fn naive_leaders(
                 .into_iter()
                 .filter(|(_, sold)| *sold != (0, 0))
                 .map(|(product_id, (units, revenue))| {
-                    (Reverse(units), Reverse(revenue), product_id)
+                    (Reverse(units), Reverse(revenue), ProductId(product_id))
                 })
                 .collect();
             ranked.sort_unstable();
@@ -340,7 +358,7 @@ fn naive_within_spans(moves: &Moves<(u8, Millis)>) -> Changes<(usize, u8)> {
 fn a_grade_needs_its_orders_and_its_amount_and_loses_what_is_taken_back() {
     let six_months = |events: &[(OrderKind, i64)]| {
         let entries = events.iter().map(|(kind, won)| Entry::of(&order(*kind, 1, *won)));
-        entries.fold((0, 0), |(orders, amount), it| (orders + it.orders, amount + it.amount))
+        entries.fold((0, Krw(0)), |(orders, amount), it| (orders + it.orders, amount + it.amount))
     };
     let grade = |events: &[(OrderKind, i64)]| {
         let (orders, amount) = six_months(events);
@@ -353,13 +371,14 @@ fn a_grade_needs_its_orders_and_its_amount_and_loses_what_is_taken_back() {
     assert_eq!(grade(&events), Grade::Bronze, "499,998 won");
     let mut events = vec![(OrderKind::Placed, 100_000); 5];
     events.push((OrderKind::Cancelled, 100_000));
-    assert_eq!(six_months(&events), (4, 800_000));
+    assert_eq!(six_months(&events), (4, Krw(800_000)));
     assert_eq!(grade(&events), Grade::Bronze, "four orders");
     for (grade, orders, amount) in
         [(Grade::Silver, 5, 500_000), (Grade::Gold, 15, 2_000_000), (Grade::Vip, 30, 5_000_000)]
     {
-        assert_eq!(Grade::of(orders, amount), grade);
-        assert!(Grade::of(orders - 1, 9_000_000) < grade && Grade::of(90, amount - 1) < grade);
+        assert_eq!(Grade::of(orders, Krw(amount)), grade);
+        assert!(Grade::of(orders - 1, Krw(9_000_000)) < grade);
+        assert!(Grade::of(90, Krw(amount - 1)) < grade);
     }
 }
 
@@ -503,8 +522,9 @@ proptest! {
             updates,
             workers,
             |sold| {
-                let sold = sold.explode(|(key, (units, revenue))| {
-                    Some((key, (isize::from(units), isize::from(revenue))))
+                let sold = sold.explode(|((group, product_id), (units, revenue))| {
+                    let sold = (isize::from(units), isize::from(revenue));
+                    Some(((group, ProductId(product_id)), sold))
                 });
                 leaders(sold, "leaders")
             },
@@ -599,7 +619,7 @@ proptest! {
                 totals(sums, "totals")
             },
             |orders| {
-                let sums: VecCollection<'_, Epoch, i64, Sums> =
+                let sums: VecCollection<'_, Epoch, UserId, Sums> =
                     orders.explode(|order| Some((order.user_id, sums_of(&order))));
                 sums.count_total()
             },
