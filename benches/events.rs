@@ -10,8 +10,8 @@ use dataflows::analytics::Handles;
 use dataflows::ledger::{Origin, Sourced};
 use dataflows::model::time::{DAY, HOUR};
 use dataflows::model::{
-    Line, Millis, Order, OrderEvent, OrderKind, Product, ProductEvent, ScenarioAction,
-    ScenarioEvent, Sex, Status, Strength, User, UserEvent, Word,
+    Krw, Line, Millis, Order, OrderEvent, OrderId, OrderKind, Product, ProductEvent, ProductId,
+    ScenarioAction, ScenarioEvent, Sex, Status, Strength, User, UserEvent, UserId, Word,
 };
 
 pub(crate) const CUSTOMERS: u64 = 100_000;
@@ -47,7 +47,7 @@ impl Events {
         let (first, each) = (self.index, self.peers as usize);
         for n in (first..CUSTOMERS).step_by(each) {
             let user = User {
-                user_id: n as i64,
+                user_id: UserId(n as i64),
                 name: format!("customer {n}").into(),
                 birth_date: (n % 20_000) as i32,
                 sex: Sex::ALL[n as usize % 2],
@@ -61,10 +61,10 @@ impl Events {
         }
         for n in (first..PRODUCTS).step_by(each) {
             let product = Product {
-                product_id: n as i64,
+                product_id: ProductId(n as i64),
                 name: format!("product {n}").into(),
                 category: self.category(n),
-                price: price(n),
+                price: Krw(price(n)),
                 stock: 100,
                 listed_at: START - DAY,
             };
@@ -145,16 +145,16 @@ impl Events {
             let popular = share(luck);
             let product = (popular * popular * popular * PRODUCTS as f64) as u64;
             Line {
-                product_id: product as i64,
+                product_id: ProductId(product as i64),
                 category: self.category(product),
                 quantity: if luck.is_multiple_of(8) { 2 } else { 1 },
-                unit_price: price(product),
+                unit_price: Krw(price(product)),
             }
         });
         let order = Order {
             event: kind,
-            order_id: n as i64,
-            user_id: (active * active * CUSTOMERS as f64) as i64,
+            order_id: OrderId(n as i64),
+            user_id: UserId((active * active * CUSTOMERS as f64) as i64),
             at,
             ordered_at: self.at(n),
             lines: lines.collect(),

@@ -105,8 +105,9 @@ mod tests {
     use chrono::NaiveDate;
     use dataflows::model::time::{TIME_END, TIME_MIN, day_of_date};
     use dataflows::model::{
-        AMOUNT_MAX, Line, Millis, Order, OrderEvent, OrderKind, Product, ProductEvent,
-        ScenarioAction, ScenarioEvent, Sex, Status, Strength, User, UserEvent, Word,
+        AMOUNT_MAX, Krw, Line, Millis, Order, OrderEvent, OrderId, OrderKind, Product,
+        ProductEvent, ProductId, ScenarioAction, ScenarioEvent, Sex, Status, Strength, User,
+        UserEvent, UserId, Word,
     };
     use proptest::prelude::*;
     use serde_json::{Value, json};
@@ -480,7 +481,7 @@ mod tests {
                 let (female, region, status, marketing_consent, signed_up_at) = rest;
                 let sex = if female { Sex::F } else { Sex::M };
                 let user = User {
-                    user_id,
+                    user_id: UserId(user_id),
                     name,
                     birth_date,
                     sex,
@@ -494,14 +495,15 @@ mod tests {
         let product =
             (any::<u64>(), time(), id(), word(), word(), 0..=1_000_000_000_i64, id(), time())
                 .prop_map(|(event_id, at, product_id, name, category, price, stock, listed_at)| {
+                    let (product_id, price) = (ProductId(product_id), Krw(price));
                     let product = Product { product_id, name, category, price, stock, listed_at };
                     (Topic::Products, Event::Product(ProductEvent { event_id, at, product }))
                 });
         let line = (id(), word(), 1..=1_000_000_i64, 0..=1_000_000_000_i64).prop_map(
             |(product_id, category, quantity, unit_price)| {
                 // A fourth of the greatest amount.
-                let unit_price = unit_price.min(AMOUNT_MAX / 4 / quantity);
-                Line { product_id, category, quantity, unit_price }
+                let unit_price = Krw(unit_price.min(AMOUNT_MAX.0 / 4 / quantity));
+                Line { product_id: ProductId(product_id), category, quantity, unit_price }
             },
         );
         let kinds = vec![OrderKind::Placed, OrderKind::Cancelled, OrderKind::Refunded];
@@ -512,6 +514,7 @@ mod tests {
             .prop_map(|((event_id, kind, order_id, user_id), (one, two, lines))| {
                 let ordered_at = one.min(two);
                 let at = if kind == OrderKind::Placed { ordered_at } else { one.max(two) };
+                let (order_id, user_id) = (OrderId(order_id), UserId(user_id));
                 let lines = lines.into();
                 let order = Order { event: kind, order_id, user_id, at, ordered_at, lines };
                 (Topic::Orders, Event::Order(OrderEvent { event_id, order }))
