@@ -16,6 +16,10 @@
 //!   arrival and the number of workers (`laws` below).
 //! - The timestamp is the epoch, one per batch of input. Event time is data.
 
+// So that `analytics/story.rs` reads the same here as in the tests of the whole program.
+#[cfg(test)]
+extern crate self as dataflows;
+
 pub mod market;
 pub mod model;
 

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use differential_dataflow::input::Input as _;
 use proptest::prelude::*;
 use timely::dataflow::ProbeHandle;
-use timely::dataflow::operators::Probe;
 use timely::dataflow::operators::vec::Input as _;
 
 use super::letter::{LETTER, by_the_letter, events_that_count};
+use super::story::graph;
 use super::*;
 use crate::model::time::{DAY, HOUR, MINUTE, SECOND, WEEK};
 use crate::model::{Line, OrderKind, Product, ScenarioAction, Sex, Status, Strength, User};
@@ -53,13 +53,7 @@ fn tables(events: &[Event], batch: usize, workers: usize) -> Tables {
     timely::execute(timely::Config::process(workers), move |worker| {
         let all = Arc::clone(&all);
         let probe = ProbeHandle::new();
-        let mut handles = worker.dataflow(|scope| {
-            let (handles, outputs) = analytics(scope, Begin::default());
-            let deliver = move |_epoch, closed: Closed| all.lock().unwrap().extend(closed.rows);
-            let (done, _activator) = commit(outputs, deliver, || Epoch::MAX);
-            done.probe_with(&probe);
-            handles
-        });
+        let mut handles = graph(worker, &probe, move |changes| all.lock().unwrap().extend(changes));
         for (epoch, batch) in events.chunks(batch).enumerate() {
             handles.advance_to(epoch as Epoch + 1);
             for (place, event) in batch.iter().enumerate() {

@@ -5,6 +5,8 @@ mod commit;
 mod laws;
 #[cfg(test)]
 mod letter;
+#[cfg(test)]
+pub(crate) mod story;
 
 pub use commit::{Closed, Output, commit};
 
