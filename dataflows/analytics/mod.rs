@@ -2,9 +2,9 @@
 
 mod commit;
 #[cfg(test)]
-mod laws;
+mod oracle;
 #[cfg(test)]
-mod letter;
+mod properties;
 #[cfg(test)]
 pub(crate) mod story;
 
