@@ -26,6 +26,7 @@ mod realism;
 mod recipe;
 mod scenario;
 mod stepwise;
+mod twins;
 mod upgrade;
 mod verify;
 mod working_set;

@@ -133,6 +133,7 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     use super::*;
+    use crate::analytics::story::told;
 
     fn folder() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("queries")
@@ -162,5 +163,34 @@ mod tests {
             let told = text.lines().any(|line| line.trim_start().starts_with(&expected));
             assert!(told, "queries/{name}.rs has no story that expects rows of {name}");
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "- | 11-27 | 14 | 2 | 500\n")]
+    fn a_story_of_other_rows_fails() {
+        told(
+            "
+            11-27 14:00  customer 1 places 7: book 500
+            orders_by_hour: day | hour | orders | revenue
+            | 11-27 | 14 | 2 | 500
+            ",
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "nothing is expected at the end")]
+    fn a_story_without_rows_fails() {
+        told("11-27 14:00  customer 1 places 7: book 500");
+    }
+
+    #[test]
+    #[should_panic(expected = "there is no table `orders_by_our`")]
+    fn a_story_of_an_unknown_table_fails() {
+        told(
+            "
+            11-27 14:00  customer 1 places 7: book 500
+            orders_by_our:
+            ",
+        );
     }
 }
