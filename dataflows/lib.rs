@@ -13,8 +13,12 @@
 //! Invariants:
 //! - Nothing here does I/O, reads a clock or can fail: the crate depends on no such thing.
 //! - The tables are a function of what was read and of `now`, whatever the batching, the order of
-//!   arrival and the number of workers (`laws` below).
+//!   arrival and the number of workers (`analytics/properties.rs`).
 //! - The timestamp is the epoch, one per batch of input. Event time is data.
+
+// So that `analytics/story.rs` reads the same here as in the tests of the whole program.
+#[cfg(test)]
+extern crate self as dataflows;
 
 pub mod market;
 pub mod model;

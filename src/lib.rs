@@ -26,7 +26,7 @@
 //! Invariants, each with the test that keeps it:
 //! - An epoch's rows and its offsets are committed in one transaction, or not at all (`tests/crash.rs`).
 //! - A bad record becomes a dead letter and nothing else (`tests/bad_input.rs`).
-//! - Same seed, same events; same events, same tables (`dataflows/analytics/laws.rs`, `tests/market.rs`).
+//! - Same seed, same events; same events, same tables (`dataflows/analytics/properties.rs`, `tests/market.rs`).
 //! - What is cached, or not, changes no event (`tests/cache.rs`).
 //! - Only `platform/clock.rs` reads a clock (`.clippy.toml`).
 

@@ -28,6 +28,7 @@ mod recipe;
 mod scenario;
 mod stepwise;
 mod tables;
+mod twins;
 mod upgrade;
 mod verify;
 mod working_set;

@@ -2,9 +2,11 @@
 
 mod commit;
 #[cfg(test)]
-mod laws;
+mod oracle;
 #[cfg(test)]
-mod letter;
+mod properties;
+#[cfg(test)]
+pub(crate) mod story;
 
 pub use commit::{Closed, Output, commit};
 

@@ -31,3 +31,70 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::analytics::story::told;
+
+    #[test]
+    fn pieces_then_revenue_then_the_number_of_the_product_rank() {
+        told(
+            "
+            11-27 12:00  customer 1 places 1: book:4 2x500, food:1 2x500, toys:2 2x600, book:9 1x90_000
+            11-27 12:00  customer 1 places 2: book:3 480, book:3 490
+            11-27 12:00  customer 1 cancels 1
+            11-27 12:00  now
+            best_sellers: span | rank | product_id | units | revenue
+            | 1 h | 1 | 2 | 2 | 1200
+            | 1 h | 2 | 1 | 2 | 1000
+            | 1 h | 3 | 4 | 2 | 1000
+            | 1 h | 4 | 3 | 2 | 970
+            | 1 h | 5 | 9 | 1 | 90000
+            | 24 h | 1 | 2 | 2 | 1200
+            | 24 h | 2 | 1 | 2 | 1000
+            | 24 h | 3 | 4 | 2 | 1000
+            | 24 h | 4 | 3 | 2 | 970
+            | 24 h | 5 | 9 | 1 | 90000
+            | 7 d | 1 | 2 | 2 | 1200
+            | 7 d | 2 | 1 | 2 | 1000
+            | 7 d | 3 | 4 | 2 | 1000
+            | 7 d | 4 | 3 | 2 | 970
+            | 7 d | 5 | 9 | 1 | 90000
+            ",
+        );
+    }
+
+    #[test]
+    fn what_leaves_a_span_makes_room_and_what_comes_late_takes_it() {
+        told(
+            "
+            11-27 11:00:00.001  customer 1 places 1: book:1 5x100
+            11-27 11:30         customer 1 places 2: book:2 2x100
+            11-27 12:00         now
+            best_sellers:
+            | 1 h | 1 | 1 | 5 | 500
+            | 1 h | 2 | 2 | 2 | 200
+            | 24 h | 1 | 1 | 5 | 500
+            | 24 h | 2 | 2 | 2 | 200
+            | 7 d | 1 | 1 | 5 | 500
+            | 7 d | 2 | 2 | 2 | 200
+
+            11-27 12:00:00.001  now
+            best_sellers:
+            | 1 h | 1 | 2 | 2 | 200
+            | 24 h | 1 | 1 | 5 | 500
+            | 24 h | 2 | 2 | 2 | 200
+            | 7 d | 1 | 1 | 5 | 500
+            | 7 d | 2 | 2 | 2 | 200
+
+            11-26 12:00  customer 2 places 1: book:2 3x100, book:2 1x100
+            best_sellers:
+            | 1 h | 1 | 2 | 2 | 200
+            | 24 h | 1 | 1 | 5 | 500
+            | 24 h | 2 | 2 | 2 | 200
+            | 7 d | 1 | 2 | 6 | 600
+            | 7 d | 2 | 1 | 5 | 500
+            ",
+        );
+    }
+}

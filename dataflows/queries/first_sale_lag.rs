@@ -46,3 +46,60 @@ fn lag(listed_at: Millis, sold_at: Option<Millis>) -> usize {
         None => 6,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::analytics::story::told;
+
+    #[test]
+    fn a_product_waits_until_it_is_sold_and_the_earliest_sale_counts() {
+        told(
+            "
+            11-23 00:00  product 1 is 연필 book 500
+            11-22 23:59  product 2 is 볼펜 book 500
+            # A cancellation, whose order has not come, sells nothing.
+            11-23 10:00  customer 3 cancels 9 of 11-23 09:00: book:1 500
+            first_sale_lag: listing_week | lag | products
+            | 11-16 | none yet | 1
+            | 11-23 | none yet | 1
+
+            11-26 23:59:59.999  customer 1 places 1: book:1 500, book:1 400
+            first_sale_lag:
+            | 11-16 | none yet | 1
+            | 11-23 | 3 | 1
+            # An earlier sale comes late; that it is cancelled does not matter.
+            11-24 00:00  customer 2 places 1: book:1 500
+            11-24 00:01  customer 2 cancels 1
+            first_sale_lag:
+            | 11-16 | none yet | 1
+            | 11-23 | 1 | 1
+            # The newest record says when it was listed.
+            11-24 10:00  product 2 is 볼펜 book 500 since 11-23 00:00
+            11-22 10:00  product 2 is 볼펜 book 500 since 11-01 00:00
+            first_sale_lag:
+            | 11-23 | 1 | 1
+            | 11-23 | none yet | 1
+            ",
+        );
+    }
+
+    #[test]
+    fn days_are_of_24_hours_and_a_sale_before_the_listing_is_day_0() {
+        told(
+            "
+            11-23 12:00         product 1 is 연필 book 500
+            11-23 12:00         product 2 is 볼펜 book 500
+            11-23 12:00         product 3 is 지우개 book 500
+            11-23 12:00         product 4 is 자 book 500
+            11-20 12:00         customer 1 places 1: book:1 500
+            11-27 12:00         customer 1 places 2: book:2 500
+            12-01 11:59:59.999  customer 1 places 3: book:3 500
+            12-01 12:00         customer 1 places 4: book:4 500
+            first_sale_lag:
+            | 11-23 | 0 | 1
+            | 11-23 | 4-7 | 2
+            | 11-23 | 8+ | 1
+            ",
+        );
+    }
+}

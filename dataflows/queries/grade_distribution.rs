@@ -19,3 +19,54 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
         table.row(&[Cell::Text(grade.word())], &[Cell::Int(customers as i64)])
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::analytics::story::told;
+
+    #[test]
+    fn four_rows_always_and_each_customer_in_one_of_them() {
+        told(
+            "
+            01-05 00:00  customer 1 is 하나 F 1996-02-29
+            02-01 10:00  customer 9 places 1 to 5: book 100_000
+            02-01 12:00  now
+            grade_distribution: grade | customers
+            | BRONZE | 1
+            | SILVER | 0
+            | GOLD | 0
+            | VIP | 0
+            # Customer 9 has a record now, and customer 1 enough for GOLD.
+            01-06 00:00  customer 9 is 구름 M 1990-01-01
+            02-01 11:00  customer 1 places 1 to 15: book 200_000
+            grade_distribution:
+            | BRONZE | 0
+            | SILVER | 1
+            | GOLD | 1
+            | VIP | 0
+
+            08-01 10:00  now
+            grade_distribution:
+            | BRONZE | 1
+            | SILVER | 0
+            | GOLD | 1
+            | VIP | 0
+            ",
+        );
+    }
+
+    #[test]
+    fn a_new_record_of_a_customer_is_no_new_customer() {
+        told(
+            "
+            01-05 00:00  customer 1 is 하나 F 1996-02-29
+            01-09 00:00  customer 1 is 둘째 F 1996-02-29
+            grade_distribution:
+            | BRONZE | 1
+            | SILVER | 0
+            | GOLD | 0
+            | VIP | 0
+            ",
+        );
+    }
+}

@@ -1,7 +1,7 @@
 //! The incremental queries, one file each, beside its batch twin in SQL.
 //!
-//! To add one: `x.rs` with a function `query`, `x.sql` with the same answer as a batch, a migration
-//! with table `x`, key columns first, and one line in [`QUERIES`].
+//! To add one: `x.rs` with a function `query` and a story, `x.sql` with the same answer as a batch, a
+//! migration with table `x`, key columns first, and one line in [`QUERIES`].
 
 use differential_dataflow::VecCollection;
 use timely::dataflow::Stream;
@@ -130,22 +130,68 @@ queries! {
 
 #[cfg(test)]
 mod tests {
+    use std::path::{Path, PathBuf};
+
     use super::*;
+    use crate::analytics::story::told;
+
+    fn folder() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("queries")
+    }
 
     /// A query that is not in the list would silently never run.
     #[test]
     fn every_query_file_is_listed() {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("queries");
         let mut listed: Vec<String> = QUERIES
             .iter()
             .flat_map(|query| ["rs", "sql"].map(|e| format!("{}.{e}", query.name)))
             .collect();
-        let files = folder.read_dir().unwrap();
+        let files = folder().read_dir().unwrap();
         let mut files: Vec<String> =
             files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
         files.retain(|file| file != "mod.rs");
         listed.sort();
         files.sort();
         assert_eq!(files, listed);
+    }
+
+    /// What a query is about is told in its file.
+    #[test]
+    fn every_query_has_a_story() {
+        for name in QUERIES.iter().map(|query| query.name) {
+            let text = std::fs::read_to_string(folder().join(name).with_extension("rs")).unwrap();
+            let expected = format!("{name}:");
+            let told = text.lines().any(|line| line.trim_start().starts_with(&expected));
+            assert!(told, "queries/{name}.rs has no story that expects rows of {name}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "- | 11-27 | 14 | 2 | 500\n")]
+    fn a_story_of_other_rows_fails() {
+        told(
+            "
+            11-27 14:00  customer 1 places 7: book 500
+            orders_by_hour: day | hour | orders | revenue
+            | 11-27 | 14 | 2 | 500
+            ",
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "nothing is expected at the end")]
+    fn a_story_without_rows_fails() {
+        told("11-27 14:00  customer 1 places 7: book 500");
+    }
+
+    #[test]
+    #[should_panic(expected = "there is no table `orders_by_our`")]
+    fn a_story_of_an_unknown_table_fails() {
+        told(
+            "
+            11-27 14:00  customer 1 places 7: book 500
+            orders_by_our:
+            ",
+        );
     }
 }

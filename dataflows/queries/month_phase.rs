@@ -42,3 +42,46 @@ fn phase_of(day: Day) -> usize {
         _ => 4,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::analytics::story::told;
+
+    #[test]
+    fn phases_begin_and_end_at_midnight_in_seoul() {
+        told(
+            "
+            11-05 23:59:59.999  customer 1 places 1: book 500
+            11-06 00:00         customer 1 places 2: book 500
+            11-10 00:00         customer 1 places 3: book 500
+            11-12 23:59:59.999  customer 1 places 4: book 500
+            11-13 00:00         customer 1 places 5: book 500
+            11-25 00:00         customer 1 places 6: book 500
+            11-28 00:00         customer 1 places 7: book 500
+            month_phase: month | phase | days | orders
+            | 11-01 | start | 1 | 1
+            | 11-01 | 10-12 | 2 | 2
+            | 11-01 | middle | 2 | 2
+            | 11-01 | 25-27 | 1 | 1
+            | 11-01 | end | 1 | 1
+            ",
+        );
+    }
+
+    #[test]
+    fn a_day_counts_once_however_many_orders_it_has() {
+        told(
+            "
+            11-01 10:00  customer 1 places 1 to 4: book 500
+            11-01 15:00  customer 1 places 5: book 500
+            11-02 10:00  customer 1 cancels 1
+            month_phase:
+            | 11-01 | start | 1 | 5
+            # The first order of another day comes late.
+            11-03 10:00  customer 2 places 1: book 500
+            month_phase:
+            | 11-01 | start | 2 | 6
+            ",
+        );
+    }
+}

@@ -33,3 +33,37 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
         ))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::analytics::story::told;
+
+    #[test]
+    fn the_newest_record_holds_whatever_comes_last() {
+        told(
+            "
+            11-01 09:00  product 3 is 연필 book 500
+            11-20 09:00  product 3 is 색연필 book 700
+            11-10 09:00  product 3 is 볼펜 toys 600
+            products: product_id | name | category | price | stock | listed_at | updated_at | order_count
+            | 3 | 색연필 | book | 700 | 5 | 11-01 09:00 | 11-20 09:00 | 0
+            ",
+        );
+    }
+
+    #[test]
+    fn an_order_with_the_product_counts_once_even_before_the_record_comes() {
+        told(
+            "
+            11-27 14:00  customer 1 places 1: book:3 2x500, book:3 450, food:4 900
+            11-27 14:05  customer 2 places 1: book:3 500
+            11-27 14:06  customer 2 cancels 1
+            products:
+
+            11-01 09:00  product 3 is 연필 book 500
+            products:
+            | 3 | 연필 | book | 500 | 5 | 11-01 09:00 | 11-01 09:00 | 2
+            ",
+        );
+    }
+}

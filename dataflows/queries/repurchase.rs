@@ -49,3 +49,68 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::analytics::story::told;
+
+    #[test]
+    fn a_cancelled_order_makes_one_gap_of_two() {
+        told(
+            "
+            01-05 00:00  customer 1 is 하나 F 1996-02-29
+            02-01 23:59  customer 1 places 1: book 500
+            02-02 00:01  customer 1 places 2: book 500
+            02-10 10:00  customer 1 places 3: book 500
+            repurchase: grade | buyers | repeat_buyers | gaps | gap_days | gap_days_median
+            | BRONZE | 1 | 1 | 2 | 9 | 1
+            | SILVER | 0 | 0 | 0 | 0 |
+            | GOLD | 0 | 0 | 0 | 0 |
+            | VIP | 0 | 0 | 0 | 0 |
+
+            03-01 10:00  customer 1 cancels 2
+            repurchase:
+            | BRONZE | 1 | 1 | 1 | 9 | 9
+            | SILVER | 0 | 0 | 0 | 0 |
+            | GOLD | 0 | 0 | 0 | 0 |
+            | VIP | 0 | 0 | 0 | 0 |
+
+            03-01 10:00  customer 1 cancels 1
+            03-01 10:00  customer 1 refunds 3: book 500
+            repurchase:
+            | BRONZE | 1 | 0 | 0 | 0 |
+            | SILVER | 0 | 0 | 0 | 0 |
+            | GOLD | 0 | 0 | 0 | 0 |
+            | VIP | 0 | 0 | 0 | 0 |
+            ",
+        );
+    }
+
+    #[test]
+    fn all_gaps_of_a_customer_move_with_their_grade() {
+        told(
+            "
+            01-05 00:00  customer 1 is 하나 F 1996-02-29
+            01-05 00:00  customer 2 is 두리 M 1990-01-01
+            02-01 10:00  customer 1 places 1 to 4: book 100_000
+            02-04 10:00  customer 2 places 1: book 500
+            02-11 10:00  customer 1 places 5: book 100_000
+            # Customer 2 has no order 4; that of customer 1 stands.
+            02-05 10:00  customer 2 cancels 4 of 02-04 10:00: book 500
+            02-11 09:59  now
+            repurchase:
+            | BRONZE | 2 | 1 | 4 | 10 | 0
+            | SILVER | 0 | 0 | 0 | 0 |
+            | GOLD | 0 | 0 | 0 | 0 |
+            | VIP | 0 | 0 | 0 | 0 |
+
+            02-11 10:00  now
+            repurchase:
+            | BRONZE | 1 | 0 | 0 | 0 |
+            | SILVER | 1 | 1 | 4 | 10 | 0
+            | GOLD | 0 | 0 | 0 | 0 |
+            | VIP | 0 | 0 | 0 | 0 |
+            ",
+        );
+    }
+}

@@ -19,3 +19,42 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::analytics::story::told;
+
+    #[test]
+    fn a_category_twice_in_a_basket_is_one_order_there() {
+        told(
+            "
+            11-27 14:00  customer 1 places 7: book:1 2x500, food:2 900, book:3 50
+            sales_by_category: day | category | orders | units | revenue | refunded
+            | 11-27 | book | 1 | 3 | 1050 | 0
+            | 11-27 | food | 1 | 1 | 900 | 0
+            ",
+        );
+    }
+
+    #[test]
+    fn a_refund_stands_on_its_own_day_in_the_categories_it_names() {
+        told(
+            "
+            11-27 23:59:59.999  customer 1 places 7: book 2x500, food 2x450
+            11-28 00:00         customer 1 refunds 7: food 2x450
+            sales_by_category:
+            | 11-27 | book | 1 | 2 | 1000 | 0
+            | 11-27 | food | 1 | 2 | 900 | 0
+            | 11-28 | food | 0 | 0 | 0 | 900
+
+            11-29 08:00  customer 2 places 8: book 500
+            11-29 09:00  customer 2 cancels 8
+            sales_by_category:
+            | 11-27 | book | 1 | 2 | 1000 | 0
+            | 11-27 | food | 1 | 2 | 900 | 0
+            | 11-28 | food | 0 | 0 | 0 | 900
+            | 11-29 | book | 1 | 1 | 500 | 500
+            ",
+        );
+    }
+}

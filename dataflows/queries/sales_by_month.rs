@@ -26,3 +26,41 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::analytics::story::told;
+
+    #[test]
+    fn a_refund_lowers_the_month_in_which_it_comes() {
+        told(
+            "
+            11-30 23:59:59.999  customer 1 places 7: book 500
+            12-01 00:00         customer 1 places 8: book 300
+            sales_by_month: month | orders | revenue | buyers
+            | 11-01 | 1 | 500 | 1
+            | 12-01 | 1 | 300 | 1
+
+            2027-01-05 10:00  customer 1 refunds 7: book 200
+            2027-01-06 10:00  customer 1 cancels 8
+            sales_by_month:
+            | 11-01 | 1 | 500 | 1
+            | 12-01 | 1 | 300 | 1
+            | 2027-01-01 | 0 | -500 | 0
+            ",
+        );
+    }
+
+    #[test]
+    fn who_buys_twice_in_a_month_is_one_buyer_of_it() {
+        told(
+            "
+            11-02 10:00  customer 1 places 1 to 2: book 500
+            11-20 10:00  customer 2 places 1: book 500
+            11-21 10:00  customer 2 cancels 1
+            sales_by_month:
+            | 11-01 | 3 | 1000 | 2
+            ",
+        );
+    }
+}

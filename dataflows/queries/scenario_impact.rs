@@ -26,3 +26,82 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::analytics::story::told;
+
+    #[test]
+    fn a_running_sale_grows_with_now_and_is_set_against_four_weeks_before() {
+        told(
+            "
+            10-30 14:30  customer 1 places 1: book 1
+            11-20 14:30  customer 1 places 2: book 10
+            11-20 16:30  customer 1 places 3: book 100
+            11-27 14:30  customer 1 places 4: book 1000
+            11-27 16:00  customer 1 places 5: book 10000
+            11-27 14:00  scenario sale friday starts
+            11-27 13:59  now
+            scenario_impact: name | occurrence | orders | revenue | orders_before | revenue_before
+
+            11-27 14:00  now
+            scenario_impact:
+            | sale | friday | 0 | 0 | 0 | 0
+
+            11-27 15:00  now
+            scenario_impact:
+            | sale | friday | 1 | 1000 | 2 | 11
+            # Now itself is within the sale.
+            11-27 16:00  now
+            scenario_impact:
+            | sale | friday | 2 | 11000 | 2 | 11
+
+            11-27 17:00  now
+            scenario_impact:
+            | sale | friday | 2 | 11000 | 3 | 111
+            ",
+        );
+    }
+
+    #[test]
+    fn a_late_stop_ends_the_sale_at_its_own_instant() {
+        told(
+            "
+            11-20 14:59  customer 1 places 1: book 10
+            11-20 15:01  customer 1 places 2: book 100
+            11-27 14:00  customer 1 places 3: book 2x500
+            11-27 15:00  customer 1 places 4: book 2x5000
+            11-27 15:02  customer 1 cancels 3
+            11-27 14:00  scenario sale friday starts
+            11-27 16:30  scenario sale friday stops
+            11-27 18:00  now
+            scenario_impact:
+            | sale | friday | 2 | 11000 | 2 | 110
+
+            11-27 15:30  scenario sale friday stops
+            scenario_impact:
+            | sale | friday | 2 | 11000 | 2 | 110
+
+            11-27 15:00  scenario sale friday stops
+            scenario_impact:
+            | sale | friday | 1 | 1000 | 1 | 10
+            ",
+        );
+    }
+
+    #[test]
+    fn the_second_week_of_a_sale_is_set_against_the_weeks_before_its_start() {
+        told(
+            "
+            11-20 10:00  customer 1 places 1: book 10
+            11-27 10:00  customer 1 places 2: book 100
+            12-04 10:00  customer 1 places 3: book 1000
+            11-27 00:00  scenario sale long starts
+            12-11 00:00  scenario sale long stops
+            12-20 00:00  now
+            scenario_impact:
+            | sale | long | 2 | 1100 | 2 | 20
+            ",
+        );
+    }
+}

@@ -44,3 +44,58 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
             )
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::analytics::story::told;
+
+    #[test]
+    fn a_cohort_has_a_row_for_each_month_up_to_that_of_now() {
+        told(
+            "
+            09-30 23:59:59.999  customer 1 is 하나 F 1996-02-29
+            09-01 00:00         customer 2 is 두리 M 1990-01-01
+            10-01 00:00         customer 3 is 세리 F 1990-01-01
+            08-31 23:00         customer 1 places 1: book 1
+            09-30 23:59:59.999  customer 1 places 2: book 500
+            11-01 00:00         customer 1 places 3 to 4: book 2x150
+            11-30 23:59:59.999  now
+            value_by_cohort: signup_month | months_since | customers | active | revenue
+            | 09-01 | 0 | 2 | 1 | 500
+            | 09-01 | 1 | 2 | 0 | 0
+            | 09-01 | 2 | 2 | 1 | 600
+            | 10-01 | 0 | 1 | 0 | 0
+            | 10-01 | 1 | 1 | 0 | 0
+            # What is taken back counts in its own month, without a buyer there.
+            12-01 00:00  customer 1 refunds 2: book 200
+            12-01 00:00  now
+            value_by_cohort:
+            | 09-01 | 0 | 2 | 1 | 500
+            | 09-01 | 1 | 2 | 0 | 0
+            | 09-01 | 2 | 2 | 1 | 600
+            | 09-01 | 3 | 2 | 0 | -200
+            | 10-01 | 0 | 1 | 0 | 0
+            | 10-01 | 1 | 1 | 0 | 0
+            | 10-01 | 2 | 1 | 0 | 0
+            ",
+        );
+    }
+
+    #[test]
+    fn a_corrected_sign_up_takes_its_orders_to_another_cohort() {
+        told(
+            "
+            2025-12-10 10:00  customer 1 is 하나 F 1996-02-29
+            01-15 10:00       customer 1 places 1: book 500
+            01-31 10:00       now
+            value_by_cohort:
+            | 2025-12-01 | 0 | 1 | 0 | 0
+            | 2025-12-01 | 1 | 1 | 1 | 500
+
+            01-20 10:00  customer 1 is 하나 F 1996-02-29 since 01-10 10:00
+            value_by_cohort:
+            | 01-01 | 0 | 1 | 1 | 500
+            ",
+        );
+    }
+}
