@@ -78,9 +78,9 @@ fn a_byte_order_mark_is_passed_over_and_other_forms_are_named() {
 }
 
 #[test]
-fn the_readmes_lines_are_valid() {
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let (_, lines) = readme.split_once("\nOne of each kind:\n\n```json\n").unwrap();
+fn the_documented_lines_are_valid() {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/use.md")).unwrap();
+    let (_, lines) = text.split_once("\n```json\n").unwrap();
     let (lines, _) = lines.split_once("```").unwrap();
     let (dir, file) = (scratch(), scratch().join("lines"));
     fs::write(&file, lines).unwrap();

@@ -10,6 +10,7 @@ mod cache;
 mod cdnow;
 mod changes;
 mod crash;
+mod docs;
 mod explain;
 mod faults;
 mod grafana;

@@ -413,10 +413,10 @@ fn metrics_and_the_feed_are_those_of_the_store() {
     assert!(between(metric("marketday_market_time_seconds"), 1_795_143_600.0, 1_795_143_600.0));
     let lag = r#"marketday_lag_records{topic="orders",partition="2"}"#;
     assert!(between(metric(lag), 2.0, 2.0), "{body}");
-    let readme = include_str!("../README.md");
+    let told = include_str!("../docs/operate.md");
     for name in body.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let name = name.split(' ').next().unwrap();
-        assert!(readme.contains(&format!("`{name}`")), "README says nothing of {name}");
+        assert!(told.contains(&format!("`{name}`")), "docs/operate.md says nothing of {name}");
     }
 
     // The feed: refused where it cannot be; then from where one is, and on from there.

@@ -1,4 +1,5 @@
-//! A query is added, changed and dropped as the README says, and the next start corrects its table.
+//! A query is added, changed and dropped as `docs/extend.md` says, and the next start corrects its
+//! table.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,11 +14,11 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The files that the README's recipe shows: a path between backticks at the start of a line, and
-/// the next block of code.
+/// The files that the recipe shows: a path between backticks at the start of a line, and the next
+/// block of code.
 fn recipe() -> Vec<(String, String)> {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let (_, section) = readme.split_once("\n## Adding a query\n").unwrap();
+    let text = fs::read_to_string(root().join("docs/extend.md")).unwrap();
+    let (_, section) = text.split_once("\n## Add a query\n").unwrap();
     let (section, _) = section.split_once("\n## ").unwrap();
     let mut files = Vec::new();
     let mut rest = section;
