@@ -68,7 +68,7 @@ fn main() -> Result<()> {
         }
         command.stderr(File::create(dir.path().join(format!("{}.said", words[0])))?);
         if let Some(brokers) = &args.brokers {
-            command.args(["--brokers", brokers, "--name", &name]);
+            command.args(["--brokers", brokers, "--topic-prefix", &name]);
         }
         Ok(command)
     };
@@ -78,9 +78,10 @@ fn main() -> Result<()> {
         ensure!(status.success(), "{} of the history: {status}", words[0]);
     }
     let log = match &args.brokers {
-        Some(brokers) => {
-            kafka::open(kafka::Place { brokers: brokers.clone(), name: Some(name.clone()) }, false)
-        }
+        Some(brokers) => kafka::open(
+            kafka::Place { brokers: brokers.clone(), topic_prefix: Some(name.clone()) },
+            false,
+        ),
         None => embedded::open(&dir.path().join("log")),
     }?;
     let _analytics = Running(program(&["analytics"])?.spawn()?);

@@ -170,16 +170,16 @@ fn beyond_limits() -> Vec<(Topic, &'static str, String, &'static str)> {
     let motley = lines(101, 101, 1);
     let dear = "amount of `lines` is more than 1000000000000";
     vec![
-        (Topic::Products, "category", text.clone(), "`category` is longer than 200 bytes"),
-        (Topic::Scenarios, "name", text.clone(), "`name` is longer than 200 bytes"),
-        (Topic::Scenarios, "occurrence", text, "`occurrence` is longer than 200 bytes"),
+        (Topic::Products, "category", text.clone(), "`category`: longer than 200 bytes"),
+        (Topic::Scenarios, "name", text.clone(), "`name`: longer than 200 bytes"),
+        (Topic::Scenarios, "occurrence", text, "`occurrence`: longer than 200 bytes"),
         (
             Topic::Scenarios,
             "categories",
             json!(["a", long]).to_string(),
             "`categories` is longer than 200 bytes",
         ),
-        (Topic::Orders, "lines", unlike, "number 2: `category` is longer than 200 bytes"),
+        (Topic::Orders, "lines", unlike, "number 2: `category`: longer than 200 bytes"),
         (Topic::Orders, "lines", lines(10_001, 1, 1), "`lines` has 10001 lines, more than 10000"),
         (Topic::Orders, "lines", motley, "101 different `category`, more than 100"),
         (Topic::Orders, "lines", lines(1_001, 1, 1), dear),
@@ -438,13 +438,13 @@ fn rows<const N: usize>(db: &mut Client, tables: [&str; N]) -> [i64; N] {
 #[test]
 fn a_word_that_no_index_can_hold_is_a_dead_letter() {
     let (dead, mut db) = read_case("02-long-category/category_2800.ndjson");
-    assert_eq!(dead, ["`lines`: number 1: `category` is longer than 200 bytes"]);
+    assert_eq!(dead, ["`lines`: number 1: `category`: longer than 200 bytes"]);
     let held = rows(&mut db, ["users", "products", "order_events", "basket_pairs"]);
     assert_eq!(held, [2, 1, 1, 0]);
 
     // Names and regions are no keys.
     let (dead, mut db) = read_case("02-long-category/names_20000.ndjson");
-    assert_eq!(dead, ["`category` is longer than 200 bytes"]);
+    assert_eq!(dead, ["`category`: longer than 200 bytes"]);
     assert_eq!(rows(&mut db, ["users", "products", "order_events"]), [3, 1, 2]);
     let long = "users WHERE length(name) = 20000 AND length(region) = 20000";
     assert_eq!(rows(&mut db, [long]), [1]);

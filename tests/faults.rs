@@ -490,7 +490,8 @@ fn over_brokers_it_is_the_same_however_often_it_is_killed() {
     let (dir, state) = (scratch(), scratch());
     let flags = ["--history", "10d", "--start", "2026-11-30", "--seed", "7", "--dirt", DIRT];
     let on_brokers = |more: &[&str]| {
-        let mut market = command(&["market", "--brokers", brokers(), "--name", "dirt", "--dir"]);
+        let mut market =
+            command(&["market", "--brokers", brokers(), "--topic-prefix", "dirt", "--dir"]);
         market.arg(&state).args(flags).args(more);
         market
     };

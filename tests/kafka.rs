@@ -31,7 +31,7 @@ static ALL_BROKERS: Mutex<()> = Mutex::new(());
 /// The program on the brokers, as the market of that name with its state in `dir`.
 fn on_brokers(name: &str, dir: &Path, args: &[&str]) -> Command {
     let mut command = command(args);
-    command.args(["--brokers", brokers(), "--name", name, "--dir"]).arg(dir);
+    command.args(["--brokers", brokers(), "--topic-prefix", name, "--dir"]).arg(dir);
     command
 }
 
@@ -371,8 +371,11 @@ fn a_markets_topics_are_the_markets_and_others_are_not() {
         Running::start(&mut on_brokers("owned", &scratch.join("1"), &live), scratch.join("said"));
     let log = kafka_log("owned");
     market.wait_until("there is something", || log.end(Topic::Orders, 0).unwrap() > 0);
-    refused(&mut import("owned"), "import into another one with --name OTHER");
-    refused(&mut on_brokers("owned", &scratch.join("2"), &live), "another log with --name OTHER");
+    refused(&mut import("owned"), "import into another one with --topic-prefix OTHER");
+    refused(
+        &mut on_brokers("owned", &scratch.join("2"), &live),
+        "another log with --topic-prefix OTHER",
+    );
     let before = records(&*log);
     market.wait_until("it goes on", || records(&*log) > before);
     assert!(market.interrupt().success(), "{}", market.said());
@@ -387,12 +390,27 @@ fn a_markets_topics_are_the_markets_and_others_are_not() {
     for _ in 0..2 {
         assert!(import("imported").status().unwrap().success(), "two imports go into one log");
     }
-    refused(&mut on_brokers("imported", &scratch.join("3"), &live), "another with --name OTHER");
+    // The older words for the prefix.
+    let place = scratch.join("elsewhere");
+    let args = ["import", file.to_str().unwrap(), "--brokers", brokers(), "--dir"];
+    let mut by_flag = command(&args);
+    assert!(by_flag.arg(&place).args(["--name", "imported"]).status().unwrap().success());
+    let mut by_variable = command(&args);
+    let by_variable = by_variable.arg(&place).env("MARKETDAY_NAME", "imported");
+    assert!(by_variable.status().unwrap().success());
+    assert_eq!(records(&*kafka_log("imported")), 4);
+    refused(
+        &mut on_brokers("imported", &scratch.join("3"), &live),
+        "another with --topic-prefix OTHER",
+    );
     kafka_log("foreign");
     let foreign = BaseRecord::<str, str>::to("foreign.orders").partition(0).payload(value);
     producer.send(foreign).map_err(|(error, _)| error).unwrap();
     producer.flush(MINUTE).unwrap();
-    refused(&mut on_brokers("foreign", &scratch.join("4"), &live), "another log with --name OTHER");
+    refused(
+        &mut on_brokers("foreign", &scratch.join("4"), &live),
+        "another log with --topic-prefix OTHER",
+    );
 }
 
 #[test]

@@ -182,7 +182,8 @@ fn one_can_write(log: &dyn Log, writer: Box<dyn Writer>, other: &dyn Log) {
 
 #[test]
 fn the_log_on_kafka_conforms() {
-    let place = kafka::Place { brokers: brokers().to_owned(), name: Some("conforms".into()) };
+    let place =
+        kafka::Place { brokers: brokers().to_owned(), topic_prefix: Some("conforms".into()) };
     assert!(kafka::open(place.clone(), false).is_err(), "who only looks makes no topics");
     conforms(&|| kafka::open(place.clone(), true).unwrap());
 }

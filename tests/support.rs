@@ -59,7 +59,14 @@ pub(crate) fn command(args: &[&str]) -> Command {
 pub(crate) fn command_of(program: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(program);
     // What stands in the developer's environment must not reach the tests.
-    for name in ["KAFKA_BROKERS", "REDIS_URL", "DATABASE_URL", "MARKETDAY_NAME", "MARKETDAY_LOG"] {
+    for name in [
+        "KAFKA_BROKERS",
+        "REDIS_URL",
+        "DATABASE_URL",
+        "MARKETDAY_TOPIC_PREFIX",
+        "MARKETDAY_NAME",
+        "MARKETDAY_LOG",
+    ] {
         command.env_remove(name);
     }
     command.args(args).stdin(Stdio::null());
@@ -375,8 +382,11 @@ const KAFKA_LIBS: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/kafka");
 
 /// The log of a market of that name on the brokers.
 pub(crate) fn kafka_log(name: &str) -> Arc<dyn Log> {
-    kafka::open(kafka::Place { brokers: brokers().to_owned(), name: Some(name.into()) }, true)
-        .unwrap()
+    kafka::open(
+        kafka::Place { brokers: brokers().to_owned(), topic_prefix: Some(name.into()) },
+        true,
+    )
+    .unwrap()
 }
 
 /// Ends a broker (1 to 3) at once.

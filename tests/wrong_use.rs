@@ -66,7 +66,7 @@ fn flags_that_do_not_exist_or_make_no_sense_are_named() {
         (&["analytics", "-w", "0"], "--workers"),
         (&["analytics", "-n", "0"], "--processes"),
         (&["analytics", "-n", "2", "-h", "/dev/null"], "--process"),
-        (&["market", "--name", "shop"], "--brokers"),
+        (&["market", "--topic-prefix", "shop"], "--brokers"),
         (&["import"], "<FILE>"),
         (&["explain"], "<QUERY>"),
         (&["explain", "users", "-w", "0"], "--workers"),

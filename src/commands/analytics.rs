@@ -127,7 +127,8 @@ fn run_processes(command: &Analytics, database: &Database, stop: &AtomicBool) ->
         if let Some(hosts) = hosts.or(workers.hosts.as_deref()) {
             child.arg("-h").arg(hosts);
         }
-        for (flag, text) in [("--brokers", &place.log.brokers), ("--name", &place.log.name)] {
+        let prefix = place.log.topic_prefix();
+        for (flag, text) in [("--brokers", &place.log.brokers), ("--topic-prefix", &prefix)] {
             child.args(text.iter().flat_map(|text| [flag, text]));
         }
         child.args(tables.arguments());

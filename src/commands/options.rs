@@ -32,10 +32,16 @@ pub(crate) struct LogPlace {
     /// Brokers of Kafka, as host:port,host:port: the log is there instead of in the directory.
     #[arg(long, env = "KAFKA_BROKERS")]
     pub(crate) brokers: Option<String>,
-    /// The market's name on the cluster: its topics are NAME.users and so on [default: none, and
-    /// the topics are users and so on].
-    #[arg(long, env = "MARKETDAY_NAME", requires = "brokers")]
-    pub(crate) name: Option<String>,
+    /// What stands before the topics' names on the cluster: they are NAME.users and so on [default:
+    /// nothing, and they are users and so on].
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "MARKETDAY_TOPIC_PREFIX",
+        alias = "name",
+        requires = "brokers"
+    )]
+    topic_prefix: Option<String>,
 }
 
 /// Where the embedded parts live, or the real ones.
@@ -279,9 +285,15 @@ impl LogPlace {
         self.brokers.is_some() || self.dir.join("log").exists()
     }
 
-    pub(crate) fn kafka(&self) -> Option<log::kafka::Place> {
+    /// What stands before the topics' names, by the flag or the environment.
+    pub(crate) fn topic_prefix(&self) -> Option<String> {
+        let older = || std::env::var("MARKETDAY_NAME").ok().filter(|name| !name.is_empty());
+        self.topic_prefix.clone().or_else(older)
+    }
+
+    fn kafka(&self) -> Option<log::kafka::Place> {
         let brokers = self.brokers.clone()?;
-        Some(log::kafka::Place { brokers, name: self.name.clone() })
+        Some(log::kafka::Place { brokers, topic_prefix: self.topic_prefix() })
     }
 }
 

@@ -16,24 +16,24 @@ pub(crate) struct Tail {
     /// The table: one of the queries' results, as `orders_by_minute`.
     table: String,
     /// Only what came after that commit point, as an earlier run printed it last.
-    #[arg(long, value_name = "COMMIT_POINT", conflicts_with = "whole")]
+    #[arg(long, value_name = "COMMIT_POINT", conflicts_with = "snapshot")]
     from: Option<i64>,
     /// First the whole table, each row as an insert.
-    #[arg(long)]
-    whole: bool,
+    #[arg(long, alias = "whole")]
+    snapshot: bool,
     #[command(flatten)]
     place: Place,
 }
 
 impl Tail {
     pub(crate) fn run(&self) -> Result<ExitCode> {
-        let Tail { table, from, whole, place } = self;
+        let Tail { table, from, snapshot, place } = self;
         let stop = stop_on_signal()?;
         let stopped = || stop.load(Ordering::Relaxed);
         let database = place.look_for(Patience::Start, &stopped)?;
         let begin = match from {
             Some(commit_point) => Begin::After(*commit_point),
-            None if *whole => Begin::Whole,
+            None if *snapshot => Begin::Snapshot,
             None => Begin::Now,
         };
         let out = &mut std::io::stdout().lock();

@@ -37,11 +37,12 @@ const METRICS: [(&str, &str, &str, &str); 12] = [
     (
         "marketday_events_total",
         "counter",
-        "Records of the log by what became of them.",
-        "SELECT format('topic=\"%s\",partition=\"%s\",became=\"%s\"', topic, partition, became), n::float8
+        "Records of the log by their outcome (`became` is an older word for it).",
+        "SELECT format('topic=\"%s\",partition=\"%s\",outcome=\"%s\",became=\"%3$s\"', topic, partition,
+                outcome), n::float8
          FROM commit_offsets,
               LATERAL (VALUES ('counted', counted), ('duplicate', duplicate), ('dead', dead),
-                              ('heartbeat', heartbeat)) AS fate (became, n)
+                              ('heartbeat', heartbeat)) AS fate (outcome, n)
          ORDER BY 1",
     ),
     (

@@ -35,7 +35,7 @@ pub enum Begin {
     /// With what changes from now on.
     Now,
     /// With all rows, each an insert.
-    Whole,
+    Snapshot,
     /// With what changed after a commit point.
     After(i64),
 }
@@ -85,7 +85,7 @@ impl Follower {
             );
         }
         let last = if let Begin::After(last) = begin { last } else { epoch };
-        let whole = matches!(begin, Begin::Whole);
+        let whole = matches!(begin, Begin::Snapshot);
         Ok(Follower { client, table: table.to_owned(), last, whole, registered })
     }
 

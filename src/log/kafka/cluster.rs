@@ -35,15 +35,15 @@ const FETCHED_AT_ONCE: &str = "65536";
 pub struct Place {
     /// Some of the brokers, as `host:port,host:port`.
     pub brokers: String,
-    /// The market's name on the cluster. Its topics are `name.users` and so on, or `users` and so
-    /// on without one.
-    pub name: Option<String>,
+    /// What stands before the topics' names on the cluster: they are `prefix.users` and so on, or
+    /// `users` and so on without one.
+    pub topic_prefix: Option<String>,
 }
 
 impl Place {
     pub(super) fn topic(&self, name: &str) -> String {
-        match &self.name {
-            Some(market) => format!("{market}.{name}"),
+        match &self.topic_prefix {
+            Some(prefix) => format!("{prefix}.{name}"),
             None => name.to_owned(),
         }
     }

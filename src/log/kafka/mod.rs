@@ -68,7 +68,7 @@ pub fn open(place: Place, create: bool) -> Result<Arc<dyn Log>> {
         ensure!(
             create,
             "the cluster at {} has no topic {}: run `marketday market` or `marketday up` there \
-             first, or name the market with --name",
+             first, or name its --topic-prefix",
             place.brokers,
             missing[0]
         );
@@ -146,7 +146,7 @@ impl Log for Kafka {
     }
 
     fn another(&self) -> &'static str {
-        "--name OTHER"
+        "--topic-prefix OTHER"
     }
 
     fn readers(&self, topic: Topic, from: &[(u32, u64)]) -> Result<Vec<Box<dyn Reader>>> {
