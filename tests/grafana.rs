@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 
 use chrono::{DateTime, Duration, Months, NaiveDate, Utc};
 use dataflows::QUERIES;
+use marketday::page::korean::korean;
 use marketday::platform::private_postgres::PrivatePostgres;
 use marketday::store::migrate;
 use postgres::error::SqlState;
@@ -33,18 +34,15 @@ fn root() -> &'static Path {
 
 // --- the dashboards
 
-/// The files, by name; those in Korean, too.
+/// All of them by name, those in Korean made of the others.
 fn dashboards() -> Vec<(String, Value)> {
     let mut dashboards = Vec::new();
-    for dir in ["", "ko/"] {
-        for file in fs::read_dir(root().join("grafana/dashboards").join(dir)).unwrap() {
-            let path = file.unwrap().path();
-            if path.is_file() {
-                let name = format!("{dir}{}", path.file_name().unwrap().to_str().unwrap());
-                let text = fs::read_to_string(&path).unwrap();
-                dashboards.push((name, serde_json::from_str(&text).unwrap()));
-            }
-        }
+    for file in fs::read_dir(root().join("grafana/dashboards")).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let english: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        dashboards.push((format!("ko/{name}"), korean(&english)));
+        dashboards.push((name, english));
     }
     dashboards
 }
@@ -739,22 +737,23 @@ fn grafana_finds_its_files_and_its_store() {
     // Where a provider looks, its dashboards are.
     let mounts = grafana["volumes"].as_array().unwrap();
     let place = |provider: &str| file(&format!("dashboards/{provider}.yaml"))["path"].clone();
-    for (provider, dashboards) in
-        [("marketday", "grafana/dashboards"), ("marketday-ko", "grafana/dashboards/ko")]
-    {
-        let path = place(provider);
-        let mount = mounts.iter().find(|mount| mount["target"] == path.as_str()).unwrap();
-        assert_eq!(Path::new(mount["source"].as_str().unwrap()), root().join(dashboards));
-    }
-    // The other language's are hidden from a provider, which looks into subdirectories, too.
     let path = place("marketday");
-    assert_eq!(grafana["tmpfs"][0], format!("{path}/ko"));
+    let mount = |target: &Value| mounts.iter().find(|mount| mount["target"] == *target).unwrap();
+    let english = mount(&path)["source"].as_str().unwrap();
+    assert_eq!(Path::new(english), root().join("grafana/dashboards"));
+    // Those in Korean are where the page has written them.
+    let volume = &mount(&place("marketday-ko"))["source"];
+    let page = &compose()["services"]["page"];
+    let written = page["volumes"].as_array().unwrap().iter().find(|it| it["source"] == *volume);
+    let command = page["command"].as_array().unwrap();
+    assert!(command.contains(&written.unwrap()["target"]), "{command:?}");
+    assert_eq!(grafana["depends_on"]["page"]["condition"], "service_healthy");
     let home =
         grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"].as_str().unwrap();
     assert!(
         root()
             .join("grafana/dashboards")
-            .join(home.strip_prefix(path.as_str()).unwrap().trim_start_matches('/'))
+            .join(home.strip_prefix(path.as_str().unwrap()).unwrap().trim_start_matches('/'))
             .exists()
     );
 }
@@ -883,64 +882,58 @@ fn the_korean_dashboards_are_the_english_ones_by_the_dictionary() {
     let words: BTreeMap<String, String> = serde_json::from_str(&text).unwrap();
     let mut used = BTreeSet::new();
     for (file, english) in dashboards().into_iter().filter(|(file, _)| !file.starts_with("ko/")) {
-        let korean = fs::read_to_string(root().join("grafana/dashboards/ko").join(&file)).unwrap();
-        let korean: Value = serde_json::from_str(&korean).unwrap();
-        let mut translated = english;
-        translate(&mut translated, &words, &mut used);
-        translated["uid"] = format!("{}-ko", translated["uid"].as_str().unwrap()).into();
-        assert_eq!(translated, korean, "ko/{file} is not {file} by ko.json");
+        let korean = korean(&english);
+        assert_eq!(korean["uid"], format!("{}-ko", english["uid"].as_str().unwrap()));
+        compare(&english, &korean, &words, &mut used, &file);
     }
     let idle: Vec<_> = words.keys().filter(|word| !used.contains(*word)).collect();
     assert!(idle.is_empty(), "in ko.json, in no dashboard: {idle:?}");
 }
 
-/// Translates what people read in a dashboard: titles, names, texts, units, choices, links.
-fn translate(value: &mut Value, words: &BTreeMap<String, String>, used: &mut BTreeSet<String>) {
-    let mut look_up = |text: &mut Value| {
-        let Some(word) = text.as_str().filter(|word| !word.is_empty()) else { return };
-        let meaning = words.get(word).unwrap_or_else(|| panic!("ko.json has no `{word}`"));
-        used.insert(word.to_owned());
-        *text = meaning.as_str().into();
-    };
-    if let Some(fields) = value.as_object_mut() {
-        let id = fields.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let (custom, rows) =
-            (fields.get("type") == Some(&"custom".into()), fields.contains_key("layout"));
-        for (key, value) in &mut *fields {
-            let unit = value
-                .as_str()
-                .is_some_and(|it| it.starts_with("suffix:") || it.starts_with("prefix:"));
-            let read = match key.as_str() {
-                "title" | "description" | "noValue" | "displayName" | "label" | "content"
-                | "tooltip" | "text" => true,
-                "value" => {
-                    ["displayName", "noValue"].contains(&id.as_str())
-                        || rows
-                        || id == "unit" && unit
-                }
-                "unit" => unit,
-                "query" => custom,
-                _ => false,
-            };
-            match value {
-                Value::Array(texts) if key == "text" => texts.iter_mut().for_each(&mut look_up),
-                value if read && value.is_string() => look_up(value),
-                Value::String(url) if key == "url" && url.starts_with("/d/") => {
-                    let end = url[3..].find(['?', '/']).map_or(url.len(), |end| end + 3);
-                    match url[..end].strip_suffix("-ko") {
-                        Some(other) => *url = format!("{other}{}", &url[end..]),
-                        None => url.insert_str(end, "-ko"),
-                    }
-                }
-                _ => {}
+/// What differs is a text of the dictionary, or a link; and no text that is read is left in English.
+fn compare(
+    english: &Value,
+    korean: &Value,
+    words: &BTreeMap<String, String>,
+    used: &mut BTreeSet<String>,
+    place: &str,
+) {
+    const READ: [&str; 8] = [
+        "title",
+        "description",
+        "noValue",
+        "displayName",
+        "label",
+        "content",
+        "tooltip",
+        "text",
+    ];
+    match (english, korean) {
+        (Value::Object(english), Value::Object(korean)) => {
+            assert_eq!(english.len(), korean.len(), "{place}");
+            for (key, value) in english {
+                compare(value, &korean[key], words, used, &format!("{place} {key}"));
             }
         }
-        for (_, value) in fields.iter_mut().filter(|(key, _)| *key != "targets") {
-            translate(value, words, used);
+        (Value::Array(english), Value::Array(korean)) => {
+            assert_eq!(english.len(), korean.len(), "{place}");
+            for (english, korean) in english.iter().zip(korean) {
+                compare(english, korean, words, used, place);
+            }
         }
-    } else if let Some(values) = value.as_array_mut() {
-        for value in values {
-            translate(value, words, used);
+        (Value::String(english), Value::String(korean)) if english != korean => {
+            let key = place.rsplit(' ').next().unwrap_or_default();
+            if key != "uid" && !(key == "url" && english.starts_with("/d/")) {
+                assert_eq!(words.get(english), Some(korean), "{place}");
+                used.insert(english.clone());
+            }
         }
+        (Value::String(same), Value::String(_)) => {
+            let key = place.rsplit(' ').next().unwrap_or_default();
+            let is_read = READ.contains(&key) && !same.is_empty();
+            assert!(!is_read || words.get(same) == Some(same), "{place}: ko.json has no `{same}`");
+            used.extend(words.get(same).filter(|it| *it == same).cloned());
+        }
+        (english, korean) => assert_eq!(english, korean, "{place}"),
     }
 }

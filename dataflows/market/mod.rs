@@ -75,7 +75,7 @@ pub struct Settings {
     /// Market time at which live running begins.
     pub start: Millis,
     /// Partitions of each topic.
-    pub partitions: [u32; 4],
+    pub partitions: [u32; Topic::ALL.len()],
     /// The numbers of the rules.
     pub profile: Profile,
     /// The scenarios by rule.
@@ -91,7 +91,7 @@ impl Settings {
             seed,
             origin: start - history,
             start,
-            partitions: [3, 3, 3, 1],
+            partitions: Topic::PARTITIONS,
             profile,
             scenarios,
         }

@@ -11,7 +11,7 @@ use super::kind::{
     Date, Flag, Id, Instant, Key, Label, ListOf, OneOf, Positive, Price, Quantity, Rows, Stock,
     Text,
 };
-use super::record::{Columns, Number, element, fields, record};
+use super::record::{Columns, Number, element, fields, from_json, record, to_json};
 use super::{Day, Krw, Millis, OrderId, ProductId, UserId, Word};
 use crate::row;
 
@@ -41,6 +41,9 @@ pub enum Topic {
 impl Topic {
     /// Every topic.
     pub const ALL: [Topic; 4] = [Topic::Users, Topic::Products, Topic::Orders, Topic::Scenarios];
+
+    /// Partitions of each in a log that we make.
+    pub const PARTITIONS: [u32; Topic::ALL.len()] = [3, 3, 3, 1];
 
     /// The topic's name in the log and in tables.
     pub fn name(self) -> &'static str {
@@ -534,6 +537,35 @@ impl Event {
         }
     }
 
+    /// Reads an event of a topic from JSON; an error says why it is none, with the field's name first
+    /// where there is one.
+    pub fn read(topic: Topic, text: &str) -> Result<Event, String> {
+        match topic {
+            Topic::Users => read(text).map(Event::User),
+            Topic::Products => read(text).map(Event::Product),
+            Topic::Scenarios => read(text).map(Event::Scenario),
+            Topic::Orders => read(text).map(Event::Order).or_else(|reason| {
+                // To a heartbeat all fields of an order are unknown ones, whatever they hold.
+                match from_json::<Heartbeat>(text) {
+                    Ok(Heartbeat { at, .. }) => Ok(Event::Heartbeat(at)),
+                    Err(of_beat) if of_beat.starts_with("`event`") => Err(reason),
+                    Err(of_beat) => Err(of_beat),
+                }
+            }),
+        }
+    }
+
+    /// Appends it as JSON.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Event::User(event) => to_json(event, out),
+            Event::Product(event) => to_json(event, out),
+            Event::Order(event) => to_json(event, out),
+            Event::Scenario(event) => to_json(event, out),
+            Event::Heartbeat(at) => to_json(&Heartbeat { event: Beat::Beat, at: *at }, out),
+        }
+    }
+
     /// Reads a row of a ledger, behind `event_id`, partition and offset, back.
     pub fn take(topic: Topic, event_id: u64, row: &mut row::Fields<'_>) -> Result<Event, String> {
         match topic {
@@ -543,4 +575,10 @@ impl Event {
             Topic::Scenarios => ScenarioEvent::take(event_id, row).map(Event::Scenario),
         }
     }
+}
+
+fn read<R: Record>(text: &str) -> Result<R, String> {
+    let event: R = from_json(text)?;
+    event.check()?;
+    Ok(event)
 }

@@ -44,7 +44,7 @@ pub trait Element: Fields {
 }
 
 /// A described struct as a JSON object.
-pub struct Json<T>(pub T);
+pub(super) struct Json<T>(pub(super) T);
 
 impl<'de, T: Fields> Deserialize<'de> for Json<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -72,6 +72,25 @@ impl<T: Fields> Serialize for Json<&T> {
         self.0.write(&mut object)?;
         object.end()
     }
+}
+
+/// Reads a described struct from JSON; an error says why, with the field's name first where there is
+/// one.
+pub(super) fn from_json<T: Fields>(text: &str) -> Result<T, String> {
+    serde_json::from_str(text).map(|Json(it)| it).map_err(|error| {
+        let text = error.to_string();
+        // A record is one line: the place would only be noise behind the field's name.
+        let place = format!(" at line {} column {}", error.line(), error.column());
+        match text.strip_suffix(&place) {
+            Some(field) if field.starts_with('`') => field.to_owned(),
+            _ => format!("not a JSON object: {text}"),
+        }
+    })
+}
+
+/// Appends a described struct as JSON.
+pub(super) fn to_json<T: Fields>(fields: &T, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, &Json(fields)).expect("memory takes it, and every key is a text");
 }
 
 /// How the values of a field are written and read.

@@ -253,7 +253,7 @@ fn import(
             claim(log)?;
         }
         let mut value = Vec::new();
-        codec::encode(&Event::Heartbeat(at), &mut value);
+        Event::Heartbeat(at).write(&mut value);
         // One alone, more than a day beyond all that was said there, would not move the time.
         let beats = if until.is_some() { 2 } else { 1 };
         for partition in (0..log.partitions(Topic::Orders)).flat_map(|it| repeat_n(it, beats)) {

@@ -1,6 +1,7 @@
 //! `marketday page`: the web page alone.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::options::{Listen, Place, stop_on_signal};
-use crate::page;
+use crate::page::{self, dashboards};
 use crate::platform::retry::Patience;
 
 /// Serves the web page alone, over the store of a running market; `up` has it too.
@@ -17,6 +18,9 @@ use crate::platform::retry::Patience;
 pub(crate) struct Page {
     #[command(flatten)]
     listen: Listen,
+    /// Write the dashboards in Korean, too, as files for a Grafana, into this directory.
+    #[arg(long, value_name = "DIR")]
+    korean_dashboards: Option<PathBuf>,
     #[command(flatten)]
     place: Place,
 }
@@ -24,7 +28,8 @@ pub(crate) struct Page {
 impl Page {
     pub(crate) fn run(&self) -> Result<ExitCode> {
         let stop = stop_on_signal()?;
-        let Page { listen, place } = self;
+        self.korean_dashboards.as_deref().map_or(Ok(()), dashboards::write_korean)?;
+        let Page { listen, place, .. } = self;
         let database = place.look_for(Patience::Start, &|| stop.load(Ordering::Relaxed))?;
         let page = page::serve(listen.page, &database.config, &place.log.dir)?;
         writeln!(std::io::stdout(), "look at http://{}", page.address)?;

@@ -1,4 +1,4 @@
-//! The events of the topics as JSON: the only place that knows the encoding.
+//! The log's encoding: what a record may be to be read as an event, and what is said of one that is none.
 //!
 //! [`decode`] is the border: what passes it keeps every rule of the contract, so nothing behind it
 //! checks again, and what does not pass becomes a dead letter with a [`Reason`]. It looks at one
@@ -6,9 +6,7 @@
 
 use std::fmt;
 
-use dataflows::model::record::{Fields, Json};
-use dataflows::model::{Beat, Event, Heartbeat, Record, Topic};
-use serde::Serialize;
+use dataflows::model::{Event, Topic};
 
 /// The largest value that can be an event, in bytes.
 pub const VALUE_MAX: usize = 1 << 20;
@@ -41,30 +39,7 @@ pub fn decode(topic: Topic, value: Option<&[u8]>) -> Result<Event, Reason> {
     // Checked once as a whole, also in fields that are ignored.
     let value =
         str::from_utf8(value).map_err(|e| Reason(format!("not a JSON object: not UTF-8, {e}")))?;
-    match topic {
-        Topic::Users => event(value).map(Event::User),
-        Topic::Products => event(value).map(Event::Product),
-        Topic::Scenarios => event(value).map(Event::Scenario),
-        Topic::Orders => event(value).map(Event::Order).or_else(|reason| {
-            // To a heartbeat all fields of an order are unknown ones, whatever they hold.
-            match parse::<Heartbeat>(value) {
-                Ok(Heartbeat { at, .. }) => Ok(Event::Heartbeat(at)),
-                Err(Reason(of_beat)) if of_beat.starts_with("`event`") => Err(reason),
-                Err(of_beat) => Err(of_beat),
-            }
-        }),
-    }
-}
-
-/// Appends an event as JSON.
-pub fn encode(event: &Event, out: &mut Vec<u8>) {
-    match event {
-        Event::User(event) => to_json(&Json(event), out),
-        Event::Product(event) => to_json(&Json(event), out),
-        Event::Order(event) => to_json(&Json(event), out),
-        Event::Scenario(event) => to_json(&Json(event), out),
-        Event::Heartbeat(at) => to_json(&Json(&Heartbeat { event: Beat::Beat, at: *at }), out),
-    }
+    Event::read(topic, value).map_err(|why| Reason::new(&why))
 }
 
 /// Appends a record as the line of text that `marketday import` takes; the value must be JSON.
@@ -72,32 +47,11 @@ pub fn ndjson_line(topic: Topic, key: Option<&[u8]>, value: &[u8], out: &mut Vec
     out.extend_from_slice(b"{\"topic\":\"");
     out.extend_from_slice(topic.name().as_bytes());
     out.extend_from_slice(b"\",\"key\":");
-    to_json(&key.map(String::from_utf8_lossy), out);
+    let key = key.map(String::from_utf8_lossy);
+    serde_json::to_writer(&mut *out, &key).expect("memory takes it, and it is a text");
     out.extend_from_slice(b",\"value\":");
     out.extend_from_slice(value);
     out.extend_from_slice(b"}\n");
-}
-
-fn to_json(fields: &impl Serialize, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, fields).expect("memory takes every write, and every key is a text");
-}
-
-fn event<R: Record>(value: &str) -> Result<R, Reason> {
-    let event: R = parse(value)?;
-    event.check().map_err(Reason)?;
-    Ok(event)
-}
-
-fn parse<T: Fields>(value: &str) -> Result<T, Reason> {
-    serde_json::from_str(value).map(|Json(it)| it).map_err(|e| {
-        let text = e.to_string();
-        // A record is one line: the place would only be noise behind the field's name.
-        let place = format!(" at line {} column {}", e.line(), e.column());
-        match text.strip_suffix(&place) {
-            Some(field) if field.starts_with('`') => Reason::new(field),
-            _ => Reason::new(&format!("not a JSON object: {text}")),
-        }
-    })
 }
 
 #[cfg(test)]
@@ -453,7 +407,7 @@ mod tests {
 
     fn encoded(event: &Event) -> Vec<u8> {
         let mut out = Vec::new();
-        encode(event, &mut out);
+        event.write(&mut out);
         out
     }
 

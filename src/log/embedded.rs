@@ -16,6 +16,7 @@
 //! durable after every 10,000, then read back. fjall 3.1 (an LSM tree) took 5.8 CPU s to write
 //! and 1.3 to read; these files, with keys and checksums, take 1.25 and 0.3 (2.3 GB/s).
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::FileExt;
@@ -27,7 +28,8 @@ use dataflows::model::{Millis, Topic};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Batch, Log, OffsetNotHeld, Owner, PARTITIONS, Reader, Record, Writer, new_identity};
+use super::{Batch, Log, OffsetNotHeld, Owner, Reader, Record, Writer, new_identity};
+use crate::platform::files::replace;
 
 /// Where a segment is full. Larger ones make opening in the middle slower, smaller ones more files.
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -79,30 +81,17 @@ struct About {
     identity: String,
     /// The layout of the files.
     format: u32,
-    partitions: Partitions,
+    partitions: BTreeMap<Topic, u32>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Partitions {
-    users: u32,
-    products: u32,
-    orders: u32,
-    scenarios: u32,
-}
-
-impl Partitions {
-    fn of(&self, topic: Topic) -> u32 {
-        match topic {
-            Topic::Users => self.users,
-            Topic::Products => self.products,
-            Topic::Orders => self.orders,
-            Topic::Scenarios => self.scenarios,
-        }
+impl About {
+    fn partitions(&self, topic: Topic) -> u32 {
+        self.partitions.get(&topic).copied().unwrap_or(0)
     }
 
     /// Every partition, in the order of their places in `ends`.
     fn all(&self) -> impl Iterator<Item = (Topic, u32)> + '_ {
-        Topic::ALL.into_iter().flat_map(|topic| (0..self.of(topic)).map(move |n| (topic, n)))
+        Topic::ALL.into_iter().flat_map(|topic| (0..self.partitions(topic)).map(move |n| (topic, n)))
     }
 }
 
@@ -127,24 +116,18 @@ fn create(dir: &Path) -> Result<()> {
             name.display()
         );
     }
-    let [users, products, orders, scenarios] = PARTITIONS;
-    let partitions = Partitions { users, products, orders, scenarios };
+    let partitions = Topic::ALL.into_iter().zip(Topic::PARTITIONS).collect();
     let about = About { identity: new_identity()?, format: 1, partitions };
     for name in ["ends", "published"] {
         let ends = Ends::open(dir.join(name), true)?;
-        let places = about.partitions.all().count();
+        let places = about.all().count();
         ends.file.set_len((places * 2 * SLOT_BYTES) as u64)?;
         for place in 0..places {
             ends.write(place, 0, End::default())?;
         }
         ends.file.sync_all()?;
     }
-    let new = dir.join("log.json.new");
-    let mut file = File::create(&new)?;
-    file.write_all(&serde_json::to_vec_pretty(&about)?)?;
-    file.sync_all()?;
-    fs::rename(new, path)?;
-    handle.sync_all()?;
+    replace(&path, &serde_json::to_vec_pretty(&about)?)?;
     File::open(dir.join(".."))?.sync_all()?;
     Ok(())
 }
@@ -169,13 +152,13 @@ impl Files {
 
     /// The partition's place in `ends`.
     fn place(&self, topic: Topic, partition: u32) -> Result<usize> {
-        let place = self.about.partitions.all().position(|each| each == (topic, partition));
+        let place = self.about.all().position(|each| each == (topic, partition));
         place.with_context(|| {
             format!(
                 "finding partition {partition} of {}: the log in {} has {}",
                 topic.name(),
                 self.dir.display(),
-                self.about.partitions.of(topic)
+                self.about.partitions(topic)
             )
         })
     }
@@ -304,7 +287,7 @@ impl Log for Embedded {
     }
 
     fn partitions(&self, topic: Topic) -> u32 {
-        self.0.about.partitions.of(topic)
+        self.0.about.partitions(topic)
     }
 
     fn start(&self, topic: Topic, partition: u32) -> Result<u64> {
@@ -339,12 +322,7 @@ impl Log for Embedded {
         if let Some(first) = self.owner()? {
             return Ok(first);
         }
-        let new = dir.join("owner.new");
-        let mut file = File::create(&new).with_context(claiming)?;
-        file.write_all(owner.word().as_bytes()).with_context(claiming)?;
-        file.sync_all().with_context(claiming)?;
-        fs::rename(new, dir.join("owner")).with_context(claiming)?;
-        handle.sync_all().with_context(claiming)?;
+        replace(&dir.join("owner"), owner.word().as_bytes()).with_context(claiming)?;
         Ok(owner)
     }
 
@@ -400,7 +378,7 @@ impl EmbeddedWriter {
         let ends = Ends::open(files.dir.join("ends"), true)?;
         let published = Ends::open(files.dir.join("published"), true)?;
         let mut tails = Vec::new();
-        for (place, (topic, partition)) in files.about.partitions.all().enumerate() {
+        for (place, (topic, partition)) in files.about.all().enumerate() {
             let (turn, durable) = ends.read(place)?;
             let file = cut(&files, topic, partition, durable)?;
             // After a loss of power it may be behind.

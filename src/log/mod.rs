@@ -119,9 +119,6 @@ pub struct Broker {
     pub in_sync: u32,
 }
 
-/// Partitions of a log that we make, in [`Topic::ALL`]'s order.
-const PARTITIONS: [u32; 4] = [3, 3, 3, 1];
-
 /// A name for a new log.
 fn new_identity() -> Result<String> {
     let mut random = [0; 16];

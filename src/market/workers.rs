@@ -16,7 +16,6 @@ use dataflows::model::{Event, Millis, OrderId, OrderKind, Topic};
 use timely::dataflow::operators::vec::input::Input;
 
 use super::cache::Cache;
-use crate::log::codec;
 
 /// How long a worker rests at most before it looks whether it has been told something.
 const PARK: Duration = Duration::from_millis(100);
@@ -191,7 +190,7 @@ fn encode(release: Release, batch: &mut EncodedBatch) {
             batch.bytes.extend_from_slice(key.as_bytes());
             batch.bytes.len()
         });
-        codec::encode(&event, &mut batch.bytes);
+        event.write(&mut batch.bytes);
         let order = match &event {
             Event::Order(event) => Some((event.order.event, event.order.order_id)),
             _ => None,

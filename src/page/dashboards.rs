@@ -5,6 +5,8 @@
 //! dashboards to.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 use std::sync::LazyLock;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -19,6 +21,7 @@ use postgres::{Client, IsolationLevel, Row, Transaction};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::korean::korean;
 use crate::platform::clock::Stopwatch;
 
 static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/grafana/dashboards");
@@ -26,14 +29,28 @@ static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/grafana/dashboards");
 /// The dashboards in the order in which they are offered, each in English and Korean.
 pub static DASHBOARDS: LazyLock<Vec<Value>> = LazyLock::new(|| {
     let order = ["now", "trends", "customers", "pipeline"];
-    let files = order.iter().flat_map(|name| [format!("{name}.json"), format!("ko/{name}.json")]);
-    files
-        .map(|path| {
-            let file = FILES.get_file(&path).expect("each dashboard has its files");
-            serde_json::from_slice(file.contents()).expect("dashboards are JSON")
-        })
-        .collect()
+    let english = order.iter().map(|name| -> Value {
+        let file = FILES.get_file(format!("{name}.json")).expect("each dashboard has its file");
+        serde_json::from_slice(file.contents()).expect("dashboards are JSON")
+    });
+    english.flat_map(|english| {
+            let korean = korean(&english);
+            [english, korean]
+        }).collect()
 });
+
+/// Writes the dashboards in Korean as files that a Grafana takes.
+pub fn write_korean(dir: &Path) -> Result<()> {
+    let writing = || format!("writing the dashboards in Korean into {}", dir.display());
+    fs::create_dir_all(dir).with_context(writing)?;
+    for dashboard in DASHBOARDS.iter() {
+        if let Some(name) = dashboard["uid"].as_str().and_then(|uid| uid.strip_suffix("-ko")) {
+            let text = serde_json::to_vec_pretty(dashboard)?;
+            fs::write(dir.join(format!("{name}.json")), text).with_context(writing)?;
+        }
+    }
+    Ok(())
+}
 
 /// The longest that one query may take.
 const PATIENCE: &str = "10s";

@@ -4,6 +4,7 @@
 //! else of the program: a page over the store of another process is the same.
 
 pub mod dashboards;
+pub mod korean;
 mod live;
 mod metrics;
 

@@ -11,7 +11,6 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::metadata::Metadata;
 use tracing::info;
 
-use super::super::PARTITIONS;
 use super::cluster::{ANSWER, Place, metadata};
 use crate::platform::clock::Stopwatch;
 use crate::platform::retry;
@@ -47,7 +46,7 @@ pub(super) fn make(place: &Place, names: &[&String], brokers: usize) -> Result<(
     let in_sync = (copies - 1).max(1).to_string();
     let count = |name: &str| {
         let of_topic = Topic::ALL.iter().position(|topic| place.topic(topic.name()) == name);
-        of_topic.map_or(1, |topic| PARTITIONS[topic] as i32)
+        of_topic.map_or(1, |topic| Topic::PARTITIONS[topic] as i32)
     };
     let topics: Vec<NewTopic<'_>> = names
         .iter()
