@@ -898,16 +898,8 @@ fn compare(
     used: &mut BTreeSet<String>,
     place: &str,
 ) {
-    const READ: [&str; 8] = [
-        "title",
-        "description",
-        "noValue",
-        "displayName",
-        "label",
-        "content",
-        "tooltip",
-        "text",
-    ];
+    const READ: [&str; 8] =
+        ["title", "description", "noValue", "displayName", "label", "content", "tooltip", "text"];
     match (english, korean) {
         (Value::Object(english), Value::Object(korean)) => {
             assert_eq!(english.len(), korean.len(), "{place}");

@@ -11,7 +11,7 @@ use timely::scheduling::Activator;
 use crate::Epoch;
 use crate::ledger::Tally;
 use crate::model::{Millis, Topic};
-use crate::operators::{Held, Vecs};
+use crate::operators::{Stash, Vecs};
 use crate::row::Row;
 
 /// Something to be committed.
@@ -79,7 +79,7 @@ pub fn commit(
         "commit",
         |_capability, info| {
             activator = Some(scope.activator_for(info.address));
-            let mut held: Held<Closed> = Held::new();
+            let mut held: Stash<Closed> = Stash::new();
             let mut uncommitted = Vec::new();
             move |(input, frontier), _output| {
                 input.for_each_stamp(|capability, batches| {

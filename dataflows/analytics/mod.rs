@@ -29,8 +29,8 @@ use crate::model::{
     UserEvent,
 };
 use crate::operators::{
-    Entry, Graded, Lived, Sums, counted, distinct, first, grades, lifetimes, newest, now,
-    standing_orders, sums_by,
+    CustomerFact, Entry, Graded, Sums, counted, deduplicate, distinct, grades, latest_by_key,
+    lifetimes, live_orders, now, preaggregate,
 };
 use crate::queries::{Inputs, Query, Table};
 use crate::{Collection, Epoch};
@@ -192,19 +192,19 @@ fn inputs<'s>(
     scenarios: Collection<'s, ScenarioEvent>,
     now: Stream<'s, Epoch, Vec<Millis>>,
 ) -> Inputs<'s> {
-    let users = newest(users, "newest of a customer", |event| event.user.user_id);
-    let products = newest(products, "newest of a product", |event| event.product.product_id);
+    let users = latest_by_key(users, "newest of a customer", |event| event.user.user_id);
+    let products = latest_by_key(products, "newest of a product", |event| event.product.product_id);
 
     let known = users.clone().map(|(user_id, _event)| Entry::known(user_id));
     let graded = grades(orders.clone().map(|order| Entry::of(&order)).concat(known), now.clone());
-    let standing = standing_orders(orders.clone());
+    let standing = live_orders(orders.clone());
     let lived = lifetimes(orders.clone(), standing);
 
     Inputs {
-        by_minute: sums_by(orders.clone(), "sums by minute", |order, add| {
+        by_minute: preaggregate(orders.clone(), "sums by minute", |order, add| {
             add(minute_of(order.at), Sums::of(order.event, order.units(), order.amount()));
         }),
-        by_category: sums_by(orders.clone(), "sums by category", |order, add| {
+        by_category: preaggregate(orders.clone(), "sums by category", |order, add| {
             let day = day_of(order.at);
             for (place, line) in order.lines.iter().enumerate() {
                 let sums = Sums::of(order.event, line.quantity, line.amount());
@@ -220,12 +220,12 @@ fn inputs<'s>(
             "buyers by month",
         ),
         lifetimes: lived.clone().flat_map(|(user_id, lived)| match lived {
-            Lived::Lifetime(lifetime) => Some((user_id, lifetime)),
-            Lived::Habit(_) => None,
+            CustomerFact::Lifetime(lifetime) => Some((user_id, lifetime)),
+            CustomerFact::Repurchase(_) => None,
         }),
         habits: lived.flat_map(|(user_id, lived)| match lived {
-            Lived::Habit(habit) => Some((user_id, habit)),
-            Lived::Lifetime(_) => None,
+            CustomerFact::Repurchase(habit) => Some((user_id, habit)),
+            CustomerFact::Lifetime(_) => None,
         }),
         orders,
         users,
@@ -260,34 +260,36 @@ fn ledger<'s, E: Record>(
     begin: Begin,
     outputs: &mut Vec<Stream<'s, Epoch, Vec<Output>>>,
 ) -> Collection<'s, E> {
-    let firsts = first(events, E::TOPIC.name(), begin.hydrated, E::event_id);
-    outputs.push(not_counted(firsts.copies, firsts.conflicts));
-    outputs.push(firsts.accepted.clone().unary::<CapacityContainerBuilder<Vec<Output>>, _, _, _>(
-        Pipeline,
-        "ledger rows",
-        move |_capability, _info| {
-            move |input, output| {
-                input.for_each_stamp(|capability, batches| {
-                    let epoch = *capability.least().expect("a message has a time");
-                    if epoch <= begin.hydrated {
-                        return;
-                    }
-                    let mut session = output.session(&capability);
-                    let mut tallies = Tallies::default();
-                    for sourced in batches.flat_map(|batch| batch.drain(..)) {
-                        let row = ledger_row(ledger_table(E::TOPIC), &sourced);
-                        session.give(Output::Row { row, epoch, diff: 1 });
-                        let tally = tallies.of(sourced.origin.partition);
-                        tally.counted += 1;
-                        tally.amount = tally.amount.wrapping_add(sourced.event.amount().0);
-                        tally.hash = tally.hash.wrapping_add(sourced.origin.hash);
-                    }
-                    tallies.give(E::TOPIC, |output| session.give(output));
-                });
-            }
-        },
-    ));
-    firsts
+    let deduplicated = deduplicate(events, E::TOPIC.name(), begin.hydrated, E::event_id);
+    outputs.push(not_counted(deduplicated.copies, deduplicated.conflicts));
+    outputs.push(
+        deduplicated.accepted.clone().unary::<CapacityContainerBuilder<Vec<Output>>, _, _, _>(
+            Pipeline,
+            "ledger rows",
+            move |_capability, _info| {
+                move |input, output| {
+                    input.for_each_stamp(|capability, batches| {
+                        let epoch = *capability.least().expect("a message has a time");
+                        if epoch <= begin.hydrated {
+                            return;
+                        }
+                        let mut session = output.session(&capability);
+                        let mut tallies = Tallies::default();
+                        for sourced in batches.flat_map(|batch| batch.drain(..)) {
+                            let row = ledger_row(ledger_table(E::TOPIC), &sourced);
+                            session.give(Output::Row { row, epoch, diff: 1 });
+                            let tally = tallies.of(sourced.origin.partition);
+                            tally.counted += 1;
+                            tally.amount = tally.amount.wrapping_add(sourced.event.amount().0);
+                            tally.hash = tally.hash.wrapping_add(sourced.origin.hash);
+                        }
+                        tallies.give(E::TOPIC, |output| session.give(output));
+                    });
+                }
+            },
+        ),
+    );
+    deduplicated
         .accepted
         .unary::<CapacityContainerBuilder<Vec<(E, Epoch, isize)>>, _, _, _>(
             Pipeline,

@@ -17,7 +17,7 @@ use super::{
 use crate::model::{Krw, Line, ProductId, Word};
 
 /// What a basket is filled from.
-pub(super) struct Shelf<'m> {
+pub(super) struct BasketContext<'m> {
     pub(super) rules: &'m Basket,
     pub(super) seed: u64,
     /// The products of the working set.
@@ -32,9 +32,9 @@ pub(super) fn fill(
     random: &mut ChaCha8Rng,
     id: u32,
     customer: &Customer,
-    shelf: &Shelf<'_>,
+    shelf: &BasketContext<'_>,
 ) -> Arc<[Line]> {
-    let Shelf { rules, catalog, words, .. } = *shelf;
+    let BasketContext { rules, catalog, words, .. } = *shelf;
     let remembered = &customer.remembered;
     let more = Poisson::new(f64::from(customer.person.lines).max(1e-9));
     let more = more.map_or(0.0, |poisson| poisson.sample(random));
@@ -65,8 +65,13 @@ pub(super) fn fill(
 }
 
 /// One product: bought before, newly listed, or from the best sellers, by taste and scenarios.
-fn choose(random: &mut ChaCha8Rng, id: u32, remembered: &[u32], shelf: &Shelf<'_>) -> Option<u32> {
-    let Shelf { rules, seed, offered, catalog, scenarios, .. } = *shelf;
+fn choose(
+    random: &mut ChaCha8Rng,
+    id: u32,
+    remembered: &[u32],
+    shelf: &BasketContext<'_>,
+) -> Option<u32> {
+    let BasketContext { rules, seed, offered, catalog, scenarios, .. } = *shelf;
     let way = random.random::<f64>();
     if way < rules.again && !remembered.is_empty() {
         let product = remembered[random.random_range(0..remembered.len())];

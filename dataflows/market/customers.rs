@@ -17,7 +17,7 @@ use super::{
     people::{Person, person},
     profile::BANDS,
     profile::{Basket, Profile, Selection},
-    working_set::Face,
+    working_set::Candidate,
 };
 use crate::model::{
     Day, Line, Millis, Order, OrderId, OrderKind, Status, User,
@@ -285,7 +285,7 @@ impl Customers {
         &mut self,
         day: Day,
         all: bool,
-    ) -> (Vec<(Option<Millis>, u32)>, Vec<Face>) {
+    ) -> (Vec<(Option<Millis>, u32)>, Vec<Candidate>) {
         let (due_left, mut due_came) = self.due.take_changes();
         let (fresh_left, mut fresh_came) = self.fresh.take_changes();
         if all {
@@ -299,11 +299,11 @@ impl Customers {
         (left, due.chain(fresh).collect())
     }
 
-    fn face(&self, last_order_at: Option<Millis>, id: u32, day: Day) -> Face {
+    fn face(&self, last_order_at: Option<Millis>, id: u32, day: Day) -> Candidate {
         let customer = self.get(id);
         let Customer { person, status, due_grade, .. } = customer;
         let score = person.score(&self.rules.score, self.seed, id, *status, *due_grade, day);
-        Face { last_order_at, id, band: customer.person.band(day), score }
+        Candidate { last_order_at, id, band: customer.person.band(day), score }
     }
 
     /// Records an order and decides what follows from it. Returns whether the customer drops out.
@@ -364,7 +364,7 @@ impl Customers {
     }
 
     /// The takings-back after `from` up to `until`, as (at, order).
-    pub(super) fn takings_back(&self, from: Millis, until: Millis) -> Vec<(Millis, OrderId)> {
+    pub(super) fn reversals(&self, from: Millis, until: Millis) -> Vec<(Millis, OrderId)> {
         self.planned
             .range((from, OrderId(i64::MAX))..=(until, OrderId(i64::MAX)))
             .map(|(key, _)| *key)

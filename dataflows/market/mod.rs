@@ -51,14 +51,14 @@ use crate::model::{
     UserId, Word,
     time::{DAY, MINUTE, SECOND, Span, day_of, hour_of},
 };
-use basket::Shelf;
+use basket::BasketContext;
 use cache::Offer;
 use catalog::Catalog;
 use customers::{Customers, Shard};
 use draw::{Purpose, draw};
 use profile::BANDS;
 use scenarios::{Scenarios, opens_hour};
-use working_set::{Face, WorkingSet};
+use working_set::{Candidate, WorkingSet};
 
 /// In history no partition of orders is silent for longer: then it gets a heartbeat.
 pub const SILENCE: Millis = 10 * MINUTE;
@@ -200,10 +200,10 @@ pub struct Proposal {
     due: u32,
     newcomers: u32,
     left: Vec<(Option<Millis>, u32)>,
-    came: Vec<Face>,
+    came: Vec<Candidate>,
     sold: Vec<(u32, u32)>,
     changed: Vec<(u32, Status)>,
-    takings_back: Vec<(Millis, OrderId)>,
+    reversals: Vec<(Millis, OrderId)>,
 }
 
 /// A market at the start of a refresh, from all workers; any number of workers can go on with it.
@@ -279,7 +279,7 @@ struct Market {
     due: u32,
     newcomers: u32,
     sign_ups: Vec<Millis>,
-    takings_back: Vec<(Millis, OrderId)>,
+    reversals: Vec<(Millis, OrderId)>,
     random: ChaCha8Rng,
     /// What the refresh draws from, where it was read from the cache. The market's own copy is kept
     /// in step with it, and is what a refresh draws from without it.
@@ -346,7 +346,7 @@ impl Market {
             due: 0,
             newcomers: 0,
             sign_ups: Vec::new(),
-            takings_back: Vec::new(),
+            reversals: Vec::new(),
             random: draw(seed, Purpose::Demand, 0, 0),
             offer: None,
             truth: None,
@@ -371,7 +371,7 @@ impl Market {
             came,
             sold: std::mem::take(&mut self.customers.sold),
             changed: std::mem::take(&mut self.customers.changed),
-            takings_back: self.customers.takings_back(from, from + self.settings.refresh()),
+            reversals: self.customers.reversals(from, from + self.settings.refresh()),
         }
     }
 
@@ -391,9 +391,9 @@ impl Market {
 
         self.due = proposals.iter().map(|proposal| proposal.due).sum();
         self.newcomers = proposals.iter().map(|proposal| proposal.newcomers).sum();
-        self.takings_back =
-            proposals.iter().flat_map(|proposal| &proposal.takings_back).copied().collect();
-        self.takings_back.sort_unstable_by(|a, b| b.cmp(a));
+        self.reversals =
+            proposals.iter().flat_map(|proposal| &proposal.reversals).copied().collect();
+        self.reversals.sort_unstable_by(|a, b| b.cmp(a));
         self.tell_changes(proposals, from, emit);
         let opens_day = self.opens_day();
         self.common.working_set.refresh(
@@ -603,7 +603,7 @@ impl Market {
 
     /// The cancellations and refunds up to `at`.
     fn take_back(&mut self, at: Millis, emit: &mut impl FnMut(Event)) {
-        while let Some(key) = self.takings_back.pop_if(|(time, _)| *time <= at) {
+        while let Some(key) = self.reversals.pop_if(|(time, _)| *time <= at) {
             let event_id = self.common.order_events;
             self.common.order_events += 1;
             if let Some(order) = self.customers.take_back(key) {
@@ -663,7 +663,7 @@ impl Market {
         let customer = self.customers.get(id);
         let Common { catalog, scenarios, demand_time, .. } = &self.common;
         let offered = self.offer.as_ref().map_or(&catalog.roster, |offer| &offer.products);
-        let goods = Shelf {
+        let goods = BasketContext {
             rules: &self.settings.profile.basket,
             seed: self.settings.seed,
             offered,

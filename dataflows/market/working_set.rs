@@ -16,7 +16,7 @@ use crate::model::Millis;
 
 /// A candidate as its worker proposes it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Face {
+pub(super) struct Candidate {
     /// Past buyers have one.
     pub(super) last_order_at: Option<Millis>,
     pub(super) id: u32,
@@ -67,7 +67,7 @@ impl WorkingSet {
         &mut self,
         rules: &profile::WorkingSet,
         left: impl Iterator<Item = &'a (Option<Millis>, u32)>,
-        came: impl Iterator<Item = &'a Face>,
+        came: impl Iterator<Item = &'a Candidate>,
         weight: impl Fn(f64) -> u64,
         all_anew: bool,
     ) {

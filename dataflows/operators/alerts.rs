@@ -9,7 +9,7 @@ use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Operator;
 
-use super::{HashMap, Held, Kept, Sums, Vecs, turn};
+use super::{HashMap, Stash, StateSize, Sums, Vecs, delta};
 use crate::model::Millis;
 use crate::model::time::{HOUR, MINUTE, WEEK};
 use crate::{Collection, Epoch};
@@ -169,12 +169,12 @@ pub fn alerts<'s>(
             Pipeline,
             "alerts",
             |_capability, info| {
-                let mut kept = Kept::by(scope, &info);
+                let mut kept = StateSize::by(scope, &info);
                 let mut orders = Orders::default();
                 let mut alerts: HashMap<u32, Alert> = HashMap::default();
                 // The first minute that is not over.
                 let mut open: u32 = 0;
-                let mut held: Held<Arrivals> = Held::new();
+                let mut held: Stash<Arrivals> = Stash::new();
                 move |(placed, placed_open), (nows, nows_open), output| {
                     placed.for_each_stamp(|capability, batches| {
                         for (minute, epoch, sums) in batches.flat_map(|batch| batch.drain(..)) {
@@ -215,7 +215,7 @@ pub fn alerts<'s>(
                             let before = alerts.remove(&minute);
                             let after = orders.alert(minute);
                             alerts.extend(after.map(|alert| (minute, alert)));
-                            for (alert, diff) in turn(before, after) {
+                            for (alert, diff) in delta(before, after) {
                                 session.give((alert, epoch, diff));
                             }
                         }

@@ -6,7 +6,7 @@ use differential_dataflow::{AsCollection, Hashable};
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
-use super::{HashMap, Held, Kept, Vecs};
+use super::{HashMap, Stash, StateSize, Vecs};
 use crate::model::{
     Krw, Line, Millis, Order, OrderEvent, OrderId, OrderKind, ProductId, UserId, Word,
 };
@@ -124,9 +124,9 @@ pub fn counted(events: Collection<'_, OrderEvent>, hydrated: Epoch) -> Collectio
             by_customer,
             "counted",
             |_capability, info| {
-                let mut kept = Kept::by(scope, &info);
+                let mut kept = StateSize::by(scope, &info);
                 let mut earliest = Earliest::default();
-                let mut held: Held<Vec<OrderEvent>> = Held::new();
+                let mut held: Stash<Vec<OrderEvent>> = Stash::new();
                 move |(input, frontier), output| {
                     input.for_each_stamp(|capability, batches| {
                         let mut session = output.session(&capability);

@@ -5,7 +5,7 @@ use differential_dataflow::consolidation::consolidate;
 use timely::dataflow::channels::pact::{Exchange, ParallelizationContract, Pipeline};
 use timely::dataflow::operators::Operator;
 
-use super::{HashMap, Held, Kept, Key, Vecs, turn};
+use super::{HashMap, Key, Stash, StateSize, Vecs, delta};
 use crate::model::Millis;
 use crate::{Collection, Epoch};
 
@@ -48,10 +48,10 @@ fn earliest_by<'s, K: Key>(
     instants
         .inner
         .unary_frontier::<Vecs<Update<K>>, _, _, _>(pact, name, |_capability, info| {
-            let mut kept = Kept::by(scope, &info);
+            let mut kept = StateSize::by(scope, &info);
             let mut keys: HashMap<K, Vec<Millis>> = HashMap::default();
             let mut number = 0;
-            let mut held: Held<HashMap<K, Vec<(Millis, isize)>>> = Held::new();
+            let mut held: Stash<HashMap<K, Vec<(Millis, isize)>>> = Stash::new();
             move |(input, frontier), output| {
                 input.for_each_stamp(|capability, batches| {
                     for ((key, at), epoch, diff) in batches.flat_map(|batch| batch.drain(..)) {
@@ -69,7 +69,7 @@ fn earliest_by<'s, K: Key>(
                         number -= instants.len();
                         let before = instants.first().copied();
                         apply(instants, changes);
-                        for (first, diff) in turn(before, instants.first().copied()) {
+                        for (first, diff) in delta(before, instants.first().copied()) {
                             session.give(((key, first), epoch, diff));
                         }
                         number += instants.len();

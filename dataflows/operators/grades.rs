@@ -9,7 +9,7 @@ use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Operator;
 
 use super::grade_timeline::{Change, Grade, GradeTimeline, Standing, tick_until};
-use super::{HashMap, Held, Kept, Vecs, turn};
+use super::{HashMap, Stash, StateSize, Vecs, delta};
 use crate::model::{Krw, Millis, Order, UserId};
 use crate::{Collection, Epoch};
 
@@ -128,10 +128,10 @@ impl Before {
     fn compare(self, customer: &Customer, mut give: impl FnMut(Graded, isize)) {
         let standing = customer.standing();
         let grade = |standing: Standing| standing.grade;
-        for (grade, diff) in turn(self.standing.map(grade), standing.map(grade)) {
+        for (grade, diff) in delta(self.standing.map(grade), standing.map(grade)) {
             give(Graded::Grade(grade), diff);
         }
-        for (standing, diff) in turn(self.standing, standing) {
+        for (standing, diff) in delta(self.standing, standing) {
             give(Graded::Standing(standing), diff);
         }
         let after = customer.changes();
@@ -172,12 +172,12 @@ pub fn grades<'s>(
             Pipeline,
             "grades",
             |_capability, info| {
-                let mut kept = Kept::by(scope, &info);
+                let mut kept = StateSize::by(scope, &info);
                 let mut customers: HashMap<UserId, Customer> = HashMap::default();
                 let mut records = 0;
                 let mut calendar: BTreeMap<u32, Vec<UserId>> = BTreeMap::new();
                 let mut tick = 0;
-                let mut held: Held<Arrivals> = Held::new();
+                let mut held: Stash<Arrivals> = Stash::new();
                 move |(entries, entries_open), (now, now_open), output| {
                     entries.for_each_stamp(|capability, batches| {
                         for (entry, epoch, diff) in batches.flat_map(|batch| batch.drain(..)) {

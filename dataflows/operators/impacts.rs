@@ -13,7 +13,7 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Operator;
 use timely::dataflow::operators::vec::Broadcast;
 
-use super::{Held, Kept, Sums, Vecs};
+use super::{Stash, StateSize, Sums, Vecs};
 use crate::model::time::{HOUR, WEEK};
 use crate::model::{Krw, Millis, ScenarioAction, ScenarioEvent, Word};
 use crate::{Collection, Epoch};
@@ -269,14 +269,14 @@ pub fn impacts<'s>(
             Pipeline,
             "impacts",
             |_capability, info| {
-                let mut kept = Kept::by(scope, &info);
+                let mut kept = StateSize::by(scope, &info);
                 // Every worker has a share of the sums; a row is told of once.
                 let row = Sums { events: i64::from(scope.index() == 0), ..Sums::default() };
                 let mut placed = Placed::default();
                 // By when they stop; without a stop, at the end of time.
                 let mut actives: BTreeMap<Millis, Vec<Active>> = BTreeMap::new();
                 let mut now = Millis::MIN;
-                let mut held: Held<Arrivals> = Held::new();
+                let mut held: Stash<Arrivals> = Stash::new();
                 move |(entries, entries_open), (nows, nows_open), output| {
                     entries.for_each_stamp(|capability, batches| {
                         for (entry, epoch, diff) in batches.flat_map(|batch| batch.drain(..)) {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
-use super::{HashMap, Held, Kept, Vecs, turn};
+use super::{HashMap, Stash, StateSize, Vecs, delta};
 use crate::model::time::day_of;
 use crate::model::{Krw, Millis, Order, UserId};
 use crate::{Collection, Epoch};
@@ -25,7 +25,7 @@ pub struct Lifetime {
 
 /// What is counted of how a customer comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Habit {
+pub enum Repurchase {
     /// Has a standing order.
     Buys,
     /// Has more than one.
@@ -36,11 +36,11 @@ pub enum Habit {
 
 /// What is known about a customer's orders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Lived {
+pub enum CustomerFact {
     /// All of them taken together.
     Lifetime(Lifetime),
     /// One step of them; as many times as there are such steps.
-    Habit(Habit),
+    Repurchase(Repurchase),
 }
 
 /// What one record says of its customer.
@@ -84,7 +84,7 @@ impl Customer {
     }
 
     /// Takes in what changed, and gives the habits that come and go with it.
-    fn apply(&mut self, mut change: Change, mut give: impl FnMut(Habit, isize)) {
+    fn apply(&mut self, mut change: Change, mut give: impl FnMut(Repurchase, isize)) {
         self.ledger.events += change.ledger.events;
         self.ledger.orders += change.ledger.orders;
         self.ledger.revenue += change.ledger.revenue;
@@ -100,7 +100,7 @@ impl Customer {
             self.stands.splice(place..gone, std::iter::repeat_n(at, come - place));
             self.gaps(place, come, |gap| give(gap, 1));
         }
-        for (habit, orders) in [(Habit::Buys, 1), (Habit::BuysAgain, 2)] {
+        for (habit, orders) in [(Repurchase::Buys, 1), (Repurchase::BuysAgain, 2)] {
             let diff = isize::from(self.stands.len() >= orders) - isize::from(before >= orders);
             if diff != 0 {
                 give(habit, diff);
@@ -109,9 +109,9 @@ impl Customer {
     }
 
     /// The gaps around and between the orders at the places `from` to before `to`.
-    fn gaps(&self, from: usize, to: usize, give: impl FnMut(Habit)) {
+    fn gaps(&self, from: usize, to: usize, give: impl FnMut(Repurchase)) {
         let around = &self.stands[from.saturating_sub(1)..self.stands.len().min(to + 1)];
-        let days = |pair: &[Millis]| Habit::Gap(day_of(pair[1]) - day_of(pair[0]));
+        let days = |pair: &[Millis]| Repurchase::Gap(day_of(pair[1]) - day_of(pair[0]));
         around.windows(2).map(days).for_each(give);
     }
 }
@@ -127,27 +127,27 @@ impl Customer {
 /// customer, and 8 bytes for each standing order, for ever.
 pub fn lifetimes<'s>(
     orders: Collection<'s, Order>,
-    standing_orders: Collection<'s, (UserId, Millis)>,
-) -> Collection<'s, (UserId, Lived)> {
+    live_orders: Collection<'s, (UserId, Millis)>,
+) -> Collection<'s, (UserId, CustomerFact)> {
     let scope = orders.inner.scope();
     let events = orders.map(|order| {
         let (orders, revenue) = (order.event.orders(), order.amount() * order.event.sign());
         (order.user_id, Entry::Event { orders, revenue })
     });
-    let stands = standing_orders.map(|(user_id, at)| (user_id, Entry::Stands(at)));
+    let stands = live_orders.map(|(user_id, at)| (user_id, Entry::Stands(at)));
     let by_user =
         Exchange::new(|((user_id, _), _, _): &((UserId, Entry), Epoch, isize)| user_id.hashed());
     events
         .concat(stands)
         .inner
-        .unary_frontier::<Vecs<((UserId, Lived), Epoch, isize)>, _, _, _>(
+        .unary_frontier::<Vecs<((UserId, CustomerFact), Epoch, isize)>, _, _, _>(
             by_user,
             "lifetimes",
             |_capability, info| {
-                let mut kept = Kept::by(scope, &info);
+                let mut kept = StateSize::by(scope, &info);
                 let mut customers: HashMap<UserId, Customer> = HashMap::default();
                 let mut stands = 0;
-                let mut held: Held<HashMap<UserId, Change>> = Held::new();
+                let mut held: Stash<HashMap<UserId, Change>> = Stash::new();
                 move |(input, frontier), output| {
                     input.for_each_stamp(|capability, batches| {
                         for ((user_id, entry), epoch, diff) in
@@ -175,11 +175,19 @@ pub fn lifetimes<'s>(
                             let before = customer.lifetime();
                             stands -= customer.stands.len();
                             customer.apply(change, |habit, diff| {
-                                session.give(((user_id, Lived::Habit(habit)), epoch, diff));
+                                session.give((
+                                    (user_id, CustomerFact::Repurchase(habit)),
+                                    epoch,
+                                    diff,
+                                ));
                             });
                             stands += customer.stands.len();
-                            for (lifetime, diff) in turn(before, customer.lifetime()) {
-                                session.give(((user_id, Lived::Lifetime(lifetime)), epoch, diff));
+                            for (lifetime, diff) in delta(before, customer.lifetime()) {
+                                session.give((
+                                    (user_id, CustomerFact::Lifetime(lifetime)),
+                                    epoch,
+                                    diff,
+                                ));
                             }
                             if customer.ledger.events == 0 && customer.stands.is_empty() {
                                 customers.remove(&user_id);

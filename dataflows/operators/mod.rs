@@ -5,44 +5,44 @@
 
 mod alerts;
 mod counted;
+mod deduplicate;
 mod earliest;
-mod enriched;
-mod first;
 mod grade_timeline;
 mod grades;
 mod impacts;
-mod kept;
-mod leaders;
+mod latest_by_key;
+mod left_join;
 mod lifetimes;
-mod newest;
+mod live_orders;
+mod lookup_join;
 mod now;
-mod side_by_side;
-mod standing_orders;
+mod sliding_windows;
+mod state_size;
 mod sums;
 #[cfg(test)]
 mod tests;
+mod top_k;
 mod totals;
-mod within;
 
 pub use alerts::{Alert, alerts};
 pub use counted::counted;
+pub use deduplicate::{Deduplicated, deduplicate};
 pub use earliest::earliest;
-pub use enriched::enriched;
-pub use first::{Firsts, first};
 pub(crate) use grade_timeline::tick_until;
 pub use grade_timeline::{Change, Grade, GradeTimeline, Standing};
 pub use grades::{Entry, Graded, grades};
 pub use impacts::{Active, Impact, actives, impacts};
-pub(crate) use kept::Kept;
-pub use leaders::{LEADERS, Ranked, Sold, leaders};
-pub use lifetimes::{Habit, Lifetime, Lived, lifetimes};
-pub use newest::newest;
+pub use latest_by_key::latest_by_key;
+pub use left_join::left_join;
+pub use lifetimes::{CustomerFact, Lifetime, Repurchase, lifetimes};
+pub use live_orders::live_orders;
+pub use lookup_join::lookup_join;
 pub use now::{month_of_now, now};
-pub use side_by_side::side_by_side;
-pub use standing_orders::standing_orders;
-pub use sums::{Sums, regrouped, sums_by};
+pub use sliding_windows::sliding_windows;
+pub(crate) use state_size::StateSize;
+pub use sums::{Sums, preaggregate, regrouped};
+pub use top_k::{Ranked, Sold, TOP_K, top_k};
 pub use totals::{Sum, distinct, totals};
-pub use within::within;
 
 use std::collections::BTreeMap;
 use std::hash::Hash;
@@ -68,11 +68,11 @@ pub(crate) type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::
 pub(crate) type Vecs<D> = CapacityContainerBuilder<Vec<D>>;
 
 /// What an operator holds back until its epoch is closed.
-pub(crate) struct Held<S>(BTreeMap<Epoch, (Capability<Epoch>, S)>);
+pub(crate) struct Stash<S>(BTreeMap<Epoch, (Capability<Epoch>, S)>);
 
-impl<S: Default> Held<S> {
-    pub(crate) fn new() -> Held<S> {
-        Held(BTreeMap::new())
+impl<S: Default> Stash<S> {
+    pub(crate) fn new() -> Stash<S> {
+        Stash(BTreeMap::new())
     }
 
     /// What is held for an epoch; `capability` is asked for once an epoch.

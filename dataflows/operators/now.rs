@@ -8,7 +8,7 @@ use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Operator;
 use timely::dataflow::operators::vec::Broadcast;
 
-use super::{Held, Kept, Vecs, turn};
+use super::{Stash, StateSize, Vecs, delta};
 use crate::model::time::{DAY, day_of, month_of};
 use crate::model::{Day, Millis};
 use crate::{Collection, Epoch};
@@ -29,10 +29,10 @@ pub fn now(
             Exchange::new(|_| 0),
             "now",
             move |_capability, info| {
-                let mut kept = Kept::by(scope, &info);
+                let mut kept = StateSize::by(scope, &info);
                 let mut partitions: BTreeMap<u32, Millis> = BTreeMap::new();
                 let mut now = Millis::MIN;
-                let mut held: Held<Vec<(u32, Millis)>> = Held::new();
+                let mut held: Stash<Vec<(u32, Millis)>> = Stash::new();
                 move |(input, frontier), output| {
                     input.for_each_stamp(|capability, batches| {
                         let epoch = *capability.least().expect("a message has a time");
@@ -75,7 +75,7 @@ pub fn month_of_now(now: Stream<'_, Epoch, Vec<Millis>>) -> Collection<'_, Day> 
                     let mut session = output.session(&capability);
                     for now in batches.flat_map(|batch| batch.drain(..)).filter(|_| first_worker) {
                         let moved = Some(month_of(day_of(now)));
-                        for (month, diff) in turn(month, moved) {
+                        for (month, diff) in delta(month, moved) {
                             session.give((month, epoch, diff));
                         }
                         month = moved;

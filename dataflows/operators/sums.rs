@@ -123,7 +123,7 @@ impl Multiply<isize> for Sums {
 ///
 /// `explode` would say the same, one update a record. This sends one update a bucket: with far
 /// fewer buckets than orders in an epoch, little is left to exchange and no bucket is hot.
-pub fn sums_by<'s, K: Hash + Eq + Clone + 'static>(
+pub fn preaggregate<'s, K: Hash + Eq + Clone + 'static>(
     orders: Collection<'s, Order>,
     name: &str,
     mut add: impl FnMut(&Order, &mut dyn FnMut(K, Sums)) + 'static,

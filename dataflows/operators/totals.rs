@@ -9,7 +9,7 @@ use differential_dataflow::{AsCollection, ExchangeData, Hashable, VecCollection}
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
-use super::{HashMap, Held, Kept, Vecs, turn};
+use super::{HashMap, Stash, StateSize, Vecs, delta};
 use crate::{Collection, Epoch};
 
 /// The sum of each key's differences, as a record beside the key: what `count_total` gives.
@@ -58,10 +58,10 @@ where
             by_key,
             name,
             move |_capability, info| {
-                let mut kept = Kept::by(scope, &info);
+                let mut kept = StateSize::by(scope, &info);
                 let name = name.to_owned();
                 let mut totals: HashMap<K, R> = HashMap::default();
-                let mut held: Held<HashMap<K, R>> = Held::new();
+                let mut held: Stash<HashMap<K, R>> = Stash::new();
                 move |(input, frontier), output| {
                     input.for_each_stamp(|capability, batches| {
                         for (key, epoch, diff) in batches.flat_map(|batch| batch.drain(..)) {
@@ -99,7 +99,7 @@ where
                                     (before, after)
                                 }
                             };
-                            for (seen, diff) in turn(before, after) {
+                            for (seen, diff) in delta(before, after) {
                                 session.give(((key.clone(), seen), epoch, diff));
                             }
                         }

@@ -8,7 +8,7 @@
 use super::{Inputs, Table};
 use crate::model::time::{DAY, HOUR, MINUTE};
 use crate::model::{Millis, OrderKind};
-use crate::operators::{distinct, totals, within};
+use crate::operators::{distinct, sliding_windows, totals};
 use crate::row::{Cell, Rows};
 
 const SPANS: [Millis; 4] = [5 * MINUTE, HOUR, DAY, 30 * DAY];
@@ -18,7 +18,7 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
     let rows = inputs.always.clone().flat_map(|()| 0..SPANS.len());
     let placed = inputs.orders.clone().filter(|order| order.event == OrderKind::Placed);
     let placed = placed.map(|order| (order.user_id, order.at));
-    let within = within(placed, &SPANS, inputs.now.clone(), "placed within spans");
+    let within = sliding_windows(placed, &SPANS, inputs.now.clone(), "placed within spans");
     let buyers = distinct(within, "buyers within spans");
 
     // The row counts in a place of its own, so that a span without buyers has one.

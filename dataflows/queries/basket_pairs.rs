@@ -4,11 +4,11 @@
 
 use super::{Inputs, Table};
 use crate::model::{OrderKind, Word};
-use crate::operators::{Sums, sums_by, totals};
+use crate::operators::{Sums, preaggregate, totals};
 use crate::row::{Cell, Rows};
 
 pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    let sums = sums_by(inputs.orders.clone(), "sums by pair", |order, add| {
+    let sums = preaggregate(inputs.orders.clone(), "sums by pair", |order, add| {
         if order.event == OrderKind::Placed {
             let words = order.categories();
             for (place, a) in words.iter().enumerate() {

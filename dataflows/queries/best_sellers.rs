@@ -7,7 +7,7 @@
 use super::{Inputs, Table};
 use crate::model::time::{DAY, HOUR};
 use crate::model::{Millis, OrderKind};
-use crate::operators::{leaders, within};
+use crate::operators::{sliding_windows, top_k};
 use crate::row::{Cell, Rows};
 
 const SPANS: [Millis; 3] = [HOUR, DAY, 7 * DAY];
@@ -22,9 +22,9 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
         });
         sold.collect::<Vec<_>>()
     });
-    let within = within(sold, &SPANS, inputs.now.clone(), "sold within spans");
+    let within = sliding_windows(sold, &SPANS, inputs.now.clone(), "sold within spans");
 
-    leaders(within, "best_sellers").map(move |(span, (rank, (units, revenue, product_id)))| {
+    top_k(within, "best_sellers").map(move |(span, (rank, (units, revenue, product_id)))| {
         table.row(
             &[Cell::Text(WORDS[span]), Cell::Int(rank as i64)],
             &[Cell::Int(product_id.0), Cell::Int(units.0 as i64), Cell::Int(revenue.0 as i64)],

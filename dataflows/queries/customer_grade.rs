@@ -4,7 +4,7 @@
 //! operator `grades`.
 
 use super::{Inputs, Table};
-use crate::operators::side_by_side;
+use crate::operators::left_join;
 use crate::row::{Cell, Rows};
 
 pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
@@ -12,7 +12,7 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
     let signed_up = users.map(|(user_id, event)| (user_id, event.user.signed_up_at));
     let standings = inputs.standings.clone();
 
-    side_by_side(signed_up, standings, "customer_grade", move |user_id, signed_up_at, standing| {
+    left_join(signed_up, standings, "customer_grade", move |user_id, signed_up_at, standing| {
         let standing = standing?;
         Some(table.row(
             &[Cell::Int(user_id.0)],

@@ -7,7 +7,7 @@
 use super::{Inputs, Table};
 use crate::model::time::{DAY, day_of, week_of};
 use crate::model::{Millis, OrderKind};
-use crate::operators::{earliest, enriched, totals};
+use crate::operators::{earliest, lookup_join, totals};
 use crate::row::{Cell, Rows};
 
 pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
@@ -26,7 +26,7 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
     let no_longer = first_sold.clone().map(|(product_id, _at)| (product_id, None)).negate();
     let sold = first_sold.map(|(product_id, at)| (product_id, Some(at)));
     let sales = unsold.concat(no_longer).concat(sold);
-    let products = enriched(sales, listed, "sale after listing", |listed_at, sold_at| {
+    let products = lookup_join(sales, listed, "sale after listing", |listed_at, sold_at| {
         Some((week_of(day_of(*listed_at)), lag(*listed_at, *sold_at)))
     });
 

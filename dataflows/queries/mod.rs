@@ -9,7 +9,7 @@ use timely::dataflow::Stream;
 use crate::model::{
     Day, Millis, Order, ProductEvent, ProductId, ScenarioEvent, UserEvent, UserId, Word,
 };
-use crate::operators::{Change, Grade, Habit, Lifetime, Standing, Sums};
+use crate::operators::{Change, Grade, Lifetime, Repurchase, Standing, Sums};
 use crate::row::{Cell, Row, Rows};
 use crate::{Collection, Epoch};
 
@@ -28,7 +28,7 @@ pub struct Inputs<'s> {
     /// Each customer's orders, all taken together.
     pub lifetimes: Collection<'s, (UserId, Lifetime)>,
     /// How each customer comes back.
-    pub habits: Collection<'s, (UserId, Habit)>,
+    pub habits: Collection<'s, (UserId, Repurchase)>,
     /// The newest record of each customer.
     pub users: Collection<'s, (UserId, UserEvent)>,
     /// The newest record of each product.

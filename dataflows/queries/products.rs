@@ -4,7 +4,7 @@
 
 use super::{Inputs, Table};
 use crate::model::{OrderKind, ProductId};
-use crate::operators::{side_by_side, totals};
+use crate::operators::{left_join, totals};
 use crate::row::{Cell, Rows};
 
 pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
@@ -17,7 +17,7 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
     });
     let orders = totals(ordered, "orders by product");
 
-    side_by_side(inputs.products.clone(), orders, "products", move |product_id, event, orders| {
+    left_join(inputs.products.clone(), orders, "products", move |product_id, event, orders| {
         let product = &event.product;
         Some(table.row(
             &[Cell::Int(product_id.0)],

@@ -6,12 +6,13 @@
 //! State: the gaps of each customer by length, for ever.
 
 use super::{Inputs, Table};
-use crate::operators::{Grade, Habit, enriched, totals};
+use crate::operators::{Grade, Repurchase, lookup_join, totals};
 use crate::row::{Cell, Rows};
 
 pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
     let (habits, grades) = (inputs.habits.clone(), inputs.grades.clone());
-    let habits = enriched(habits, grades, "habits by grade", |grade, habit| Some((*grade, *habit)));
+    let habits =
+        lookup_join(habits, grades, "habits by grade", |grade, habit| Some((*grade, *habit)));
     let habits = totals(habits, "totals of habits")
         .map(|((grade, habit), count)| (grade, Some((habit, count as i64))));
     let rows = inputs.always.clone().flat_map(|()| Grade::ALL).map(|grade| (grade, None));
@@ -21,9 +22,9 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
         let mut lengths = Vec::new();
         for (habit, count) in habits.iter().filter_map(|(habit, _)| **habit) {
             match habit {
-                Habit::Buys => buyers = count,
-                Habit::BuysAgain => repeat_buyers = count,
-                Habit::Gap(length) => {
+                Repurchase::Buys => buyers = count,
+                Repurchase::BuysAgain => repeat_buyers = count,
+                Repurchase::Gap(length) => {
                     gaps += count;
                     days += count * i64::from(length);
                     lengths.push((i64::from(length), gaps));

@@ -7,7 +7,7 @@
 use super::{Inputs, Table};
 use crate::model::OrderKind;
 use crate::model::time::{age_on, day_of_hour, hour_number, hour_of_day};
-use crate::operators::{enriched, totals};
+use crate::operators::{lookup_join, totals};
 use crate::row::{Cell, Rows};
 
 pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
@@ -17,7 +17,7 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
         .users
         .clone()
         .map(|(user_id, event)| (user_id, (event.user.birth_date, event.user.sex)));
-    let orders = enriched(hours, customers, "orders by segment", |(birth_date, sex), hour| {
+    let orders = lookup_join(hours, customers, "orders by segment", |(birth_date, sex), hour| {
         Some((age_band(age_on(day_of_hour(*hour), *birth_date)), *sex, hour_of_day(*hour)))
     });
 

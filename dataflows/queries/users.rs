@@ -4,13 +4,13 @@
 //! customer.
 
 use super::{Inputs, Table};
-use crate::operators::side_by_side;
+use crate::operators::left_join;
 use crate::row::{Cell, Rows};
 
 pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
     let (users, grades) = (inputs.users.clone(), inputs.grades.clone());
 
-    side_by_side(users, grades, "users", move |user_id, event, grade| {
+    left_join(users, grades, "users", move |user_id, event, grade| {
         let user = &event.user;
         Some(table.row(
             &[Cell::Int(user_id.0)],

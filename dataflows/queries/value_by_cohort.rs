@@ -7,7 +7,7 @@
 use super::{Inputs, Table};
 use crate::model::Day;
 use crate::model::time::{day_of, month_of, months_between};
-use crate::operators::{enriched, month_of_now, totals};
+use crate::operators::{lookup_join, month_of_now, totals};
 use crate::row::{Cell, Rows};
 
 pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
@@ -23,7 +23,7 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
         Some(((order.user_id, month_of(day_of(order.at))), (0, 0, revenue.0 as isize)))
     });
     let facts = active.concat(revenue);
-    let value = enriched(facts, signed_up.clone(), "value by cohort", |signup, month| {
+    let value = lookup_join(facts, signed_up.clone(), "value by cohort", |signup, month| {
         Some((*signup, months_between(*signup, *month)))
     });
 

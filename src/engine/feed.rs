@@ -41,7 +41,7 @@ pub(super) struct Feed {
     source: Source,
     handles: Handles,
     epochs: Epochs,
-    pace: Pace,
+    alignment: Alignment,
     /// Behind the commit: its frontier is the earliest epoch that is not committed.
     probe: ProbeHandle<Epoch>,
     /// What each epoch's records take.
@@ -59,9 +59,18 @@ impl Feed {
         epochs: Epochs,
         probe: &ProbeHandle<Epoch>,
     ) -> Feed {
-        let (log, probe, pace) = (Arc::clone(log), probe.clone(), Pace::new(worker));
+        let (log, probe, alignment) = (Arc::clone(log), probe.clone(), Alignment::new(worker));
         let may_take = UNCOMMITTED_BYTES / worker.peers();
-        Feed { log, source, handles, epochs, pace, probe, in_flight: VecDeque::new(), may_take }
+        Feed {
+            log,
+            source,
+            handles,
+            epochs,
+            alignment,
+            probe,
+            in_flight: VecDeque::new(),
+            may_take,
+        }
     }
 
     /// Goes on to the epoch of this instant.
@@ -80,8 +89,8 @@ impl Feed {
             return Ok(0);
         }
         let max = (EPOCH_RECORDS, EPOCH_BYTES);
-        let (read, bytes) = self.source.read(max, self.pace.horizon(), &mut self.handles)?;
-        self.pace.tell(self.source.next_at());
+        let (read, bytes) = self.source.read(max, self.alignment.horizon(), &mut self.handles)?;
+        self.alignment.tell(self.source.next_at());
         if read > 0 {
             self.in_flight.push_back((self.handles.epoch(), bytes));
         }
@@ -136,14 +145,14 @@ impl Epochs {
 
 /// Keeps the workers' reading in step by event time: what one worker reads far ahead of another
 /// would be early for `now`, and the other's late.
-struct Pace {
+struct Alignment {
     next: Rc<RefCell<BTreeMap<usize, Millis>>>,
     input: RefCell<Handle<u64, (usize, Millis)>>,
     index: usize,
 }
 
-impl Pace {
-    fn new(worker: &mut Worker) -> Pace {
+impl Alignment {
+    fn new(worker: &mut Worker) -> Alignment {
         let next = Rc::new(RefCell::new(
             (0..worker.peers()).map(|index| (index, Millis::MIN)).collect::<BTreeMap<_, _>>(),
         ));
@@ -155,7 +164,7 @@ impl Pace {
                 .inspect(move |(index, at)| _ = hear.borrow_mut().insert(*index, *at));
             input
         });
-        Pace { next, input: input.into(), index: worker.index() }
+        Alignment { next, input: input.into(), index: worker.index() }
     }
 
     /// Tells the others the next instant that this worker has to read; none when it has read all.

@@ -91,7 +91,9 @@ impl About {
 
     /// Every partition, in the order of their places in `ends`.
     fn all(&self) -> impl Iterator<Item = (Topic, u32)> + '_ {
-        Topic::ALL.into_iter().flat_map(|topic| (0..self.partitions(topic)).map(move |n| (topic, n)))
+        Topic::ALL
+            .into_iter()
+            .flat_map(|topic| (0..self.partitions(topic)).map(move |n| (topic, n)))
     }
 }
 

@@ -33,10 +33,12 @@ pub static DASHBOARDS: LazyLock<Vec<Value>> = LazyLock::new(|| {
         let file = FILES.get_file(format!("{name}.json")).expect("each dashboard has its file");
         serde_json::from_slice(file.contents()).expect("dashboards are JSON")
     });
-    english.flat_map(|english| {
+    english
+        .flat_map(|english| {
             let korean = korean(&english);
             [english, korean]
-        }).collect()
+        })
+        .collect()
 });
 
 /// Writes the dashboards in Korean as files that a Grafana takes.

@@ -49,7 +49,7 @@ pub struct Page {
     pub address: SocketAddr,
     runtime: Option<Runtime>,
     /// Let go of after the runtime's threads: a client that is dropped on one of those panics.
-    _shop: Arc<Shop>,
+    _shop: Arc<AppState>,
 }
 
 impl Drop for Page {
@@ -61,7 +61,7 @@ impl Drop for Page {
 }
 
 /// What the handlers share.
-struct Shop {
+struct AppState {
     database: postgres::Config,
     dir: PathBuf,
     clients: Mutex<Vec<Client>>,
@@ -76,7 +76,7 @@ const READERS: usize = 4;
 /// How many follow a table at a time, each with a thread and a connection; others are refused.
 const FOLLOWERS: usize = 16;
 
-impl Shop {
+impl AppState {
     /// Runs something on a connection of the pool, away from the handlers.
     async fn with<T: Send + 'static>(
         self: Arc<Self>,
@@ -140,7 +140,7 @@ pub fn serve(
         .with_context(|| format!("serving the web page at {listen}: name another --page"))?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
-    let shop = Arc::new(Shop {
+    let shop = Arc::new(AppState {
         database: database.clone(),
         dir: dir.to_owned(),
         clients: Mutex::default(),
@@ -161,7 +161,7 @@ pub fn serve(
     Ok(Page { address, runtime: Some(runtime), _shop: shop })
 }
 
-fn router(shop: Arc<Shop>) -> Router {
+fn router(shop: Arc<AppState>) -> Router {
     let api = Router::new()
         .route("/dashboards", get(list_dashboards))
         .route("/dashboards/{uid}", get(one_dashboard))
@@ -254,19 +254,19 @@ async fn one_dashboard(Path(uid): Path<String>) -> Result<Json<&'static Value>, 
 }
 
 async fn panels(
-    State(shop): State<Arc<Shop>>,
+    State(shop): State<Arc<AppState>>,
     Json(ask): Json<dashboards::Ask>,
 ) -> Result<Json<dashboards::Drawn>, Refusal> {
     Ok(Json(shop.with(move |client| dashboards::draw(client, &ask)).await?))
 }
 
 async fn live_events(
-    State(shop): State<Arc<Shop>>,
+    State(shop): State<Arc<AppState>>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     Sse::new(shop.live.events()).keep_alive(KeepAlive::default())
 }
 
-async fn scenarios(State(shop): State<Arc<Shop>>) -> Result<Json<Value>, Refusal> {
+async fn scenarios(State(shop): State<Arc<AppState>>) -> Result<Json<Value>, Refusal> {
     let told = blocking(move || {
         let Some(settings) = market::settings_in(&shop.dir)? else { return Ok(json!([])) };
         let one = |it: &Scenario| {
@@ -293,7 +293,7 @@ enum Control {
 }
 
 async fn control_market(
-    State(shop): State<Arc<Shop>>,
+    State(shop): State<Arc<AppState>>,
     Json(control): Json<Control>,
 ) -> Result<Json<Value>, Refusal> {
     let request = match control {
@@ -326,7 +326,7 @@ async fn tables() -> Json<Vec<&'static str>> {
 
 /// The change feed of a table; who comes back with `Last-Event-ID` goes on behind that commit point.
 async fn table_changes(
-    State(shop): State<Arc<Shop>>,
+    State(shop): State<Arc<AppState>>,
     Path(table): Path<String>,
     Query(after): Query<After>,
     headers: HeaderMap,
@@ -368,7 +368,7 @@ struct After {
     from: Option<i64>,
 }
 
-async fn show_metrics(State(shop): State<Arc<Shop>>) -> Result<Response, Refusal> {
+async fn show_metrics(State(shop): State<Arc<AppState>>) -> Result<Response, Refusal> {
     let text = shop.with(metrics::metrics).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }

@@ -16,9 +16,9 @@ use timely::dataflow::operators::Inspect;
 use timely::dataflow::operators::vec::{Broadcast, Input as _};
 
 use super::{
-    Entry, Grade, Habit, LEADERS, Lifetime, Lived, Ranked, Sold, Sums, counted, distinct, earliest,
-    enriched, first, leaders, lifetimes, newest, side_by_side, standing_orders, sums_by, totals,
-    within,
+    CustomerFact, Entry, Grade, Lifetime, Ranked, Repurchase, Sold, Sums, TOP_K, counted,
+    deduplicate, distinct, earliest, latest_by_key, left_join, lifetimes, live_orders, lookup_join,
+    preaggregate, sliding_windows, top_k, totals,
 };
 use crate::ledger::{Origin, Sourced};
 use crate::model::time::{HOUR, day_of};
@@ -131,7 +131,7 @@ fn order_events() -> impl Strategy<Value = Vec<(Order, Epoch, isize)>> {
 }
 
 /// The rule to the letter: every order with all its events, every customer with all of theirs.
-fn naive_lifetimes(orders: Collection<'_, Order>) -> Collection<'_, (UserId, Lived)> {
+fn naive_lifetimes(orders: Collection<'_, Order>) -> Collection<'_, (UserId, CustomerFact)> {
     let standing = orders.clone().map(|order| ((order.user_id, order.order_id), order)).reduce(
         |_order, events, standing| {
             if events.iter().all(|(event, _)| event.event != OrderKind::Cancelled) {
@@ -162,14 +162,16 @@ fn naive_lifetimes(orders: Collection<'_, Order>) -> Collection<'_, (UserId, Liv
         }
         stand.sort_unstable();
         sums.first_and_last = stand.first().copied().zip(stand.last().copied());
-        let mut habits: BTreeMap<Habit, isize> = BTreeMap::new();
+        let mut habits: BTreeMap<Repurchase, isize> = BTreeMap::new();
         for pair in stand.windows(2) {
-            *habits.entry(Habit::Gap(day_of(pair[1]) - day_of(pair[0]))).or_default() += 1;
+            *habits.entry(Repurchase::Gap(day_of(pair[1]) - day_of(pair[0]))).or_default() += 1;
         }
-        habits.extend((!stand.is_empty()).then_some((Habit::Buys, 1)));
-        habits.extend((stand.len() > 1).then_some((Habit::BuysAgain, 1)));
-        lived.push((Lived::Lifetime(sums), 1));
-        lived.extend(habits.into_iter().map(|(habit, count)| (Lived::Habit(habit), count)));
+        habits.extend((!stand.is_empty()).then_some((Repurchase::Buys, 1)));
+        habits.extend((stand.len() > 1).then_some((Repurchase::BuysAgain, 1)));
+        lived.push((CustomerFact::Lifetime(sums), 1));
+        lived.extend(
+            habits.into_iter().map(|(habit, count)| (CustomerFact::Repurchase(habit), count)),
+        );
     })
 }
 
@@ -239,7 +241,7 @@ fn naive_leaders(
                 })
                 .collect();
             ranked.sort_unstable();
-            places.extend(ranked.into_iter().take(LEADERS).zip(1..).map(|(it, n)| ((n, it), 1)));
+            places.extend(ranked.into_iter().take(TOP_K).zip(1..).map(|(it, n)| ((n, it), 1)));
         },
     )
 }
@@ -413,7 +415,7 @@ proptest! {
         let [ours, theirs] = changes_of_both(
             updates,
             workers,
-            |orders| lifetimes(orders.clone(), standing_orders(orders)),
+            |orders| lifetimes(orders.clone(), live_orders(orders)),
             naive_lifetimes,
         );
         prop_assert_eq!(ours, theirs);
@@ -430,7 +432,7 @@ proptest! {
             workers,
             |both| {
                 let (facts, records) = facts_and_records(both);
-                enriched(facts, records, "enriched", |record, fact| bucket(*record, *fact))
+                lookup_join(facts, records, "lookup_join", |record, fact| bucket(*record, *fact))
             },
             |both| {
                 let (facts, records) = facts_and_records(both);
@@ -455,7 +457,7 @@ proptest! {
                 let both = greatest_of_sides(both);
                 let left = both.clone().flat_map(|(key, it)| it.ok().map(|left| (key, left)));
                 let right = both.flat_map(|(key, it)| it.err().map(|right| (key, right)));
-                side_by_side(left, right, "side by side", |key, left, right| {
+                left_join(left, right, "side by side", |key, left, right| {
                     Some(row(key, *left, right.copied()))
                 })
             },
@@ -491,7 +493,7 @@ proptest! {
         let [ours, theirs] = changes_of_both(
             updates,
             workers,
-            |events| newest(events, "newest", |event| event.occurrence.parse().unwrap()),
+            |events| latest_by_key(events, "newest", |event| event.occurrence.parse().unwrap()),
             |events| {
                 events.map(|event| (event.occurrence.parse().unwrap(), event)).reduce(
                     |_key: &i64, events, newest| {
@@ -526,7 +528,7 @@ proptest! {
                     let sold = (isize::from(units), isize::from(revenue));
                     Some(((group, ProductId(product_id)), sold))
                 });
-                leaders(sold, "leaders")
+                top_k(sold, "leaders")
             },
             naive_leaders,
         );
@@ -599,7 +601,7 @@ proptest! {
         workers in 1..4usize,
     ) {
         let ours = held(moves.clone(), workers, |records, now| {
-            within(records, &SPANS, now, "within")
+            sliding_windows(records, &SPANS, now, "within")
         });
         prop_assert_eq!(ours, naive_within_spans(&moves));
     }
@@ -615,7 +617,7 @@ proptest! {
             updates,
             workers,
             |orders| {
-                let sums = sums_by(orders, "sums", |order, add| add(order.user_id, sums_of(order)));
+                let sums = preaggregate(orders, "sums", |order, add| add(order.user_id, sums_of(order)));
                 totals(sums, "totals")
             },
             |orders| {
@@ -646,7 +648,7 @@ proptest! {
             let mut input = worker.dataflow::<Epoch, _, _>(|scope| {
                 let (input, stream) = scope.new_input();
                 // The same content under an id: half of its events say something else.
-                let firsts = first(stream, "first", 0, |event: &u64| event >> 1);
+                let firsts = deduplicate(stream, "first", 0, |event: &u64| event >> 1);
                 let fates = [firsts.accepted, firsts.copies, firsts.conflicts];
                 for (place, stream) in fates.into_iter().enumerate() {
                     let told = Arc::clone(&told);

@@ -5,7 +5,7 @@ use differential_dataflow::{AsCollection, ExchangeData};
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
-use super::{HashMap, Held, Kept, Key, Vecs, turn};
+use super::{HashMap, Key, Stash, StateSize, Vecs, delta};
 use crate::model::Record;
 use crate::{Collection, Epoch};
 
@@ -14,7 +14,7 @@ use crate::{Collection, Epoch};
 /// A `reduce` says the same; it would index the events twice over.
 ///
 /// Work: a look at all records of a key when one comes. State: all records, for ever.
-pub fn newest<'s, K, E>(
+pub fn latest_by_key<'s, K, E>(
     events: Collection<'s, E>,
     name: &str,
     key: fn(&E) -> K,
@@ -31,10 +31,10 @@ where
             by_key,
             name,
             |_capability, info| {
-                let mut kept = Kept::by(scope, &info);
+                let mut kept = StateSize::by(scope, &info);
                 let mut records: HashMap<K, Vec<(E, isize)>> = HashMap::default();
                 let mut number = 0;
-                let mut held: Held<HashMap<K, Vec<(E, isize)>>> = Held::new();
+                let mut held: Stash<HashMap<K, Vec<(E, isize)>>> = Stash::new();
                 move |(input, frontier), output| {
                     input.for_each_stamp(|capability, batches| {
                         for (event, epoch, diff) in batches.flat_map(|batch| batch.drain(..)) {
@@ -54,7 +54,7 @@ where
                             of_key.extend(changes);
                             consolidate(of_key);
                             number += of_key.len();
-                            for (event, diff) in turn(before, newest_of(of_key)) {
+                            for (event, diff) in delta(before, newest_of(of_key)) {
                                 session.give(((key, event), epoch, diff));
                             }
                             if of_key.is_empty() {

@@ -8,7 +8,7 @@ use differential_dataflow::{AsCollection, Hashable, VecCollection};
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
-use super::{HashMap, Held, Kept, Vecs};
+use super::{HashMap, Stash, StateSize, Vecs};
 use crate::model::ProductId;
 use crate::{Collection, Epoch};
 
@@ -19,7 +19,7 @@ pub type Sold = (isize, isize);
 pub type Ranked = (Reverse<isize>, Reverse<isize>, ProductId);
 
 /// How many of each group are kept.
-pub const LEADERS: usize = 100;
+pub const TOP_K: usize = 100;
 
 /// The products of one group at one worker.
 #[derive(Default)]
@@ -36,16 +36,16 @@ impl Group {
             (Reverse(*units), Reverse(*revenue), *product_id)
         };
         let mut leaders: Vec<Ranked> = self.sold.iter().map(ranked).collect();
-        if leaders.len() > LEADERS {
-            leaders.select_nth_unstable(LEADERS - 1);
-            leaders.truncate(LEADERS);
+        if leaders.len() > TOP_K {
+            leaders.select_nth_unstable(TOP_K - 1);
+            leaders.truncate(TOP_K);
         }
         leaders.sort_unstable();
         leaders
     }
 }
 
-/// The first [`LEADERS`] products of each group, by number of the group, with their places 1, 2 ...
+/// The first [`TOP_K`] products of each group, by number of the group, with their places 1, 2 ...
 ///
 /// Every worker ranks the products that hash to it and sends its first hundred on; of those a
 /// `reduce` takes the first hundred.
@@ -53,7 +53,7 @@ impl Group {
 /// Work: a look-up a change, and in an epoch in which a group changes a look at all its products,
 /// some nanoseconds each; a tree kept in order would cost more as soon as a percent of them change.
 /// State: one sum a product and group.
-pub fn leaders<'s>(
+pub fn top_k<'s>(
     sold: VecCollection<'s, Epoch, (usize, ProductId), Sold>,
     name: &str,
 ) -> Collection<'s, (usize, (usize, Ranked))> {
@@ -68,9 +68,9 @@ pub fn leaders<'s>(
             by_product,
             name,
             |_capability, info| {
-                let mut kept = Kept::by(scope, &info);
+                let mut kept = StateSize::by(scope, &info);
                 let mut groups: BTreeMap<usize, Group> = BTreeMap::new();
-                let mut held: Held<Vec<((usize, ProductId), Sold)>> = Held::new();
+                let mut held: Stash<Vec<((usize, ProductId), Sold)>> = Stash::new();
                 move |(input, frontier), output| {
                     input.for_each_stamp(|capability, batches| {
                         for (key, epoch, sold) in batches.flat_map(|batch| batch.drain(..)) {
@@ -116,7 +116,7 @@ pub fn leaders<'s>(
         )
         .as_collection();
     leaders.reduce_named(name, |_group, ranked, places| {
-        let firsts = ranked.iter().take(LEADERS).zip(1..);
+        let firsts = ranked.iter().take(TOP_K).zip(1..);
         places.extend(firsts.map(|((ranked, _), place)| ((place, **ranked), 1)));
     })
 }

@@ -9,12 +9,12 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 use timely::dataflow::operators::vec::Partition;
 
-use super::{HashMap, Held, Kept, Vecs};
+use super::{HashMap, Stash, StateSize, Vecs};
 use crate::Epoch;
 use crate::ledger::Sourced;
 
 /// The events that count, and those that do not.
-pub struct Firsts<'s, E> {
+pub struct Deduplicated<'s, E> {
     /// The first event of each id.
     pub accepted: Stream<'s, Epoch, Vec<Sourced<E>>>,
     /// Events that say what the first of their id said.
@@ -43,21 +43,21 @@ enum Fate {
 /// once, so that a restart does not gather them all.
 ///
 /// Work: one look-up an event. State: [`Fingerprints`], for ever.
-pub fn first<'s, E: ExchangeData + Hash>(
+pub fn deduplicate<'s, E: ExchangeData + Hash>(
     events: Stream<'s, Epoch, Vec<Sourced<E>>>,
     name: &str,
     hydrated: Epoch,
     id: fn(&E) -> u64,
-) -> Firsts<'s, E> {
+) -> Deduplicated<'s, E> {
     let scope = events.scope();
     let by_id = Exchange::new(move |sourced: &Sourced<E>| id(&sourced.event).hashed());
     let marked = events.unary_frontier::<Vecs<(u64, Sourced<E>)>, _, _, _>(
         by_id,
         name,
         |_capability, info| {
-            let mut kept = Kept::by(scope, &info);
+            let mut kept = StateSize::by(scope, &info);
             let mut seen = Fingerprints::default();
-            let mut held: Held<Vec<Sourced<E>>> = Held::new();
+            let mut held: Stash<Vec<Sourced<E>>> = Stash::new();
             move |(input, frontier), output| {
                 input.for_each_stamp(|capability, batches| {
                     let epoch = *capability.least().expect("a message has a time");
@@ -92,7 +92,7 @@ pub fn first<'s, E: ExchangeData + Hash>(
     );
     let mut fates = marked.partition(3, |marked| marked).into_iter();
     let mut next = || fates.next().expect("as many streams as asked for");
-    Firsts { accepted: next(), copies: next(), conflicts: next() }
+    Deduplicated { accepted: next(), copies: next(), conflicts: next() }
 }
 
 /// The ids seen, with a byte of each event's content: two contents have the same one with a chance

@@ -10,7 +10,7 @@ use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Operator;
 
-use super::{Held, Kept, Vecs};
+use super::{Stash, StateSize, Vecs};
 use crate::Epoch;
 use crate::model::Millis;
 
@@ -28,7 +28,7 @@ type Arrivals<D, R> = (Vec<((D, Millis), R)>, Option<Millis>);
 /// Work: a record is given and taken back once a span; one that is late, at once; one that is too
 /// old for all spans, never. A move of `now` looks up two places a span. State: the records of the
 /// longest span, and those beyond `now`.
-pub fn within<'s, D, R>(
+pub fn sliding_windows<'s, D, R>(
     records: VecCollection<'s, Epoch, (D, Millis), R>,
     spans: &'static [Millis],
     now: Stream<'s, Epoch, Vec<Millis>>,
@@ -48,11 +48,11 @@ where
             Pipeline,
             name,
             |_capability, info| {
-                let mut kept = Kept::by(scope, &info);
+                let mut kept = StateSize::by(scope, &info);
                 let mut queue: BTreeMap<(Millis, u64), (D, R)> = BTreeMap::new();
                 let mut number = 0;
                 let mut now = Millis::MIN;
-                let mut held: Held<Arrivals<D, R>> = Held::new();
+                let mut held: Stash<Arrivals<D, R>> = Stash::new();
                 move |(records, records_open), (nows, nows_open), output| {
                     records.for_each_stamp(|capability, batches| {
                         for (record, epoch, diff) in batches.flat_map(|batch| batch.drain(..)) {

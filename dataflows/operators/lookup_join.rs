@@ -7,7 +7,7 @@ use differential_dataflow::{AsCollection, ExchangeData, VecCollection};
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
-use super::{HashMap, Held, Kept, Key, RecordChanges, Vecs, replace};
+use super::{HashMap, Key, RecordChanges, Stash, StateSize, Vecs, replace};
 use crate::{Collection, Epoch};
 
 /// What an epoch brings of one key.
@@ -58,7 +58,7 @@ impl<D, F: Ord, R: Abelian> Known<D, F, R> {
 /// update a bucket.
 ///
 /// Work: a look-up a fact; a corrected record moves all of its facts. State: the facts, for ever.
-pub fn enriched<'s, K, D, F, R, B>(
+pub fn lookup_join<'s, K, D, F, R, B>(
     facts: VecCollection<'s, Epoch, (K, F), R>,
     records: Collection<'s, (K, D)>,
     name: &str,
@@ -82,10 +82,10 @@ where
             record_by_key,
             name,
             |_capability, info| {
-                let mut kept = Kept::by(scope, &info);
+                let mut kept = StateSize::by(scope, &info);
                 let mut known: HashMap<K, Known<D, F, R>> = HashMap::default();
                 let mut number = 0;
-                let mut held: Held<HashMap<K, Change<D, F, R>>> = Held::new();
+                let mut held: Stash<HashMap<K, Change<D, F, R>>> = Stash::new();
                 let mut sums: HashMap<B, R> = HashMap::default();
                 move |(facts, facts_open), (records, records_open), output| {
                     facts.for_each_stamp(|capability, batches| {

@@ -4,7 +4,7 @@ use differential_dataflow::{AsCollection, ExchangeData};
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
-use super::{HashMap, Held, Kept, Key, RecordChanges, Vecs, replace, turn};
+use super::{HashMap, Key, RecordChanges, Stash, StateSize, Vecs, delta, replace};
 use crate::row::{Row, Rows};
 use crate::{Collection, Epoch};
 
@@ -18,7 +18,7 @@ type Changes<A, B> = (RecordChanges<A>, RecordChanges<B>);
 /// sides with their history, and walk it.
 ///
 /// Work: a look-up a change. State: the two records of a key.
-pub fn side_by_side<'s, K, A, B>(
+pub fn left_join<'s, K, A, B>(
     left: Collection<'s, (K, A)>,
     right: Collection<'s, (K, B)>,
     name: &str,
@@ -39,9 +39,9 @@ where
             right_by_key,
             name,
             |_capability, info| {
-                let mut kept = Kept::by(scope, &info);
+                let mut kept = StateSize::by(scope, &info);
                 let mut records: HashMap<K, (Option<A>, Option<B>)> = HashMap::default();
-                let mut held: Held<HashMap<K, Changes<A, B>>> = Held::new();
+                let mut held: Stash<HashMap<K, Changes<A, B>>> = Stash::new();
                 move |(left, left_open), (right, right_open), output| {
                     left.for_each_stamp(|capability, batches| {
                         for ((key, record), epoch, diff) in
@@ -72,7 +72,7 @@ where
                             let before = row(of_key);
                             replace(&mut of_key.0, left);
                             replace(&mut of_key.1, right);
-                            for (row, diff) in turn(before, row(of_key)) {
+                            for (row, diff) in delta(before, row(of_key)) {
                                 session.give((row, epoch, diff));
                             }
                             if of_key.0.is_none() && of_key.1.is_none() {

@@ -6,7 +6,7 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 use timely::dataflow::operators::vec::Map;
 
-use super::{HashMap, Held, Kept, Vecs};
+use super::{HashMap, Stash, StateSize, Vecs};
 use crate::model::{Millis, Order, OrderId, OrderKind, UserId};
 use crate::{Collection, Epoch};
 
@@ -53,7 +53,7 @@ impl Orders {
 ///
 /// Work: an order and its cancellation are each looked up once. State: every placed order, for
 /// ever, since a cancellation may always come, and every cancellation, since its order may.
-pub fn standing_orders(orders: Collection<'_, Order>) -> Collection<'_, Placed> {
+pub fn live_orders(orders: Collection<'_, Order>) -> Collection<'_, Placed> {
     let scope = orders.inner.scope();
     let updates = orders.inner.flat_map(|(order, epoch, diff)| {
         let what = match order.event {
@@ -69,10 +69,10 @@ pub fn standing_orders(orders: Collection<'_, Order>) -> Collection<'_, Placed> 
             by_customer,
             "standing orders",
             |_capability, info| {
-                let mut kept = Kept::by(scope, &info);
+                let mut kept = StateSize::by(scope, &info);
                 let mut orders = Orders::default();
                 let mut cancelled: HashMap<Name, isize> = HashMap::default();
-                let mut held: Held<Vec<Update>> = Held::new();
+                let mut held: Stash<Vec<Update>> = Stash::new();
                 move |(input, frontier), output| {
                     input.for_each_stamp(|capability, batches| {
                         for update in batches.flat_map(|batch| batch.drain(..)) {

@@ -10,16 +10,16 @@ use crate::Epoch;
 /// do: it does not see our hash maps. Costs nothing while nobody has registered for that log.
 ///
 /// What only waits for its epoch to close is not counted.
-pub(crate) struct Kept {
+pub(crate) struct StateSize {
     logger: Option<Logger>,
     operator: usize,
     records: usize,
 }
 
-impl Kept {
-    pub(crate) fn by(scope: Scope<'_, Epoch>, operator: &OperatorInfo) -> Kept {
+impl StateSize {
+    pub(crate) fn by(scope: Scope<'_, Epoch>, operator: &OperatorInfo) -> StateSize {
         let logger = scope.worker().logger_for::<DifferentialEventBuilder>("differential/arrange");
-        Kept { logger: logger.map(Into::into), operator: operator.global_id, records: 0 }
+        StateSize { logger: logger.map(Into::into), operator: operator.global_id, records: 0 }
     }
 
     /// Tells how many records are kept now, if that has changed.
