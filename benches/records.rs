@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use dataflows::market::Settings;
+use dataflows::model::codec;
 use dataflows::model::time::DAY;
 use dataflows::model::{Event, Topic};
-use marketday::log::codec;
 use marketday::market::cache::Cache;
 use marketday::market::{self, Handle, Speed};
 use marketday::platform::clock::Stopwatch;

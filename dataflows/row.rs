@@ -61,7 +61,9 @@ impl Row {
     pub(crate) fn written(table: u16, key: &[Cell<'_>], value: impl FnOnce(&mut Vec<u8>)) -> Row {
         BYTES.with_borrow_mut(|bytes| {
             bytes.clear();
-            key.iter().for_each(|cell| cell.encode(bytes));
+            for cell in key {
+                cell.encode(bytes);
+            }
             let key = bytes.len() as u32;
             value(bytes);
             Row { table, key, bytes: bytes.as_slice().into() }

@@ -11,8 +11,8 @@
 //! - [`market`]: drives the generator of [`dataflows`] and appends what it makes to the log. With it
 //!   [`market::cache`], its working set in memory or in Redis, and [`market::control`], how one speaks
 //!   to it while it runs.
-//! - [`log`]: the durable log, embedded in a directory or on Kafka; [`log::codec`] alone knows how
-//!   events are written there.
+//! - [`log`]: the durable log, embedded in a directory or on Kafka. How events are written there is in
+//!   [`dataflows::model::codec`].
 //! - [`engine`]: the workers that read the log and run the queries; [`engine::supervise`] starts them
 //!   again, [`engine::profile`] tells what their operators cost.
 //! - [`store`]: what they read from PostgreSQL and write to it, its migrations, and

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use dataflows::market::Faults;
+use dataflows::model::codec;
 use dataflows::model::{Topic, partition_of};
-use marketday::log::codec;
 use marketday::log::{Batch, Log, embedded};
 use postgres::Config;
 use serde::Deserialize;

@@ -738,7 +738,7 @@ fn grafana_finds_its_files_and_its_store() {
     let mounts = grafana["volumes"].as_array().unwrap();
     let place = |provider: &str| file(&format!("dashboards/{provider}.yaml"))["path"].clone();
     let path = place("marketday");
-    let mount = |target: &Value| mounts.iter().find(|mount| mount["target"] == *target).unwrap();
+    let mount = |target: &str| mounts.iter().find(|mount| mount["target"] == target).unwrap();
     let english = mount(&path)["source"].as_str().unwrap();
     assert_eq!(Path::new(english), root().join("grafana/dashboards"));
     // Those in Korean are where the page has written them.
@@ -753,7 +753,7 @@ fn grafana_finds_its_files_and_its_store() {
     assert!(
         root()
             .join("grafana/dashboards")
-            .join(home.strip_prefix(path.as_str().unwrap()).unwrap().trim_start_matches('/'))
+            .join(home.strip_prefix(path.as_str()).unwrap().trim_start_matches('/'))
             .exists()
     );
 }

@@ -86,6 +86,8 @@ impl Sources {
         for package in ["dataflows", "recipe"] {
             command.args(["--config", &format!("profile.release.package.{package}.opt-level=0")]);
         }
+        // The second and the third build are of one query.
+        command.env("CARGO_INCREMENTAL", "1");
         let built = command.arg("--target-dir").arg(target).output().unwrap();
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
         target.join("release/recipe")

@@ -5,10 +5,9 @@ use std::path::Path;
 
 use dataflows::model::Topic;
 use marketday::log::embedded;
-use proptest::prelude::*;
-use proptest::sample::Index;
-use proptest::strategy::ValueTree;
-use proptest::test_runner::TestRunner;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -48,18 +47,23 @@ struct Event {
 
 /// Events of two orders by each of two customers, with ties in time; an order is told in several
 /// partitions, placed and cancelled more than once, by both customers under one number.
-fn story() -> impl Strategy<Value = Vec<Event>> {
-    let more = prop_oneof![
-        6 => Just(More::Nothing),
-        2 => (0..PARTITIONS).prop_map(More::Copy),
-        1 => Just(More::Conflict),
-    ];
-    let event = (0..3usize, 0..2i64, 0..2i64, 0..200i64, 0..4i64, 1..4i64, 0..PARTITIONS, more);
-    let event = event.prop_map(|(kind, user, order, slot, after, quantity, partition, more)| {
-        let (ordered_at, after) = (AT + slot * 7 * HOUR, after * 5 * HOUR);
-        Event { kind, user, order, ordered_at, after, quantity, partition, more }
-    });
-    prop::collection::vec(event, 1..9)
+fn story(random: &mut ChaCha8Rng) -> Vec<Event> {
+    let count = random.random_range(1..9);
+    let event = |_| Event {
+        kind: random.random_range(0..3),
+        user: random.random_range(0..2),
+        order: random.random_range(0..2),
+        ordered_at: AT + random.random_range(0..200) * 7 * HOUR,
+        after: random.random_range(0..4) * 5 * HOUR,
+        quantity: random.random_range(1..4),
+        partition: random.random_range(0..PARTITIONS),
+        more: match random.random_range(0..9) {
+            0..6 => More::Nothing,
+            6..8 => More::Copy(random.random_range(0..PARTITIONS)),
+            _ => More::Conflict,
+        },
+    };
+    (0..count).map(event).collect()
 }
 
 fn order_event(event_id: usize, story: usize, event: &Event, quantity: i64) -> Value {
@@ -119,11 +123,10 @@ fn append(dir: &Path, records: &[Told]) {
 
 #[test]
 fn stories_read_in_steps_give_what_they_give_at_once() {
-    let mut runner = TestRunner::deterministic();
-    let mut some =
-        |strategy: BoxedStrategy<Vec<Told>>| strategy.new_tree(&mut runner).unwrap().current();
-    let stories = prop::collection::vec(story(), STORIES).prop_map(|stories| records(&stories));
-    let records = some(stories.prop_shuffle().boxed());
+    let random = &mut ChaCha8Rng::seed_from_u64(1);
+    let stories: Vec<Vec<Event>> = (0..STORIES).map(|_| story(random)).collect();
+    let mut records = records(&stories);
+    records.shuffle(random);
     // Then all have reached one time: it is what `now` is, whatever it was in between.
     let heartbeats: Vec<Told> = (0..PARTITIONS)
         .map(|partition| {
@@ -138,8 +141,7 @@ fn stories_read_in_steps_give_what_they_give_at_once() {
     analytics(&at_once, &database, "1");
 
     let (in_steps, stepwise) = (scratch().join("in-steps"), fresh_database());
-    let cuts = prop::collection::vec(any::<Index>(), 9).new_tree(&mut runner).unwrap().current();
-    let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(records.len())).collect();
+    let mut cuts: Vec<usize> = (0..9).map(|_| random.random_range(0..records.len())).collect();
     cuts.push(records.len());
     cuts.sort_unstable();
     let mut from = 0;

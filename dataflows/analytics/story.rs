@@ -203,6 +203,9 @@ fn cells(row: &[u8]) -> Vec<String> {
     cells
 }
 
+/// When an order was placed, and its lines.
+type Placed = (Millis, Arc<[Line]>);
+
 /// A story while it is read.
 #[derive(Default)]
 struct Story {
@@ -211,8 +214,8 @@ struct Story {
     events: u64,
     /// Since when customers and products are there.
     since: BTreeMap<(&'static str, i64), Millis>,
-    /// By customer and number: when an order was placed, and its lines.
-    orders: BTreeMap<(i64, i64), (Millis, Arc<[Line]>)>,
+    /// By customer and number.
+    orders: BTreeMap<(i64, i64), Placed>,
 }
 
 impl Story {
@@ -334,7 +337,7 @@ impl Story {
         lines: Arc<[Line]>,
     ) {
         let (order_id, user_id) = (OrderId(order_id), UserId(user_id));
-        let order = Order { event, order_id, user_id, at, ordered_at, lines };
+        let order = Order { at, event, order_id, user_id, ordered_at, lines };
         self.tell(|event_id| Event::Order(OrderEvent { event_id, order }));
     }
 

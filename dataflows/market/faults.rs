@@ -360,7 +360,7 @@ impl FaultStage {
     pub fn due(&mut self, done: Millis) -> Option<Released> {
         let first = self.delayed.waiting.first_entry().filter(|first| first.key().due <= done)?;
         let (due, record) = first.remove_entry();
-        Some(self.release(due, record))
+        Some(self.release(&due, record))
     }
 
     /// All that waits, at the end of a history that nothing follows.
@@ -371,13 +371,13 @@ impl FaultStage {
             if due.at > self.start - SILENCE {
                 due.partition = record.home;
             }
-            self.release(due, record)
+            self.release(&due, record)
         };
         waiting.map(release).collect()
     }
 
-    fn release(&mut self, due: Due, record: Waiting) -> Released {
-        let Due { due, topic, partition, at, event_id, form } = due;
+    fn release(&mut self, due: &Due, record: Waiting) -> Released {
+        let Due { due, topic, partition, at, event_id, form } = *due;
         let Waiting { key, value, home, order, damage } = record;
         let progress = &mut self.delayed.progress[topic as usize][partition as usize];
         let number = progress.records;

@@ -47,8 +47,8 @@ pub use scenarios::{Command, MonthDay, Occurrence, Rule, Running, Scenario, occu
 pub use truth::Truth;
 
 use crate::model::{
-    Day, Event, Millis, Order, OrderEvent, OrderId, OrderKind, ProductEvent, Status, UserEvent,
-    UserId, Word,
+    Day, Event, Millis, Order, OrderEvent, OrderId, OrderKind, ProductEvent, Status, Topic,
+    UserEvent, UserId, Word,
     time::{DAY, MINUTE, SECOND, Span, day_of, hour_of},
 };
 use basket::BasketContext;

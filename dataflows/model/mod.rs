@@ -1,5 +1,6 @@
 //! The words of the market as types: events, ids, money and time.
 
+pub mod codec;
 mod event;
 pub mod kind;
 pub mod record;

@@ -95,7 +95,7 @@ impl<S: Default> Stash<S> {
 }
 
 /// What has to go and what has to come, for an output that said `before` to say `after`.
-pub(crate) fn turn<V: PartialEq>(
+pub(crate) fn delta<V: PartialEq>(
     before: Option<V>,
     after: Option<V>,
 ) -> impl Iterator<Item = (V, isize)> {

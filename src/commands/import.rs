@@ -20,8 +20,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::options::{Instant, LogPlace};
-use crate::log::{Batch, Log, Owner, Writer, codec};
+use crate::log::{Batch, Log, Owner, Writer};
 use crate::market;
+use dataflows::model::codec;
 
 /// Puts events from a file into the log: a JSON line an event, as `market --to -` prints them.
 #[derive(Args)]

@@ -177,7 +177,7 @@ impl FromStr for Instant {
 /// Which result tables are kept.
 #[derive(Args)]
 pub(crate) struct TableList {
-    /// The result tables to keep, as orders_by_minute,best_sellers [default: all]. The ledgers, users
+    /// The result tables to keep, as `orders_by_minute,best_sellers` [default: all]. The ledgers, users
     /// and products are kept always; a table that is left out keeps the content that it has.
     #[arg(long, value_name = "TABLES", value_delimiter = ',')]
     tables: Vec<String>,

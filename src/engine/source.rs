@@ -11,8 +11,8 @@ use dataflows::model::{Event, Millis, Topic};
 use dataflows::row::{Cell, Row};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::log::codec::{self, Reason};
 use crate::log::{Batch, Log, Reader, Record};
+use dataflows::model::codec::{self, Reason};
 
 /// How far ahead of the slowest of the others a worker may read, and a partition be read: watermark
 /// alignment. It is less than the day after which `now` leaves a partition behind, and enough that

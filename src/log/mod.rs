@@ -3,7 +3,6 @@
 //! One trait, two homes: [`embedded`] files in a directory, and [`kafka`]. What both promise is in
 //! `tests/log.rs`, which runs the same conformance suite over each.
 
-pub mod codec;
 pub mod embedded;
 pub mod kafka;
 

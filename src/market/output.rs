@@ -10,8 +10,9 @@ use super::labels::Labels;
 use super::resume::{Resume, by_partition};
 use super::state::{Checkpoint, Delivery, Stamp, StateDir};
 use super::workers::{EncodedBatch, EncodedRecord};
-use crate::log::{Log, Writer, codec};
+use crate::log::{Log, Writer};
 use crate::platform::crash;
+use dataflows::model::codec;
 
 /// Where the market's events go.
 pub(super) enum Output<'a> {

@@ -8,7 +8,8 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use dataflows::model::{Millis, Topic};
 
 use super::state::{Made, Stamp};
-use crate::log::{Batch, Log, Reader, Record, codec};
+use crate::log::{Batch, Log, Reader, Record};
+use dataflows::model::codec;
 
 /// Records that are read ahead.
 const AHEAD: usize = 1_000;

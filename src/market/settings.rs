@@ -13,9 +13,10 @@ use dataflows::model::time::{DAY, Span, date_of, day_of, day_of_date, start_of_d
 use dataflows::model::{Event, Millis, Topic};
 use serde::{Deserialize, Serialize};
 
-use crate::log::{self, Batch, Log, Owner, codec};
+use crate::log::{self, Batch, Log, Owner};
 use crate::platform::clock;
 use crate::platform::files::replace;
+use dataflows::model::codec;
 
 /// What the flags of a start say about the market; what they leave out stays as it is, or takes
 /// its default in a new market.

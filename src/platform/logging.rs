@@ -21,7 +21,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 pub const VARIABLE: &str = "MARKETDAY_LOG";
 
 /// The target of librdkafka's own lines.
-const LIBRDKAFKA: &str = "librdkafka";
+pub(crate) const LIBRDKAFKA: &str = "librdkafka";
 
 /// How much is said, as the flag `--log` has it.
 #[derive(Clone, Debug)]
@@ -54,9 +54,11 @@ impl FromStr for Logging {
             }
         }
         let level = level.unwrap_or(Level::INFO);
-        let ours = [(env!("CARGO_PKG_NAME"), level), (LIBRDKAFKA, level)];
-        let targets =
-            Targets::new().with_default(LevelFilter::WARN).with_targets(ours).with_targets(targets);
+        let targets = Targets::new()
+            .with_default(LevelFilter::WARN)
+            .with_target(env!("CARGO_PKG_NAME"), level)
+            .with_target(LIBRDKAFKA, level)
+            .with_targets(targets);
         Ok(Logging { text: text.to_owned(), json: json.unwrap_or(false), targets })
     }
 }

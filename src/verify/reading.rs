@@ -447,7 +447,7 @@ mod tests {
     fn the_analytics_read_the_same() {
         use dataflows::model;
 
-        use crate::log::codec::decode;
+        use dataflows::model::codec::decode;
         let mut canon = Canon::default();
         let mut differing = Vec::new();
         for &(topic, sample) in EVENTS {

@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::metadata::Metadata;
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+
+use tracing::info;
 
 use crate::platform::clock::Stopwatch;
+use crate::platform::logging::LIBRDKAFKA;
 use crate::platform::retry::{self, passes_in_log};
 
 /// How long a question to the brokers may take, with a broker that dies meanwhile.
@@ -29,6 +32,27 @@ const FETCHED_KIB: &str = "8192";
 /// What is asked for of a partition at a time, as it was sent. What was compressed a thousandfold is
 /// unpacked as a whole, so this is little; a larger record comes alone.
 const FETCHED_AT_ONCE: &str = "65536";
+
+/// A client that reads or asks.
+pub(super) type Client = BaseConsumer<Logged>;
+
+/// Logs what librdkafka tells of brokers that come and go; who polls the client handles it.
+pub(super) struct Logged;
+
+impl ClientContext for Logged {
+    fn error(&self, error: KafkaError, reason: &str) {
+        log_error(&error, reason);
+    }
+}
+
+impl ConsumerContext for Logged {}
+
+/// Logs an error of the client; the end of a partition is none.
+pub(super) fn log_error(error: &KafkaError, reason: &str) {
+    if error.rdkafka_error_code() != Some(Code::PartitionEOF) {
+        info!(target: LIBRDKAFKA, "{error}: {reason}");
+    }
+}
 
 /// Where a log is.
 #[derive(Clone, Debug)]
@@ -90,18 +114,14 @@ impl Place {
     }
 }
 
-pub(super) fn metadata(
-    client: &BaseConsumer,
-    place: &Place,
-    longest: Duration,
-) -> Result<Metadata> {
+pub(super) fn metadata(client: &Client, place: &Place, longest: Duration) -> Result<Metadata> {
     client
         .fetch_metadata(None, longest)
         .with_context(|| format!("{} for their topics: are they running?", place.asking()))
 }
 
 /// Start and end of a partition; what lies in an open transaction is behind the end.
-pub(super) fn ends(client: &BaseConsumer, topic: &str, partition: u32) -> Result<(u64, u64)> {
+pub(super) fn ends(client: &Client, topic: &str, partition: u32) -> Result<(u64, u64)> {
     let since = Stopwatch::start();
     loop {
         // Events that are nobody's; they would pile up.
@@ -128,7 +148,7 @@ pub(super) fn read_committed(
     from: Offset,
     mut more: impl FnMut(&BorrowedMessage<'_>) -> bool,
 ) -> Result<()> {
-    let consumer: BaseConsumer = place.consumer("marketday").create()?;
+    let consumer: Client = place.consumer("marketday").create_with_context(Logged)?;
     let mut one = TopicPartitionList::new();
     one.add_partition_offset(topic, partition, from)?;
     consumer.assign(&one)?;

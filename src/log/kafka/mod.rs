@@ -31,12 +31,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use dataflows::model::Topic;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::{Broker, Log, OffsetNotHeld, Owner, Reader, Writer};
-use cluster::{ANSWER, ends, metadata};
+use cluster::{ANSWER, Client, Logged, ends, metadata};
 use identity::{IDENTITY, OWNER, identity, owner, said, write_word};
 use reader::KafkaReader;
 use topics::{made, make, partitions};
@@ -48,7 +48,7 @@ const LOOK: Duration = Duration::from_secs(10);
 /// Opens the log on a cluster; `create` makes the topics that are missing.
 pub fn open(place: Place, create: bool) -> Result<Arc<dyn Log>> {
     place.resolve()?;
-    let questions: Arc<BaseConsumer> = Arc::new(place.consumer("marketday").create()?);
+    let questions: Arc<Client> = Arc::new(place.consumer("marketday").create_with_context(Logged)?);
     let metadata = metadata(&questions, &place, if create { ANSWER } else { LOOK })?;
     let wanted: Vec<String> = Topic::ALL
         .iter()
@@ -93,9 +93,9 @@ struct Kafka {
     identity: String,
     counts: BTreeMap<Topic, u32>,
     /// A client that only asks.
-    questions: Arc<BaseConsumer>,
+    questions: Arc<Client>,
     /// The consumers that read at present: group offsets are committed through them.
-    consumers: Mutex<Vec<(Topic, Weak<BaseConsumer>)>>,
+    consumers: Mutex<Vec<(Topic, Weak<Client>)>>,
 }
 
 impl Kafka {
@@ -107,7 +107,7 @@ impl Kafka {
         ends(&self.questions, &self.topic(topic), partition).with_context(|| self.place.asking())
     }
 
-    fn consumers(&self) -> MutexGuard<'_, Vec<(Topic, Weak<BaseConsumer>)>> {
+    fn consumers(&self) -> MutexGuard<'_, Vec<(Topic, Weak<Client>)>> {
         self.consumers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

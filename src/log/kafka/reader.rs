@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use dataflows::model::Topic;
+use rdkafka::consumer::Consumer;
 use rdkafka::consumer::base_consumer::PartitionQueue;
-use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 use super::super::{Batch, OffsetNotHeld, Reader, Record};
-use super::cluster::{Place, ends, mends_itself};
+use super::cluster::{Client, Logged, Place, ends, mends_itself};
 
 pub(super) struct KafkaReader {
-    consumer: Arc<BaseConsumer>,
-    queue: PartitionQueue<DefaultConsumerContext>,
+    consumer: Arc<Client>,
+    queue: PartitionQueue<Logged>,
     name: String,
     topic: Topic,
     partition: u32,
@@ -74,15 +74,17 @@ impl KafkaReader {
         topic: Topic,
         name: &str,
         from: &[(u32, u64)],
-    ) -> Result<(Arc<BaseConsumer>, Vec<KafkaReader>)> {
+    ) -> Result<(Arc<Client>, Vec<KafkaReader>)> {
         let mut assignment = TopicPartitionList::new();
         for &(partition, wanted) in from {
             let offset = Offset::Offset(wanted as i64);
             assignment.add_partition_offset(name, partition as i32, offset)?;
         }
         let reading = || format!("reading {name} from {}", place.brokers);
-        let consumer: BaseConsumer =
-            place.consumer(&format!("marketday-{name}")).create().with_context(reading)?;
+        let consumer: Client = place
+            .consumer(&format!("marketday-{name}"))
+            .create_with_context(Logged)
+            .with_context(reading)?;
         consumer.assign(&assignment).with_context(reading)?;
         let consumer = Arc::new(consumer);
         let mut readers = Vec::new();

@@ -5,13 +5,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use dataflows::model::Topic;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::metadata::Metadata;
 use tracing::info;
 
-use super::cluster::{ANSWER, Place, metadata};
+use super::cluster::{ANSWER, Client, Logged, Place, metadata};
 use crate::platform::clock::Stopwatch;
 use crate::platform::retry;
 
@@ -63,7 +61,7 @@ pub(super) fn make(place: &Place, names: &[&String], brokers: usize) -> Result<(
                 .set("segment.ms", "315360000000")
         })
         .collect();
-    let admin: AdminClient<DefaultClientContext> = place.client().create()?;
+    let admin: AdminClient<Logged> = place.client().create_with_context(Logged)?;
     let options = AdminOptions::new().operation_timeout(Some(ANSWER)).request_timeout(Some(ANSWER));
     let results = pollster::block_on(admin.create_topics(&topics, &options))
         .with_context(|| place.asking())?;
@@ -79,7 +77,7 @@ pub(super) fn make(place: &Place, names: &[&String], brokers: usize) -> Result<(
 }
 
 /// Waits until topics just made are ready.
-pub(super) fn made(client: &BaseConsumer, place: &Place, names: &[&String]) -> Result<Metadata> {
+pub(super) fn made(client: &Client, place: &Place, names: &[&String]) -> Result<Metadata> {
     let since = Stopwatch::start();
     loop {
         let metadata = metadata(client, place, ANSWER)?;

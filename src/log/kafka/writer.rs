@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use dataflows::model::{Millis, Topic};
-use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientContext, Message, Offset};
 use tracing::{info, warn};
 
 use super::super::{Batch, Record, Writer, new_identity};
-use super::cluster::{ANSWER, Place, TRY, ends, read_committed};
+use super::cluster::{ANSWER, Client, Place, TRY, ends, log_error, read_committed};
 use super::identity::{IDENTITY, WRITER};
 use super::topics::RECORD_BYTES_MAX;
 use crate::platform::clock::Stopwatch;
@@ -95,7 +94,11 @@ fn refuses(code: Code) -> bool {
     )
 }
 
-impl ClientContext for Delivered {}
+impl ClientContext for Delivered {
+    fn error(&self, error: KafkaError, reason: &str) {
+        log_error(&error, reason);
+    }
+}
 
 impl ProducerContext for Delivered {
     /// The place of the section.
@@ -222,7 +225,7 @@ pub(super) struct KafkaWriter {
     /// Threaded: giving a transaction up waits for reports that somebody has to take meanwhile.
     producer: Transactional,
     candidate: Candidate,
-    questions: Arc<BaseConsumer>,
+    questions: Arc<Client>,
     sections: Vec<Section>,
     /// A transaction has begun.
     open: bool,
@@ -248,7 +251,7 @@ impl KafkaWriter {
         place: &Place,
         identity: &str,
         counts: &BTreeMap<Topic, u32>,
-        questions: Arc<BaseConsumer>,
+        questions: Arc<Client>,
     ) -> Result<KafkaWriter> {
         let becoming = || format!("becoming the writer of the log on {}", place.brokers);
         let mut candidate = Candidate {

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use dataflows::model::{Event, Topic};
+use super::{Event, Topic};
 
 /// The largest value that can be an event, in bytes.
 pub const VALUE_MAX: usize = 1 << 20;
@@ -56,13 +56,13 @@ pub fn ndjson_line(topic: Topic, key: Option<&[u8]>, value: &[u8], out: &mut Vec
 
 #[cfg(test)]
 mod tests {
-    use chrono::NaiveDate;
-    use dataflows::model::time::{TIME_END, TIME_MIN, day_of_date};
-    use dataflows::model::{
+    use crate::model::time::{TIME_END, TIME_MIN, day_of_date};
+    use crate::model::{
         AMOUNT_MAX, Krw, Line, Millis, Order, OrderEvent, OrderId, OrderKind, Product,
         ProductEvent, ProductId, ScenarioAction, ScenarioEvent, Sex, Status, Strength, User,
         UserEvent, UserId, Word,
     };
+    use chrono::NaiveDate;
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
