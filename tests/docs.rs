@@ -424,8 +424,9 @@ fn every_document_is_run() {
     let mut files = BTreeSet::new();
     for dir in ["", ".github/", "benches/", "docs/", "grafana/"] {
         for file in root().join(dir).read_dir().unwrap() {
-            let name = file.unwrap().file_name().into_string().unwrap();
-            if name.ends_with(".md") {
+            let path = file.unwrap().path();
+            if path.extension().is_some_and(|it| it == "md") {
+                let name = path.file_name().unwrap().to_str().unwrap();
                 files.insert(format!("{dir}{name}"));
             }
         }
