@@ -87,7 +87,7 @@ impl Sources {
             command.args(["--config", &format!("profile.release.package.{package}.opt-level=0")]);
         }
         // The second and the third build are of one query.
-        command.env("CARGO_INCREMENTAL", "1");
+        command.env("CARGO_INCREMENTAL", "1").env_remove("RUSTC_BOOTSTRAP");
         let built = command.arg("--target-dir").arg(target).output().unwrap();
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
         target.join("release/recipe")
