@@ -177,7 +177,7 @@ fn beyond_limits() -> Vec<(Topic, &'static str, String, &'static str)> {
             Topic::Scenarios,
             "categories",
             json!(["a", long]).to_string(),
-            "`categories` is longer than 200 bytes",
+            "`categories`: number 2: longer than 200 bytes",
         ),
         (Topic::Orders, "lines", unlike, "number 2: `category`: longer than 200 bytes"),
         (Topic::Orders, "lines", lines(10_001, 1, 1), "`lines` has 10001 lines, more than 10000"),
