@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 
 use chrono::{DateTime, Duration, Months, NaiveDate, Utc};
 use dataflows::QUERIES;
+use marketday::page::dashboards::write_korean;
 use marketday::page::korean::korean;
 use marketday::platform::private_postgres::PrivatePostgres;
 use marketday::store::migrate;
@@ -183,8 +184,17 @@ fn the_dashboards_are_as_grafanas_own_types_have_them() {
     }
     let mut check = Command::new("node");
     check.arg(root().join("tests/grafana/types.mjs")).arg(&dir);
-    for (file, _) in dashboards() {
-        check.arg(root().join("grafana/dashboards").join(file));
+    // Those in Korean as `page --korean-dashboards` writes them.
+    let korean = scratch();
+    write_korean(&korean).unwrap();
+    for (file, dashboard) in dashboards() {
+        let path = match file.strip_prefix("ko/") {
+            Some(file) => korean.join(file),
+            None => root().join("grafana/dashboards").join(file),
+        };
+        let written: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        assert_eq!(written, dashboard, "{}", path.display());
+        check.arg(path);
     }
     let output = check.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));

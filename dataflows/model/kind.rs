@@ -62,10 +62,12 @@ impl<T: Copy + From<i64> + Into<i64>, const MIN: i64, const MAX: i64> Kind for W
     type Value = T;
     const TYPE: i32 = 20;
 
+    #[inline]
     fn read<'de, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
         from.deserialize_i64(Between::<MIN, MAX>).map(T::from)
     }
 
+    #[inline]
     fn write<S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_i64((*value).into())
     }
@@ -86,10 +88,12 @@ impl Kind for Instant {
     type Value = Millis;
     const TYPE: i32 = 1184;
 
+    #[inline]
     fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Millis, D::Error> {
         from.deserialize_i64(Between::<TIME_MIN, { TIME_END - 1 }>)
     }
 
+    #[inline]
     fn write<S: Serializer>(value: &Millis, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_i64(*value)
     }
@@ -126,11 +130,13 @@ impl Kind for Date {
     type Value = Day;
     const TYPE: i32 = 1082;
 
+    #[inline]
     fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Day, D::Error> {
         let expecting = "a date \"YYYY-MM-DD\" that exists, 1900 to 2099";
         from.deserialize_str(TextVisitor { expecting, make: Date::of_text })
     }
 
+    #[inline]
     fn write<S: Serializer>(value: &Day, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(&date_of(*value))
     }
@@ -183,10 +189,12 @@ macro_rules! text {
             type Value = Word;
             const TYPE: i32 = 25;
 
+            #[inline]
             fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Word, D::Error> {
                 from.deserialize_str(Plain($read))
             }
 
+            #[inline]
             fn write<S: Serializer>(value: &Word, to: S) -> Result<S::Ok, S::Error> {
                 to.serialize_str(value)
             }
@@ -217,10 +225,12 @@ impl Kind for Flag {
     type Value = bool;
     const TYPE: i32 = 16;
 
+    #[inline]
     fn read<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
         bool::deserialize(from)
     }
 
+    #[inline]
     fn write<S: Serializer>(value: &bool, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_bool(*value)
     }
@@ -241,10 +251,12 @@ impl<T: Choice> Kind for OneOf<T> {
     type Value = T;
     const TYPE: i32 = 25;
 
+    #[inline]
     fn read<'de, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
         from.deserialize_str(TextVisitor { expecting: T::EXPECTED, make: T::of_word })
     }
 
+    #[inline]
     fn write<S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(value.word())
     }
@@ -284,6 +296,7 @@ impl Kind for Positive {
     type Value = Strength;
     const TYPE: i32 = 701;
 
+    #[inline]
     fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Strength, D::Error> {
         let number = f64::deserialize(from)?;
         Strength::new(number).ok_or_else(|| {
@@ -291,6 +304,7 @@ impl Kind for Positive {
         })
     }
 
+    #[inline]
     fn write<S: Serializer>(value: &Strength, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_f64(value.get())
     }
@@ -312,10 +326,12 @@ impl<K: Kind> Kind for ListOf<K> {
     type Value = Vec<K::Value>;
     const TYPE: i32 = K::TYPE;
 
+    #[inline]
     fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<K::Value>, D::Error> {
         from.deserialize_seq(List(Of::<K>(PhantomData)))
     }
 
+    #[inline]
     fn write<S: Serializer>(value: &Vec<K::Value>, to: S) -> Result<S::Ok, S::Error> {
         to.collect_seq(value.iter().map(As::<K>))
     }
@@ -337,11 +353,13 @@ impl<T: Element> Kind for Rows<T> {
     type Value = Arc<[T]>;
     const TYPE: i32 = 0; // it is no one column
 
+    #[inline]
     fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<[T]>, D::Error> {
         from.deserialize_seq(List(PhantomData::<Json<T>>))
             .map(|list| list.into_iter().map(|Json(it)| it).collect())
     }
 
+    #[inline]
     fn write<S: Serializer>(value: &Arc<[T]>, to: S) -> Result<S::Ok, S::Error> {
         to.collect_seq(value.iter().map(Json))
     }

@@ -67,6 +67,7 @@ impl<'de, T: Fields> Deserialize<'de> for Json<T> {
 }
 
 impl<T: Fields> Serialize for Json<&T> {
+    #[inline]
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let mut object = to.serialize_struct("object", T::COUNT)?;
         self.0.write(&mut object)?;
@@ -102,9 +103,11 @@ pub trait Kind {
     const TYPE: i32;
 
     /// Reads a value from JSON; an error says what is expected.
+    #[inline]
     fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self::Value, D::Error>;
 
     /// Writes a value as JSON.
+    #[inline]
     fn write<S: Serializer>(value: &Self::Value, to: S) -> Result<S::Ok, S::Error>;
 
     /// Appends the value's column.
@@ -129,10 +132,12 @@ impl Kind for Number {
     type Value = u64;
     const TYPE: i32 = 1700;
 
+    #[inline]
     fn read<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
         u64::deserialize(from)
     }
 
+    #[inline]
     fn write<S: Serializer>(value: &u64, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_u64(*value)
     }
@@ -150,6 +155,7 @@ impl Kind for Number {
 pub(super) struct As<'a, K: Kind>(pub(super) &'a K::Value);
 
 impl<K: Kind> Serialize for As<'_, K> {
+    #[inline]
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         K::write(self.0, to)
     }
@@ -208,6 +214,7 @@ macro_rules! fields {
         impl $crate::model::record::Fields for $outer {
             const COUNT: usize = [$(stringify!($own),)* $($(stringify!($field),)*)?].len();
 
+            #[inline]
             fn read<'de, M: serde::de::MapAccess<'de>>(mut object: M) -> Result<Self, M::Error> {
                 use $crate::model::record::{ignore, missing, once};
 
@@ -242,6 +249,7 @@ macro_rules! fields {
                 })
             }
 
+            #[inline]
             fn write<S: serde::ser::SerializeStruct>(&self, object: &mut S) -> Result<(), S::Error> {
                 use $crate::model::record::As;
 
