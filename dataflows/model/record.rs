@@ -103,11 +103,9 @@ pub trait Kind {
     const TYPE: i32;
 
     /// Reads a value from JSON; an error says what is expected.
-    #[inline]
     fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self::Value, D::Error>;
 
     /// Writes a value as JSON.
-    #[inline]
     fn write<S: Serializer>(value: &Self::Value, to: S) -> Result<S::Ok, S::Error>;
 
     /// Appends the value's column.
