@@ -37,6 +37,25 @@ fn the_lines_are_the_same_for_any_number_of_workers() {
     assert_eq!(one, lines("3"));
 }
 
+/// A market that was begun goes on only where it makes the same again, whatever the program and its
+/// tests are built with. Who changes these bytes ends every market that there is.
+#[test]
+fn a_seed_keeps_its_market() {
+    let lines = marketday(&[
+        "market",
+        "--to",
+        "-",
+        "--seed",
+        "1",
+        "--history",
+        "30d",
+        "--start",
+        "2026-11-24",
+        "--exit-when-caught-up",
+    ]);
+    assert_eq!(Sha256::digest(lines)[..8], 0x75c8_873c_c762_ad30_u64.to_be_bytes());
+}
+
 #[test]
 fn the_log_is_the_same_however_often_the_market_is_stopped_or_killed() {
     let undisturbed = scratch();
