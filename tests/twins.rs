@@ -1,4 +1,4 @@
-//! The twins say what SPEC says: stories with the rows that come of them, and grades worked out tick by
+//! The twins say what docs/tables.md says: stories with the rows that come of them, and grades worked out tick by
 //! tick.
 //!
 //! A story is a file of `tests/twins`, in the words of `dataflows/analytics/story.rs`. The twins, over

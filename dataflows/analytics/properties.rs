@@ -310,7 +310,7 @@ proptest! {
         prop_assert_eq!(&tables(&story, batch, workers), &at_once);
     }
 
-    /// The rows are those that SPEC's words give, whatever the batches.
+    /// The rows are those that the oracle's letter gives, whatever the batches.
     #[test]
     fn the_tables_say_what_spec_says(story in stories(), batch in 1..9usize, workers in 1..4usize) {
         prop_assert_eq!(tables(&story, batch, workers), by_oracle(&story));

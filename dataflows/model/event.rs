@@ -1,4 +1,4 @@
-//! The events of the topics, as SPEC fixes them: the one place that has their fields, what is in range
+//! The events of the topics, as docs/tables.md tells them: the one place that has their fields, what is in range
 //! and in which ledger they stand.
 
 use std::collections::HashSet;

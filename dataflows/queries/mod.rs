@@ -1,7 +1,8 @@
 //! The incremental queries, one file each, beside its batch twin in SQL.
 //!
 //! To add one: `x.rs` with a function `query` and a story, `x.sql` with the same answer as a batch, a
-//! migration with table `x`, key columns first, and one line in [`QUERIES`].
+//! migration with table `x`, key columns first, `mod x;` and a line in `queries!`; and its rows in the
+//! oracle of the tests.
 
 use differential_dataflow::VecCollection;
 use timely::dataflow::Stream;

@@ -109,7 +109,7 @@ struct Clocks {
 }
 
 impl Clocks {
-    /// After one more record, as SPEC has it.
+    /// After one more record, as docs/tables.md has it.
     fn hear(clocks: &mut Option<Clocks>, offset: u64, at: i64, by: Option<i64>) {
         let Some(it) = clocks else {
             let newest_offset = offset as i64;

@@ -1,4 +1,4 @@
-//! Reads a record of the log as SPEC words it, in code that the analytics do not share.
+//! Reads a record of the log as docs/tables.md words it, in code that the analytics do not share.
 //!
 //! An event becomes what the comparison needs: its ids, its amount, and one hash over every field
 //! that the base tables keep.

@@ -1,4 +1,4 @@
-//! The oracle of the properties: every table by the letter of SPEC, each row from all events, with no
+//! The oracle of the properties: every table by the letter of docs/tables.md, each row from all events, with no
 //! regard for speed, by code that the queries do not share.
 
 mod customers;

@@ -1,4 +1,4 @@
-//! Alerts against SPEC's words: every minute that has orders in the four weeks before.
+//! Alerts by the letter: every minute that has orders in the four weeks before.
 
 use std::collections::BTreeSet;
 

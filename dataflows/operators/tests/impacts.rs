@@ -1,4 +1,4 @@
-//! Impacts against SPEC's words: every order against every active instant.
+//! Impacts by the letter: every order against every active instant.
 
 use super::*;
 use crate::model::time::WEEK;
