@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use marketday::cli::Cli;
+use marketday::platform::logging::LAST_WORD;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
             // With the lock held: two connections may break at once.
             let _first = std::io::stderr().lock();
             tracing::error!(
+                target: LAST_WORD,
                 "another process of the analytics is gone, so this one ends too ({cause})"
             );
             std::process::exit(i32::from(marketday::engine::supervise::LOST));

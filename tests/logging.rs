@@ -27,7 +27,7 @@ fn it_is_quiet_and_says_more_when_it_is_asked_to() {
 
     let (_, lines) = said(small_market(place).arg("--log").arg("debug,json"));
     let events: Vec<Value> =
-        lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        lines.iter().map(|line| serde_json::from_str(line).expect(line)).collect();
     let find = |message: &str| {
         events.iter().find(|event| event["message"] == message).unwrap_or_else(|| {
             panic!("nobody says {message:?}: {lines:#?}");
@@ -79,6 +79,12 @@ fn an_error_is_an_event_like_others() {
     assert_eq!(output.status.code(), Some(1));
     let event: Value = serde_json::from_str(&lines.concat()).unwrap();
     assert!(event["level"] == "ERROR" && event["message"].as_str().unwrap().contains("nowhere"));
+    // What it ends with is told whatever else is not, and a variable that is empty says nothing.
+    for quiet in ["marketday=off", ""] {
+        let (output, lines) = said(command(&args).env("MARKETDAY_LOG", quiet));
+        assert_eq!(output.status.code(), Some(1), "{lines:?}");
+        assert!(lines.len() == 1 && lines[0].contains("nowhere"), "{quiet:?}: {lines:?}");
+    }
     let (output, lines) = said(command(&args).arg("--log=loud"));
     assert_eq!(output.status.code(), Some(2));
     assert!(lines[0].contains("\"loud\" is neither a level"), "{lines:?}");

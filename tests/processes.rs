@@ -434,6 +434,22 @@ fn of_three_supervised_processes_each_may_be_killed() {
     survive_kills(dir, &database, &mut [supervisor]);
 }
 
+/// The tables decide which operators there are: other ones elsewhere would take each other's messages.
+#[test]
+fn processes_that_keep_other_tables_end_at_once() {
+    let dir = &imported();
+    let hosts = hosts(dir);
+    let tables = ["orders_by_minute,best_sellers", "orders_by_hour,repurchase"];
+    let mut processes = ["0", "1"].map(|index| {
+        let tables = tables[usize::from(index == "1")];
+        process(dir, &hosts, index, &["--tables", tables, "--exit-when-caught-up"])
+    });
+    assert!(processes.iter_mut().all(|process| !process.end().success()));
+    let said = processes.iter().map(Running::said).collect::<String>();
+    assert!(said.contains("give all processes the same --tables"), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+}
+
 #[test]
 fn of_two_processes_by_hand_each_may_be_killed() {
     let (dir, database) = (&imported(), fresh_database());

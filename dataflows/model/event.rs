@@ -548,6 +548,7 @@ impl Event {
                 // To a heartbeat all fields of an order are unknown ones, whatever they hold.
                 match from_json::<Heartbeat>(text) {
                     Ok(Heartbeat { at, .. }) => Ok(Event::Heartbeat(at)),
+                    Err(of_beat) if of_beat == "`event` is given twice" => Err(of_beat),
                     Err(of_beat) if of_beat.starts_with("`event`") => Err(reason),
                     Err(of_beat) => Err(of_beat),
                 }

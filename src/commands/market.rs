@@ -42,18 +42,18 @@ impl Market {
         let redis = self.cached.link()?;
         let options = self.which.market_options()?;
         let (workers, history_only) = (self.workers, self.exit_when_caught_up);
-        let remote = |settings: &_| -> Result<Arc<market::Handle>> {
+        let handle = |settings: &_| -> Result<Arc<market::Handle>> {
             let cache = Cache::new(redis, &market_name(settings));
-            let remote = Arc::new(market::Handle::new(cache, self.which.speed));
-            let stop = Arc::clone(&remote);
+            let market = Arc::new(market::Handle::new(cache, self.which.speed));
+            let stop = Arc::clone(&market);
             on_signal(move || stop.stop.swap(true, Ordering::SeqCst))?;
-            Ok(remote)
+            Ok(market)
         };
         if self.to.as_deref() == Some("-") {
             let settings = options.settings()?;
-            let (remote, out) =
-                (remote(&settings)?, &mut std::io::BufWriter::new(std::io::stdout().lock()));
-            market::write_lines(&settings, workers, history_only, &remote, out)?;
+            let (market, out) =
+                (handle(&settings)?, &mut std::io::BufWriter::new(std::io::stdout().lock()));
+            market::write_lines(&settings, workers, history_only, &market, out)?;
             out.flush()?;
             return Ok(ExitCode::SUCCESS);
         }
@@ -65,9 +65,9 @@ impl Market {
         }
         let log = place.open(&|| false)?;
         let settings = market::load_or_create(&place.dir, &options, &*log)?;
-        let remote = remote(&settings)?;
-        let _listening = control::listen(&place.dir, &settings, &remote)?;
-        market::run(&place.dir, &*log, &settings, workers, history_only, &remote)?;
+        let market = handle(&settings)?;
+        let _listening = control::listen(&place.dir, &settings, &market)?;
+        market::run(&place.dir, &*log, &settings, workers, history_only, &market)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, anyhow, ensure};
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use clap::Args;
+use clap::builder::{NonEmptyStringValueParser, TypedValueParser};
 use dataflows::QUERIES;
 use dataflows::analytics::Tables;
 use dataflows::market::{Faults, Profile};
@@ -178,8 +179,9 @@ impl FromStr for Instant {
 #[derive(Args)]
 pub(crate) struct TableList {
     /// The result tables to keep, as `orders_by_minute,best_sellers` [default: all]. The ledgers, users
-    /// and products are kept always; a table that is left out keeps the content that it has.
-    #[arg(long, value_name = "TABLES", value_delimiter = ',')]
+    /// and products are kept always; a table that is left out keeps the content that it has (none, after
+    /// --rebuild).
+    #[arg(long, value_name = "TABLES", value_delimiter = ',', value_parser = word())]
     tables: Vec<String>,
 }
 
@@ -211,6 +213,11 @@ impl TableList {
             vec!["--tables".into(), self.tables.join(",")]
         }
     }
+}
+
+/// A word, without blanks around it.
+fn word() -> impl TypedValueParser<Value = String> {
+    NonEmptyStringValueParser::new().map(|text| text.trim().to_owned())
 }
 
 /// How many workers or processes: a thousand is far more than any machine can use.
@@ -287,8 +294,10 @@ impl LogPlace {
 
     /// What stands before the topics' names, by the flag or the environment.
     pub(crate) fn topic_prefix(&self) -> Option<String> {
-        let older = || std::env::var("MARKETDAY_NAME").ok().filter(|name| !name.is_empty());
-        self.topic_prefix.clone().or_else(older)
+        self.brokers.as_ref()?;
+        let given = |name: &String| !name.is_empty();
+        let older = || std::env::var("MARKETDAY_NAME").ok().filter(given);
+        self.topic_prefix.clone().filter(given).or_else(older)
     }
 
     fn kafka(&self) -> Option<log::kafka::Place> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
+use tracing::warn;
 
 use super::options::{Listen, Place, stop_on_signal};
 use crate::page::{self, dashboards};
@@ -28,7 +29,12 @@ pub(crate) struct Page {
 impl Page {
     pub(crate) fn run(&self) -> Result<ExitCode> {
         let stop = stop_on_signal()?;
-        self.korean_dashboards.as_deref().map_or(Ok(()), dashboards::write_korean)?;
+        if let Some(dir) = &self.korean_dashboards
+            && let Err(error) = dashboards::write_korean(dir)
+        {
+            // The page is of use without them.
+            warn!("{error:#}");
+        }
         let Page { listen, place, .. } = self;
         let database = place.look_for(Patience::Start, &|| stop.load(Ordering::Relaxed))?;
         let page = page::serve(listen.page, &database.config, &place.log.dir)?;

@@ -197,7 +197,7 @@ fn write(status: Report, out: &mut dyn Write) -> Result<()> {
     }
     if !status.not_kept.is_empty() {
         let tables = status.not_kept.join(", ");
-        writeln!(out, "not kept      {tables}: their rows are of an earlier commit")?;
+        writeln!(out, "not kept      {tables}: their rows are of an earlier commit, or none")?;
     }
     writeln!(out, "memory        {} MiB\n", status.memory_bytes >> 20)?;
     writeln!(

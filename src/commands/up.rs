@@ -19,6 +19,7 @@ use dataflows::model::Millis;
 use dataflows::model::time::{DAY, wall_clock};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use tracing::info;
 
 use super::options::{Cached, Listen, Place, TableList, Which, count, stop_on_signal};
 use crate::engine;
@@ -27,8 +28,8 @@ use crate::market::cache::{Cache, Counts, Link, market_name};
 use crate::market::{self, Ended, Handle, Options, Speed, control};
 use crate::page;
 use crate::platform::clock::Stopwatch;
-use crate::platform::process;
 use crate::platform::retry::{self, Patience};
+use crate::platform::{logging, process};
 
 /// Runs everything on this machine: the market, the log, the analytics and the store.
 #[derive(Args)]
@@ -315,7 +316,9 @@ impl View {
     }
 
     fn say(&self, line: &str) {
-        if std::io::stderr().is_terminal() {
+        if logging::asked().is_some() {
+            info!("{line}");
+        } else if std::io::stderr().is_terminal() {
             self.bar.println(line);
         } else {
             _ = writeln!(std::io::stderr(), "{line}");

@@ -108,13 +108,13 @@ impl Commits {
                 let result = committer.commit(epoch, closed);
                 let mut queue = commits.queue();
                 let took = queue.running.take().map_or(Duration::ZERO, Stopwatch::elapsed);
-                debug!(epoch, rows, ms = took.as_millis(), ok = result.is_ok(), "commit");
                 if let Err(error) = result {
                     queue.failed = true;
                     queue.failure = Some(error);
                     return;
                 }
                 drop(queue);
+                debug!(epoch, rows, ms = took.as_millis() as u64, "commit");
                 if let Some(moved) = moved {
                     now.store(moved, Ordering::Relaxed);
                 }

@@ -35,6 +35,7 @@ use crate::engine::supervise::LOST;
 use crate::log::Log;
 use crate::platform::clock;
 use crate::platform::crash;
+use crate::platform::logging::LAST_WORD;
 use crate::platform::retry;
 use crate::store::{self, Claim};
 use committing::Commits;
@@ -102,7 +103,7 @@ fn end_process(error: &anyhow::Error) -> ! {
     let code = if retry::lost(error) { i32::from(LOST) } else { 1 };
     // With the lock held: the first error is the one that counts.
     let _first = std::io::stderr().lock();
-    error!("{error:#}");
+    error!(target: LAST_WORD, "{error:#}");
     std::process::exit(code);
 }
 
@@ -163,7 +164,16 @@ fn run_worker(
         let Claim { generation, epoch, .. } = claim;
         info!(generation, epoch, "the store is this engine's now");
     }
-    let (claim, started_at) = broadcast(worker, failure, claim.map(|claim| (claim, started_at)))?;
+    let kept: Vec<String> = settings.tables.results().map(|(_, name)| name.to_owned()).collect();
+    let said = claim.map(|claim| (claim, kept.clone(), started_at));
+    let (claim, kept_there, started_at) = broadcast(worker, failure, said)?;
+    // They decide which operators there are, and those must be the same in all processes.
+    ensure!(
+        kept == kept_there,
+        "this process keeps {}, and process 0 keeps {}: give all processes the same --tables",
+        kept.join(","),
+        kept_there.join(",")
+    );
 
     let commits = Commits::new(claim.epoch);
     let _abandon = commits.until_dropped();

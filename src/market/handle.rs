@@ -57,7 +57,8 @@ pub struct Handle {
 pub struct ScenarioRequest {
     /// The scenario's name.
     pub name: String,
-    /// What to do.
+    /// What to do; `wish` to programs of before.
+    #[serde(rename = "wish", alias = "command")]
     pub command: ScenarioCommand,
 }
 
@@ -110,7 +111,7 @@ impl Reply {
 }
 
 impl Handle {
-    /// The market of a market with that cache and that speed.
+    /// A market's handle, with that cache and that speed.
     pub fn new(cache: Cache, speed: Speed) -> Self {
         Handle {
             stop: Arc::default(),

@@ -1,7 +1,7 @@
 //! What a market keeps in its directory: snapshots, the journal of commands, the labels of faults.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -122,11 +122,26 @@ impl StateDir {
         bytes.extend_from_slice(&sum.to_le_bytes());
         let name = format!("{:012}.snapshot", checkpoint.snapshot.refresh());
         replace(&self.dir.join(name), &bytes)?;
-        let all = self.snapshots()?;
-        for old in &all[..all.len().saturating_sub(2)] {
+        // Those of another log or form are of no use, and may be of a later time than ours.
+        let mut ours = Vec::new();
+        for path in self.snapshots()? {
+            if self.is_marked(&path)? {
+                ours.push(path);
+            } else {
+                fs::remove_file(path)?;
+            }
+        }
+        for old in &ours[..ours.len().saturating_sub(2)] {
             fs::remove_file(old)?;
         }
         Ok(())
+    }
+
+    /// Whether a snapshot belongs to this log and has this form.
+    fn is_marked(&self, path: &Path) -> Result<bool> {
+        let mut start = Vec::new();
+        File::open(path)?.take(self.mark.len() as u64).read_to_end(&mut start)?;
+        Ok(start == self.mark)
     }
 
     /// The files, oldest first.

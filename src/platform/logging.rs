@@ -20,6 +20,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// The environment variable that says what `--log` says.
 pub const VARIABLE: &str = "MARKETDAY_LOG";
 
+/// The target of the error that the program ends with, which is told at every level.
+pub const LAST_WORD: &str = "marketday::end";
+
 /// The target of librdkafka's own lines.
 pub(crate) const LIBRDKAFKA: &str = "librdkafka";
 
@@ -58,7 +61,8 @@ impl FromStr for Logging {
             .with_default(LevelFilter::WARN)
             .with_target(env!("CARGO_PKG_NAME"), level)
             .with_target(LIBRDKAFKA, level)
-            .with_targets(targets);
+            .with_targets(targets)
+            .with_target(LAST_WORD, LevelFilter::ERROR);
         Ok(Logging { text: text.to_owned(), json: json.unwrap_or(false), targets })
     }
 }
@@ -75,7 +79,8 @@ static ASKED: OnceLock<String> = OnceLock::new();
 
 /// Begins to write what happens to standard error.
 pub fn begin(logging: Option<Logging>) {
-    let lines = || Lines;
+    let json = logging.as_ref().is_some_and(|logging| logging.json);
+    let lines = move || Lines { json };
     let (layer, targets): (Box<dyn Layer<Registry> + Send + Sync>, _) = match logging {
         None => {
             let sentences = layer().with_writer(lines).with_ansi(false).event_format(Sentence);
@@ -85,7 +90,7 @@ pub fn begin(logging: Option<Logging>) {
                 .with_target(LIBRDKAFKA, LevelFilter::OFF);
             (sentences.boxed(), targets)
         }
-        Some(Logging { text, json, targets }) => {
+        Some(Logging { text, targets, .. }) => {
             _ = ASKED.set(text);
             let layer = layer().with_writer(lines).with_ansi(false);
             (if json { layer.json().flatten_event(true).boxed() } else { layer.boxed() }, targets)
@@ -120,12 +125,14 @@ where
 }
 
 /// Standard error, to which each event is written as a whole, whoever else writes there.
-struct Lines;
+struct Lines {
+    json: bool,
+}
 
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut stderr = io::stderr().lock();
-        let clear: &[u8] = if stderr.is_terminal() { b"\r\x1b[K" } else { b"" };
+        let clear: &[u8] = if !self.json && stderr.is_terminal() { b"\r\x1b[K" } else { b"" };
         // In one write: several processes share it.
         stderr.write_all(&[clear, line].concat())?;
         Ok(line.len())

@@ -14,6 +14,7 @@ use postgres::fallible_iterator::FallibleIterator;
 use postgres::{Client, IsolationLevel, Row};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tracing::warn;
 
 use crate::platform::clock::Stopwatch;
 use crate::platform::retry::{self, Patience};
@@ -73,6 +74,9 @@ impl Follower {
             store::result_tables().collect::<Vec<_>>().join(", ")
         );
         let mut client = store::connect(database)?;
+        if store::not_kept(&mut client)?.contains(&table) {
+            warn!("{table} is not kept at present (--tables): nothing changes there");
+        }
         client.batch_execute("SET TIME ZONE 'Asia/Seoul'; LISTEN commit_point")?;
         let registered = Stopwatch::start();
         let (epoch, since) = register(&mut client, table)?;
