@@ -190,13 +190,7 @@ impl TableList {
     const ALWAYS: [&str; 2] = ["users", "products"];
 
     pub(crate) fn tables(&self) -> Result<Tables> {
-        for name in &self.tables {
-            ensure!(
-                QUERIES.iter().any(|query| query.name == name),
-                "there is no result table `{name}`; there are {}",
-                store::result_tables().collect::<Vec<_>>().join(", ")
-            );
-        }
+        self.tables.iter().try_for_each(|name| store::is_result_table(name))?;
         let kept = |name: &str| {
             self.tables.is_empty()
                 || Self::ALWAYS.contains(&name)

@@ -97,19 +97,19 @@ impl Up {
 /// How everything is run.
 struct Settings {
     /// Which market.
-    pub options: Options,
+    options: Options,
     /// How fast its clock goes when it is live.
-    pub speed: Speed,
+    speed: Speed,
     /// Which tables are kept.
     tables: Tables,
     /// Workers of the market, and of the analytics.
-    pub workers: usize,
+    workers: usize,
     /// The Redis that has the working set; none keeps it in memory.
-    pub redis: Option<Arc<Link>>,
+    redis: Option<Arc<Link>>,
     /// Where the web page is served.
-    pub page: SocketAddr,
+    page: SocketAddr,
     /// Live through the history only.
-    pub exit_when_caught_up: bool,
+    exit_when_caught_up: bool,
 }
 
 /// What a run did.
@@ -188,8 +188,8 @@ fn run(
     let stopwatch = Stopwatch::start();
     let market_settings = market::load_or_create(dir, &settings.options, &**log)?;
     let cache = Cache::new(settings.redis.clone(), &market_name(&market_settings));
-    let remote = Arc::new(Handle::new(cache, settings.speed));
-    let _listening = control::listen(dir, &market_settings, &remote)?;
+    let handle = Arc::new(Handle::new(cache, settings.speed));
+    let _listening = control::listen(dir, &market_settings, &handle)?;
     let page = page::serve(settings.page, database, dir)?;
     let producer_done = Arc::new(AtomicBool::new(false));
     let now = Arc::new(AtomicI64::new(Millis::MIN));
@@ -217,7 +217,7 @@ fn run(
                 &market_settings,
                 settings.workers,
                 settings.exit_when_caught_up,
-                &remote,
+                &handle,
             );
             producer_done.store(true, Ordering::SeqCst);
             ended
@@ -230,10 +230,10 @@ fn run(
         });
         let mut market_seconds = None;
         while !(market.is_finished() && analytics.is_finished()) {
-            let figures = remote.figures();
+            let figures = handle.figures();
             view.show(&figures, now.load(Ordering::Relaxed));
             if stop.load(Ordering::Relaxed) || analytics.is_finished() {
-                remote.stop.store(true, Ordering::Relaxed);
+                handle.stop.store(true, Ordering::Relaxed);
             }
             if market.is_finished() && market_seconds.is_none() {
                 market_seconds = Some(stopwatch.elapsed().as_secs_f64());
@@ -248,7 +248,7 @@ fn run(
         Ok(market_seconds)
     })?;
 
-    let figures = remote.figures();
+    let figures = handle.figures();
     let committed_seconds = stopwatch.elapsed().as_secs_f64();
     Ok(Summary {
         market_time: (figures.at > 0).then(|| wall_clock(figures.at).to_string()),
@@ -260,7 +260,7 @@ fn run(
         committed_seconds,
         cpu_seconds: process::cpu_seconds().unwrap_or(0.0),
         peak_memory_bytes: process::peak_resident_bytes().unwrap_or(0),
-        cache: remote.cache.counts(),
+        cache: handle.cache.counts(),
     })
 }
 

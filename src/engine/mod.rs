@@ -164,15 +164,14 @@ fn run_worker(
         let Claim { generation, epoch, .. } = claim;
         info!(generation, epoch, "the store is this engine's now");
     }
-    let kept: Vec<String> = settings.tables.results().map(|(_, name)| name.to_owned()).collect();
-    let said = claim.map(|claim| (claim, kept.clone(), started_at));
-    let (claim, kept_there, started_at) = broadcast(worker, failure, said)?;
+    let (claim, started_at) = broadcast(worker, failure, claim.map(|claim| (claim, started_at)))?;
     // They decide which operators there are, and those must be the same in all processes.
+    let kept: Vec<&str> = settings.tables.results().map(|(_, name)| name).collect();
     ensure!(
-        kept == kept_there,
+        kept == claim.kept_tables,
         "this process keeps {}, and process 0 keeps {}: give all processes the same --tables",
         kept.join(","),
-        kept_there.join(",")
+        claim.kept_tables.join(",")
     );
 
     let commits = Commits::new(claim.epoch);

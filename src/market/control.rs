@@ -83,7 +83,7 @@ fn socket(dir: &Path) -> PathBuf {
 }
 
 /// Listens for requests to the market in a directory.
-pub fn listen(dir: &Path, settings: &Settings, remote: &Arc<Handle>) -> Result<Listening> {
+pub fn listen(dir: &Path, settings: &Settings, handle: &Arc<Handle>) -> Result<Listening> {
     let path = socket(dir);
     let what = || format!("listening for commands at {}", path.display());
     fs::create_dir_all(dir.join("market")).with_context(what)?;
@@ -95,51 +95,51 @@ pub fn listen(dir: &Path, settings: &Settings, remote: &Arc<Handle>) -> Result<L
         _ => {}
     }
     let listener = UnixListener::bind(&path).with_context(what)?;
-    let (settings, remote) = (settings.clone(), Arc::clone(remote));
+    let (settings, handle) = (settings.clone(), Arc::clone(handle));
     // Ends with the process: nobody can be kept waiting by it.
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let (settings, remote) = (settings.clone(), Arc::clone(&remote));
+            let (settings, handle) = (settings.clone(), Arc::clone(&handle));
             // Who asks how it stands does not wait for another's scenario.
             thread::spawn(move || {
                 // Who does not say what they want in time is not heard.
-                _ = serve(&stream, &settings, &remote);
+                _ = serve(&stream, &settings, &handle);
             });
         }
     });
     Ok(Listening { path })
 }
 
-fn serve(stream: &UnixStream, settings: &Settings, remote: &Handle) -> Result<()> {
+fn serve(stream: &UnixStream, settings: &Settings, handle: &Handle) -> Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
-    let answer = match carry_out(&line, settings, remote) {
+    let answer = match carry_out(&line, settings, handle) {
         Ok(standing) => Answer::Done(standing),
         Err(error) => Answer::Refused(format!("{error:#}")),
     };
     send(stream, &answer)
 }
 
-fn carry_out(line: &str, settings: &Settings, remote: &Handle) -> Result<MarketStatus> {
+fn carry_out(line: &str, settings: &Settings, handle: &Handle) -> Result<MarketStatus> {
     let mut from = None;
     match serde_json::from_str(line)? {
         ControlRequest::Look => {}
         ControlRequest::Scenario(request) => {
-            from = Some(remote.ask(settings, request)?.wait(CARRY_OUT)?);
+            from = Some(handle.ask(settings, request)?.wait(CARRY_OUT)?);
         }
-        ControlRequest::Pause(paused) => remote.paused.store(paused, Ordering::Relaxed),
-        ControlRequest::Speed(speed) => remote.set_speed(speed),
+        ControlRequest::Pause(paused) => handle.paused.store(paused, Ordering::Relaxed),
+        ControlRequest::Speed(speed) => handle.set_speed(speed),
     }
-    let clock = remote.logged();
+    let clock = handle.logged();
     Ok(MarketStatus {
         clock,
         from: from.unwrap_or(clock),
         origin: settings.origin,
         start: settings.start,
-        speed: remote.speed(),
-        paused: remote.paused.load(Ordering::Relaxed),
-        figures: remote.figures(),
+        speed: handle.speed(),
+        paused: handle.paused.load(Ordering::Relaxed),
+        figures: handle.figures(),
     })
 }
 

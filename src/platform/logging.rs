@@ -67,6 +67,14 @@ impl FromStr for Logging {
     }
 }
 
+/// What is asked for, if anything is.
+pub type Asked = Option<Logging>;
+
+/// Reads the flag or its variable; one that is empty asks for nothing, as `${NAME:-}` in a script may.
+pub fn read(text: &str) -> Result<Asked, String> {
+    if text.trim().is_empty() { Ok(None) } else { text.parse().map(Some) }
+}
+
 fn unknown(word: &str) -> String {
     format!(
         "{word:?} is neither a level (error, warn, info, debug, trace), nor a target with its level, as \
@@ -78,7 +86,7 @@ fn unknown(word: &str) -> String {
 static ASKED: OnceLock<String> = OnceLock::new();
 
 /// Begins to write what happens to standard error.
-pub fn begin(logging: Option<Logging>) {
+pub fn begin(logging: Asked) {
     let json = logging.as_ref().is_some_and(|logging| logging.json);
     let lines = move || Lines { json };
     let (layer, targets): (Box<dyn Layer<Registry> + Send + Sync>, _) = match logging {

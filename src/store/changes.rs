@@ -68,11 +68,7 @@ pub struct Follower {
 impl Follower {
     /// Begins to follow a table, if it is one and what changed since then is kept.
     pub fn begin(database: &postgres::Config, table: &str, begin: Begin) -> Result<Follower> {
-        ensure!(
-            store::result_tables().any(|name| name == table),
-            "there is no result table `{table}`; there are {}",
-            store::result_tables().collect::<Vec<_>>().join(", ")
-        );
+        store::is_result_table(table)?;
         let mut client = store::connect(database)?;
         if store::not_kept(&mut client)?.contains(&table) {
             warn!("{table} is not kept at present (--tables): nothing changes there");

@@ -155,6 +155,8 @@ pub struct Claim {
     pub tallies: BTreeMap<(Topic, u32), Tally>,
     /// No record beyond this moves `now`.
     pub latest: Option<Millis>,
+    /// The result tables that are kept from then on.
+    pub kept_tables: Vec<String>,
 }
 
 /// The number of the rules by which this program counts. 1: orders are named by their number alone,
@@ -171,7 +173,7 @@ const LOCKED: &str = "SET LOCAL lock_timeout = '10s'";
 /// is emptied, to be counted again from the log's start; where the log no longer goes back there, it
 /// is gone on from.
 pub fn claim(client: &mut Client, log: &dyn Log, tables: &Tables) -> Result<Claim> {
-    let kept: Vec<&str> = tables.results().map(|(_, name)| name).collect();
+    let kept_tables: Vec<String> = tables.results().map(|(_, name)| name.to_owned()).collect();
     let log_identity = log.identity();
     let mut tx = client.transaction()?;
     tx.batch_execute(LOCKED)?;
@@ -182,7 +184,7 @@ pub fn claim(client: &mut Client, log: &dyn Log, tables: &Tables) -> Result<Clai
                                  kept_tables = $2
              RETURNING generation, log_identity, rules,
                        (extract(epoch FROM latest) * 1000)::bigint",
-            &[&log_identity, &kept],
+            &[&log_identity, &kept_tables],
         )
         .context("claiming the store for this engine")?;
     is_of_log(&row.get::<_, String>(1), log_identity)?;
@@ -201,6 +203,7 @@ pub fn claim(client: &mut Client, log: &dyn Log, tables: &Tables) -> Result<Clai
         now: stands.get(0),
         tallies,
         latest: row.get(3),
+        kept_tables,
     })
 }
 
@@ -355,6 +358,16 @@ impl Columns {
 /// Every query's table, whether it is kept or not.
 pub fn result_tables() -> impl Iterator<Item = &'static str> {
     QUERIES.iter().map(|query| query.name)
+}
+
+/// That a name is a result table's.
+pub fn is_result_table(name: &str) -> Result<()> {
+    ensure!(
+        result_tables().any(|table| table == name),
+        "there is no result table `{name}`; there are {}",
+        result_tables().collect::<Vec<_>>().join(", ")
+    );
+    Ok(())
 }
 
 /// The result tables that the engine which has claimed a store does not keep: their content is that
