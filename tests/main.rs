@@ -28,6 +28,7 @@ mod realism;
 mod recipe;
 mod scenario;
 mod stepwise;
+mod stores;
 mod tables;
 mod twins;
 mod upgrade;

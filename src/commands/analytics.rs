@@ -13,6 +13,7 @@ use crate::engine::{self, supervise};
 use crate::platform::logging;
 use crate::platform::retry::{self, Patience};
 use crate::store;
+use crate::verify;
 
 /// Runs the analytics alone, over the log.
 #[derive(Args)]
@@ -93,6 +94,7 @@ impl Analytics {
             producer_done: Arc::new(AtomicBool::new(true)),
             now: Arc::default(),
             stop: Arc::clone(&stop),
+            differing: verify::differing,
         };
         if self.workers.processes > 1 {
             engine::run(&log, settings)?;

@@ -219,15 +219,24 @@ pub(crate) fn count() -> clap::builder::RangedU64ValueParser<usize> {
     clap::builder::RangedU64ValueParser::new().range(1..=1000)
 }
 
-/// The store of a place, migrated: the one named, or the private one, started.
+/// The store of a place: the one named, or the private one, started.
 pub(crate) struct Database {
     pub(crate) config: postgres::Config,
     pub(crate) private: Option<PrivatePostgres>,
 }
 
 impl Place {
-    /// The store; where it is away it is waited for with that patience.
+    /// The store, migrated; where it is away it is waited for with that patience.
     pub(crate) fn database(&self, patience: Patience, stop: &dyn Fn() -> bool) -> Result<Database> {
+        self.open(patience, stop, migrate::run)
+    }
+
+    fn open(
+        &self,
+        patience: Patience,
+        stop: &dyn Fn() -> bool,
+        ready: fn(&postgres::Config) -> Result<()>,
+    ) -> Result<Database> {
         let mut database = if let Some(url) = &self.database {
             let config = url.parse().context("reading the database's URL")?;
             Database { config, private: None }
@@ -236,7 +245,7 @@ impl Place {
             Database { config: private.config(), private: Some(private) }
         };
         store::notice_silence(&mut database.config);
-        retry::again(patience, stop, || migrate::run(&database.config))?;
+        retry::again(patience, stop, || ready(&database.config))?;
         Ok(database)
     }
 
@@ -252,7 +261,7 @@ impl Place {
             "there is no PostgreSQL in {dir}: run `marketday up --dir {dir}` first (over what was \
              imported, `marketday analytics --dir {dir}`), or name another --dir, or a database"
         );
-        self.database(patience, stop)
+        self.open(patience, stop, migrate::check)
     }
 }
 

@@ -69,7 +69,8 @@ fn truth(
     let now = now.context("the store has no results yet: run `marketday up` first")?;
     let until = settings.border(settings.refresh_of(now));
     let mut tx = client.transaction()?;
-    tx.batch_execute(&format!("TRUNCATE {}", TABLES.join(", ")))?;
+    tx.batch_execute(&format!("TRUNCATE {}", TABLES.join(", ")))
+        .context("emptying the tables of the truth, which their owner may")?;
     let words = settings.profile.words();
     let rows = Rows { tx: &mut tx, texts: Default::default(), counts: Default::default() };
     let rows = RefCell::new(rows);

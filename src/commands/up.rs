@@ -30,6 +30,8 @@ use crate::page;
 use crate::platform::clock::Stopwatch;
 use crate::platform::retry::{self, Patience};
 use crate::platform::{logging, process};
+use crate::store;
+use crate::verify;
 
 /// Runs everything on this machine: the market, the log, the analytics and the store.
 #[derive(Args)]
@@ -72,6 +74,7 @@ impl Up {
         let stopped = || stop.load(Ordering::SeqCst);
         let log = self.place.log.open(&stopped)?;
         let database = self.place.database(Patience::Start, &stopped)?;
+        store::can_act_as(&database.config, page::ROLE, "the web page")?;
         let look = match &database.private {
             Some(private) => format!(
                 "PGPASSWORD=$(cat {}) psql -h 127.0.0.1 -p {} -U marketday marketday",
@@ -204,6 +207,7 @@ fn run(
         producer_done: Arc::clone(&producer_done),
         now: Arc::clone(&now),
         stop: Arc::new(AtomicBool::new(false)),
+        differing: verify::differing,
     };
     let engine_stop = Arc::clone(&engine_settings.stop);
 

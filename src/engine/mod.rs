@@ -37,7 +37,7 @@ use crate::platform::clock;
 use crate::platform::crash;
 use crate::platform::logging::LAST_WORD;
 use crate::platform::retry;
-use crate::store::{self, Claim};
+use crate::store::{self, Claim, LedgerDiffers};
 use committing::Commits;
 use feed::{EPOCH, EPOCH_RECORDS, Epochs, Feed};
 use reporting::Reading;
@@ -60,6 +60,9 @@ pub struct Settings {
     pub now: Arc<AtomicI64>,
     /// Set to end early, after committing what was read.
     pub stop: Arc<AtomicBool>,
+    /// Names some rows of a topic's ledger that are not what the log says, for the error of a start that
+    /// finds it changed.
+    pub differing: fn(&postgres::Config, &dyn Log, Topic) -> Vec<String>,
 }
 
 /// Runs the analytics until told to stop, or caught up.
@@ -201,8 +204,14 @@ fn run_worker(
     });
 
     handles.advance_to(hydrated);
-    hydrate(worker, &mut client, &claim, &settings.tables, &mut handles)?;
+    let read = hydrate(worker, &mut client, &claim, &settings.tables, &mut handles);
     drop(client);
+    read.map_err(|mut error| {
+        if let Some(LedgerDiffers { topic, rows, .. }) = error.downcast_mut() {
+            *rows = (settings.differing)(&settings.database, &**log, *topic);
+        }
+        error
+    })?;
     info!(worker = worker.index(), "what the store holds is read; going on in the log");
 
     let shard = (worker.index(), worker.peers());
@@ -257,7 +266,7 @@ fn hydrate(
     let shard = (worker.index(), worker.peers());
     for topic in Topic::ALL {
         let mut events = 0usize;
-        let read = store::hydrate(client, topic, shard, |origin, event| {
+        let read = store::hydrate(client, claim, topic, shard, |origin, event| {
             handles.send(origin, event);
             events += 1;
             // What the operators take in now does not wait in their queues.

@@ -21,6 +21,7 @@ use postgres::{Client, IsolationLevel, Row, Transaction};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::ROLE;
 use super::korean::korean;
 use crate::platform::clock::Stopwatch;
 use crate::platform::files::replace;
@@ -118,10 +119,10 @@ pub fn draw(client: &mut Client, ask: &Ask) -> Result<Drawn> {
         .start()
         .context("beginning to read")?;
     tx.batch_execute(&format!(
-        "SET LOCAL ROLE marketday_reader; SET LOCAL statement_timeout = '{PATIENCE}';
+        "SET LOCAL ROLE {ROLE}; SET LOCAL statement_timeout = '{PATIENCE}';
          SET LOCAL TIME ZONE 'UTC'; SET LOCAL jit = off"
     ))
-    .context("acting as marketday_reader, as the web page does")?;
+    .with_context(|| format!("acting as {ROLE}, as the web page does"))?;
     let point = tx.query_opt(
         "SELECT epoch, (extract(epoch FROM now) * 1000)::bigint FROM commit_points WHERE now IS NOT NULL ORDER BY epoch DESC LIMIT 1",
         &[],

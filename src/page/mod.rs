@@ -71,6 +71,8 @@ struct AppState {
     live: Live,
 }
 
+/// As who the panels are read.
+pub const ROLE: &str = "marketday_reader";
 /// How many read from the store at a time; the others wait.
 const READERS: usize = 4;
 /// How many follow a table at a time, each with a thread and a connection; others are refused.

@@ -45,7 +45,11 @@ impl Patience {
     }
 
     fn waits_for(self, error: &Error) -> bool {
-        if self == Patience::Ever { lost(error) } else { transient(error) }
+        match self {
+            Patience::Look => transient(error),
+            Patience::Start => transient(error) || error.is::<NotMade>(),
+            Patience::Ever => lost(error),
+        }
     }
 }
 
@@ -58,6 +62,11 @@ pub struct Stopped;
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("no answer within {} s", .0.as_secs())]
 pub struct NoAnswer(pub Duration);
+
+/// What another command makes first; it may be about to.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotMade(pub String);
 
 /// Brokers of whom none has an address: a wrong name, or at a restart a name server that is away.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -122,6 +131,12 @@ pub fn lost(error: &Error) -> bool {
         cause.is::<postgres::Error>() && cause.to_string() == "error connecting to server"
     };
     transient(error) || error.chain().any(|cause| cause.is::<UnknownHost>() || not_reached(cause))
+}
+
+/// Whether PostgreSQL refuses something for want of a right.
+pub fn refused(error: &Error) -> bool {
+    let code = error.chain().find_map(|it| it.downcast_ref::<postgres::Error>()?.code());
+    code == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
 }
 
 /// `of_store`: these are the causes of an error of PostgreSQL's client. A file that ends early is no

@@ -75,7 +75,16 @@ impl Follower {
         }
         client.batch_execute("SET TIME ZONE 'Asia/Seoul'; LISTEN commit_point")?;
         let registered = Stopwatch::start();
-        let (epoch, since) = register(&mut client, table)?;
+        let login = store::login(&mut client)?;
+        let (epoch, since) = register(&mut client, table).map_err(|error| {
+            if !retry::refused(&error) {
+                return error;
+            }
+            error.context(format!(
+                "saying that {table} is followed, for which it takes `GRANT SELECT, INSERT, UPDATE ON \
+                 followed_tables TO {login}; GRANT SELECT, UPDATE (one) ON progress TO {login}`"
+            ))
+        })?;
         if let Begin::After(last) = begin {
             ensure!(last <= epoch, "commit point {last} has not come yet: the newest is {epoch}");
             ensure!(

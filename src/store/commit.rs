@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use anyhow::{Context, Error, Result, bail, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use dataflows::Epoch;
 use dataflows::analytics::{BASE_TABLES, Closed, Tables, ledger_table};
 use dataflows::ledger::Tally;
@@ -11,6 +11,7 @@ use dataflows::model::{Millis, Topic};
 use dataflows::row::{Fields, Row};
 use postgres::{Client, Transaction};
 
+use super::hydrate::row_hash;
 use super::{Claim, Columns};
 use crate::platform::crash;
 use crate::platform::retry;
@@ -21,6 +22,9 @@ pub struct Committer {
     generation: i64,
     now: Option<Millis>,
     tallies: BTreeMap<(Topic, u32), Tally>,
+    /// `ledger_hash` of each partition; read at the first commit, when all workers have read the ledgers
+    /// back and know it.
+    ledgers: Option<BTreeMap<(Topic, u32), i64>>,
     tables: BTreeMap<u16, Statements>,
     kept: Tables,
     commits: u64,
@@ -54,11 +58,13 @@ impl Committer {
         for (table, name) in kept.results() {
             let columns = Columns::of(&mut client, name)?;
             let (key, value) = (columns.key.join(", "), &columns.value);
-            client.batch_execute(&format!(
+            client
+                .batch_execute(&format!(
                 "CREATE TEMP TABLE stage_{name} ON COMMIT DELETE ROWS AS TABLE {name} WITH NO DATA;
                  CREATE TEMP TABLE gone_{name} ON COMMIT DELETE ROWS AS
                      SELECT {key} FROM {name} WITH NO DATA"
-            ))?;
+            ))
+                .with_context(|| format!("making temporary tables for what changes in {name}"))?;
             let set = value.iter().map(|column| format!("{column} = excluded.{column}"));
             let update = match &set.collect::<Vec<_>>()[..] {
                 [] => "NOTHING".to_owned(),
@@ -94,6 +100,7 @@ impl Committer {
             generation: claim.generation,
             now: claim.now,
             tallies: claim.tallies.clone(),
+            ledgers: None,
             tables,
             kept: kept.clone(),
             commits: 0,
@@ -117,12 +124,12 @@ impl Committer {
             &[&(epoch as i64), &now.map(|now| now as f64), &self.generation],
         )?;
         if mine == 0 {
-            bail!(
-                "another engine has taken this database over; this one (generation {}) has \
-                 written nothing more",
-                self.generation
-            );
+            return Err(super::taken_over(self.generation));
         }
+        let mut ledgers = match &self.ledgers {
+            Some(ledgers) => ledgers.clone(),
+            None => committed_ledgers(&mut tx)?,
+        };
         // After the row of `progress` is locked: see `changes.rs`.
         let followed = tx
             .query("SELECT table_name FROM followed_tables WHERE until > clock_timestamp()", &[])?;
@@ -134,6 +141,13 @@ impl Committer {
                     None => error,
                 })
                 .map_err(|error| tried(error, "appending to", self.kept.name(*table), read))?;
+            if let Some(topic) = topic_of(*table) {
+                for row in rows {
+                    let (_event_id, partition, _offset) = place(row);
+                    let hash = ledgers.entry((topic, partition as u32)).or_default();
+                    *hash = hash.wrapping_add(row_hash(row.value()));
+                }
+            }
         }
         crash::point("copy");
         for (table, changes) in &changed {
@@ -142,9 +156,10 @@ impl Committer {
             write_changes(&mut tx, statements, changes, told)
                 .map_err(|error| tried(error, "changing", self.kept.name(*table), read))?;
         }
-        for ((topic, partition), tally) in &tallies {
-            if closed.tallies.contains_key(&(*topic, *partition)) {
-                write_tally(&mut tx, *topic, *partition, tally)?;
+        for (place, tally) in &tallies {
+            if closed.tallies.contains_key(place) {
+                let ledger_hash = ledgers.get(place).copied().unwrap_or_default();
+                write_tally(&mut tx, *place, tally, ledger_hash)?;
             }
         }
         write_commit_point(&mut tx, epoch, now, &tallies)?;
@@ -157,6 +172,7 @@ impl Committer {
         tx.commit().context("committing")?;
         crash::point("after-commit");
         self.tallies = tallies;
+        self.ledgers = Some(ledgers);
         self.now = now;
         Ok(())
     }
@@ -188,18 +204,41 @@ fn read_of(
 /// The row that PostgreSQL did not take, of those that were copied: it names the line.
 fn refused_row<'r>(error: &Error, rows: &'r [Row]) -> Option<&'r Row> {
     let refusal = error.downcast_ref::<postgres::Error>()?.as_db_error()?.where_()?;
-    let (_, line) = refusal.split_once(", line ")?;
-    let line = line.split(|c: char| !c.is_ascii_digit()).next()?.parse::<usize>().ok()?;
+    // In the server's language; a base table's name has no digit.
+    let line = refusal.split(|c: char| !c.is_ascii_digit()).find(|digits| !digits.is_empty())?;
+    let line = line.parse::<usize>().ok()?;
     rows.get(line.checked_sub(1)?)
+}
+
+/// Whose ledger a table is.
+fn topic_of(table: u16) -> Option<Topic> {
+    Topic::ALL.into_iter().find(|topic| ledger_table(*topic) == table)
+}
+
+/// The event of a ledger's row, its partition and its offset.
+fn place(row: &Row) -> (u64, i64, i64) {
+    let mut fields = Fields(row.value());
+    (fields.unsigned(), fields.int(), fields.int())
+}
+
+/// What the rows of each partition's ledger add up to.
+fn committed_ledgers(tx: &mut Transaction<'_>) -> Result<BTreeMap<(Topic, u32), i64>> {
+    let rows = tx.query("SELECT topic, partition, ledger_hash FROM commit_offsets", &[])?;
+    let ledgers = rows.iter().filter_map(|row| {
+        let topic = Topic::from_name(row.get(0))?;
+        let hash = row.try_get(2).context("the hash of a ledger is not known");
+        Some(hash.map(|hash| ((topic, row.get::<_, i64>(1) as u32), hash)))
+    });
+    ledgers.collect()
 }
 
 /// Where the record of a base table's row lies.
 fn origin(row: &Row) -> String {
-    let mut fields = Fields(row.value());
-    if let Some(topic) = Topic::ALL.into_iter().find(|topic| ledger_table(*topic) == row.table) {
-        let (event_id, partition, offset) = (fields.unsigned(), fields.int(), fields.int());
+    if let Some(topic) = topic_of(row.table) {
+        let (event_id, partition, offset) = place(row);
         format!("event {event_id} of {}-{partition} at offset {offset}", topic.name())
     } else {
+        let mut fields = Fields(row.value());
         let (topic, partition, offset) = (fields.text(), fields.int(), fields.int());
         format!("the dead letter of {topic}-{partition} at offset {offset}")
     }
@@ -369,24 +408,25 @@ fn count_fields(bytes: &[u8]) -> i16 {
 
 fn write_tally(
     tx: &mut Transaction<'_>,
-    topic: Topic,
-    partition: u32,
+    (topic, partition): (Topic, u32),
     tally: &Tally,
+    ledger_hash: i64,
 ) -> Result<()> {
     let reach = tally.reach;
     tx.execute(
         "INSERT INTO commit_offsets
              (topic, partition, next_offset, newest_at, counted, duplicate, dead, heartbeat, amount, hash,
-              newest_offset, newest_by, other_at, reached_at)
+              newest_offset, newest_by, other_at, reached_at, ledger_hash)
          VALUES ($1, $2, $3, 'epoch'::timestamptz + $4 * interval '1 ms', $5, $6, $7, $8, $9, $10,
                  $11, $12, 'epoch'::timestamptz + $13 * interval '1 ms',
-                 'epoch'::timestamptz + $14 * interval '1 ms')
+                 'epoch'::timestamptz + $14 * interval '1 ms', $15)
          ON CONFLICT (topic, partition) DO UPDATE SET
              next_offset = excluded.next_offset, newest_at = excluded.newest_at,
              newest_offset = excluded.newest_offset, newest_by = excluded.newest_by,
              other_at = excluded.other_at, reached_at = excluded.reached_at,
              counted = excluded.counted, duplicate = excluded.duplicate, dead = excluded.dead,
-             heartbeat = excluded.heartbeat, amount = excluded.amount, hash = excluded.hash",
+             heartbeat = excluded.heartbeat, amount = excluded.amount, hash = excluded.hash,
+             ledger_hash = excluded.ledger_hash",
         &[
             &topic.name(),
             &i64::from(partition),
@@ -402,6 +442,7 @@ fn write_tally(
             &reach.and_then(|reach| reach.newest_by).map(i64::from),
             &reach.and_then(|reach| reach.other_at).map(|at| at as f64),
             &reach.and_then(|reach| reach.reached).map(|at| at as f64),
+            &ledger_hash,
         ],
     )?;
     Ok(())

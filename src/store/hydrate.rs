@@ -1,16 +1,52 @@
 //! Reading the store back at the start: the ledgers' rows as events, the result rows as bytes.
+//!
+//! Invariant: the rows of a ledger are those that were committed, or the start ends with an error. Each
+//! worker reads whole partitions back, so it sees by itself whether what it has read adds up to what
+//! `commit_offsets` says: the number of rows, the orders' amounts, and a hash of the rows' bytes.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use dataflows::Epoch;
 use dataflows::analytics::{Output, Tables};
 use dataflows::ledger::Origin;
-use dataflows::model::{Event, Topic};
+use dataflows::model::{Event, Line, Topic};
 use dataflows::row::{Fields, Row};
 use postgres::Client;
+use xxhash_rust::xxh3::xxh3_64;
 
-use super::Columns;
+use super::{Claim, Columns, taken_over};
+
+/// A ledger that does not hold what was committed.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{} does not hold what was committed: {what}{}; `marketday analytics --rebuild` counts the log \
+     again, and `marketday verify` shows all that differs",
+    topic.ledger(),
+    if rows.is_empty() { String::new() } else { format!(" ({})", rows.join("; ")) }
+)]
+pub struct LedgerDiffers {
+    /// Whose ledger it is.
+    pub topic: Topic,
+    /// In which partitions, and by how much.
+    what: String,
+    /// Some of the rows, as whoever has compared them with the log found them.
+    pub rows: Vec<String>,
+}
+
+/// What a partition's rows in the ledger add up to.
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    rows: u64,
+    amount: i64,
+    hash: i64,
+}
+
+/// What a row adds to its ledger's hash.
+pub(super) fn row_hash(fields: &[u8]) -> i64 {
+    xxh3_64(fields) as i64
+}
 
 /// Reads the rows of a COPY, each as its fields' bytes.
 fn copy_out(
@@ -42,33 +78,134 @@ fn copy_out(
     }
 }
 
-/// Gives the events of a topic's ledger that are in this worker's shard of partitions.
+/// Gives the events of a topic's ledger that are in this worker's shard of partitions, and sees that
+/// they are those that were committed.
 pub fn hydrate(
     client: &mut Client,
+    claim: &Claim,
     topic: Topic,
     (shard, shards): (usize, usize),
     mut give: impl FnMut(Origin, Event),
 ) -> Result<()> {
     let table = topic.ledger();
+    let mut found = BTreeMap::<i64, Sums>::new();
+    let differs = |what| LedgerDiffers { topic, what, rows: Vec::new() };
     copy_out(
         client,
         &format!("SELECT * FROM {table} WHERE partition % {shards} = {shard}"),
         |bytes| {
             let mut fields = Fields(bytes);
             let event_id = fields.unsigned();
-            let origin = Origin {
-                partition: fields.int() as u32,
-                offset: fields.int() as u64,
-                hash: 0, // only looked at when an event is booked
+            let (partition, offset) = (fields.int(), fields.int());
+            let event = if lists_fit(topic, bytes) {
+                Event::take(topic, event_id, &mut fields)
+            } else {
+                Err("lists that do not fit each other".to_owned())
             };
-            let event = Event::take(topic, event_id, &mut fields);
-            give(
-                origin,
-                event.map_err(|what| anyhow!("the ledger holds {what}, which no event has"))?,
-            );
+            let whole = event.and_then(|event| Ok((amount(&event)?, event)));
+            let (amount, event) = whole.map_err(|what| {
+                differs(format!(
+                    "offset {offset} of partition {partition} holds {what}, which no event has"
+                ))
+            })?;
+            let sums = found.entry(partition).or_default();
+            sums.rows += 1;
+            sums.amount = sums.amount.wrapping_add(amount);
+            sums.hash = sums.hash.wrapping_add(row_hash(bytes));
+            // The hash is only looked at when an event is booked.
+            give(Origin { partition: partition as u32, offset: offset as u64, hash: 0 }, event);
             Ok(())
         },
-    )
+    )?;
+    let differences = compare(client, claim, topic, (shard, shards), &found)?;
+    ensure!(differences.is_empty(), differs(differences.join("; ")));
+    Ok(())
+}
+
+/// Whether a row's arrays are lists, without nulls and as long as each other: what an event is made of.
+fn lists_fit(topic: Topic, row: &[u8]) -> bool {
+    // The columns before the arrays, and the arrays.
+    let (others, arrays) = match topic {
+        Topic::Users | Topic::Products => return true,
+        Topic::Orders => (8, 4),
+        Topic::Scenarios => (8, 1),
+    };
+    let mut fields = Fields(row);
+    (0..others).for_each(|_| _ = fields.bytes());
+    let mut length = None;
+    for _ in 0..arrays {
+        let array = fields.bytes().unwrap_or_default();
+        let header = |at: usize| array.get(at..at + 4);
+        let (dimensions, nulls) = (header(0), header(4));
+        let elements = header(12).filter(|_| dimensions != Some(&[0; 4]));
+        let list = [Some(&[0; 4][..]), Some(&[0, 0, 0, 1])].contains(&dimensions);
+        if !list || nulls != Some(&[0; 4]) || *length.get_or_insert(elements) != elements {
+            return false;
+        }
+    }
+    true
+}
+
+/// What an event adds to its partition's amount.
+fn amount(event: &Event) -> Result<i64, String> {
+    let Event::Order(order) = event else { return Ok(0) };
+    let add =
+        |sum: i64, line: &Line| sum.checked_add(line.quantity.checked_mul(line.unit_price.0)?);
+    order.order.lines.iter().try_fold(0, add).ok_or_else(|| "an amount beyond 64 bits".to_owned())
+}
+
+/// What of a worker's partitions is not what was committed. Where the rows' hash was not kept yet, it is
+/// from here on.
+fn compare(
+    client: &mut Client,
+    claim: &Claim,
+    topic: Topic,
+    (shard, shards): (usize, usize),
+    found: &BTreeMap<i64, Sums>,
+) -> Result<Vec<String>> {
+    let rows = client.query(
+        "SELECT generation, partition, counted, amount, ledger_hash
+         FROM progress LEFT JOIN commit_offsets ON topic = $1 AND partition % $2 = $3",
+        &[&topic.name(), &(shards as i64), &(shard as i64)],
+    )?;
+    // What was read may be a later engine's, but not where this one is it still.
+    let generation = rows.first().map(|row| row.get::<_, i64>(0));
+    ensure!(generation == Some(claim.generation), taken_over(claim.generation));
+    let committed: BTreeMap<i64, (Sums, Option<i64>)> = rows
+        .iter()
+        .filter_map(|row| {
+            let (rows, amount) = (row.get::<_, Option<i64>>(2)? as u64, row.get(3));
+            Some((row.get(1), (Sums { rows, amount, hash: 0 }, row.get(4))))
+        })
+        .collect();
+    let mut differences = Vec::new();
+    for partition in found.keys().chain(committed.keys()).collect::<BTreeSet<_>>() {
+        let found = found.get(partition).copied().unwrap_or_default();
+        let (committed, hash) = committed.get(partition).copied().unwrap_or_default();
+        if (found.rows, found.amount) != (committed.rows, committed.amount) {
+            let of_amount = |sums: Sums| match topic {
+                Topic::Orders => format!("{} rows with the amount {}", sums.rows, sums.amount),
+                _ => format!("{} rows", sums.rows),
+            };
+            differences.push(format!(
+                "partition {partition} has {}, and {} were committed",
+                of_amount(found),
+                of_amount(committed)
+            ));
+        } else if hash.is_some_and(|hash| hash != found.hash) {
+            differences.push(format!(
+                "partition {partition} has {} rows as committed, but not all say what was committed",
+                found.rows
+            ));
+        } else if hash.is_none() {
+            client.execute(
+                "UPDATE commit_offsets SET ledger_hash = $3
+                 WHERE topic = $1 AND partition = $2 AND ledger_hash IS NULL",
+                &[&topic.name(), partition, &found.hash],
+            )?;
+        }
+    }
+    Ok(differences)
 }
 
 /// Gives every stored row of the tables that are kept as something that goes: the minus side of the first commit.

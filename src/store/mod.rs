@@ -12,14 +12,14 @@ mod hydrate;
 pub mod migrate;
 
 pub use commit::Committer;
-pub use hydrate::{hydrate, stored_rows};
+pub use hydrate::{LedgerDiffers, hydrate, stored_rows};
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use dataflows::analytics::{BASE_TABLES, Tables};
 use dataflows::ledger::{Reach, Tally};
 use dataflows::model::{Millis, Topic, UserId};
@@ -62,9 +62,24 @@ pub fn notice_silence(config: &mut Config) {
     }
 }
 
-/// Where the server closes idle sessions: not ours, which are idle when nothing happens in the market.
-const STAY: &str = "SELECT set_config(name, '0', false) FROM pg_settings
-    WHERE name = 'idle_session_timeout' AND setting <> '0'";
+/// What our sessions need, however the server, the database and the login are set.
+///
+/// The zone and the form of dates: a twin's ages, and instants as text, go by them. No timeouts: a session
+/// is idle when nothing happens in the market, and a commit or a twin takes as long as it takes. And one
+/// schema: the first of the path that holds a store, else its first. Of a role that we act as the path
+/// could be another.
+const SETTINGS: &str = "
+    SELECT set_config(name, needed.setting, false)
+    FROM (VALUES ('TimeZone', 'UTC'), ('DateStyle', 'ISO, MDY'), ('standard_conforming_strings', 'on'),
+                 ('default_transaction_isolation', 'read committed'),
+                 ('idle_session_timeout', '0'), ('idle_in_transaction_session_timeout', '0'),
+                 ('transaction_timeout', '0'), ('statement_timeout', '0'), ('lock_timeout', '0'))
+             AS needed (name, setting)
+    JOIN pg_settings USING (name)
+    WHERE pg_settings.setting <> needed.setting;
+    SELECT set_config('search_path', quote_ident(schema), false)
+    FROM (SELECT schema FROM unnest(current_schemas(false)) WITH ORDINALITY AS path (schema, place)
+          ORDER BY to_regclass(format('%I.commit_offsets', schema)) IS NULL, place LIMIT 1) AS chosen";
 
 /// How many connections may be on their way to a server that takes them and says nothing.
 const SILENT_MAX: usize = 4;
@@ -79,7 +94,7 @@ fn reach(config: Config) -> Result<Client> {
     if SILENT.fetch_add(1, Ordering::Relaxed) < SILENT_MAX {
         std::thread::spawn(move || {
             let connected = config.connect(NoTls).and_then(|mut client| {
-                client.batch_execute(STAY)?;
+                client.batch_execute(SETTINGS)?;
                 Ok(client)
             });
             SILENT.fetch_sub(1, Ordering::Relaxed);
@@ -205,6 +220,33 @@ pub fn claim(client: &mut Client, log: &dyn Log, tables: &Tables) -> Result<Clai
         latest: row.get(3),
         kept_tables,
     })
+}
+
+/// What an engine says that is no longer the one.
+pub(crate) fn taken_over(generation: i64) -> anyhow::Error {
+    anyhow!(
+        "another engine has taken this database over; this one (generation {generation}) has written \
+         nothing more"
+    )
+}
+
+/// That the login may act as a role, and the role read the tables, as who `does` something has to.
+pub fn can_act_as(database: &Config, role: &str, does: &str) -> Result<()> {
+    let mut client = connect(database)?;
+    let login = login(&mut client)?;
+    let schema: String = client.query_one("SELECT quote_ident(current_schema())", &[])?.get(0);
+    let reads = format!("SET ROLE {role}; SELECT FROM {schema}.commit_points LIMIT 0");
+    client.batch_execute(&reads).with_context(|| {
+        format!(
+            "acting as {role}, as {does} does: have an administrator run `GRANT {role} TO {login}; \
+             GRANT USAGE ON SCHEMA {schema} TO {role}`"
+        )
+    })
+}
+
+/// As whom we are connected, as SQL names it.
+fn login(client: &mut Client) -> Result<String> {
+    Ok(client.query_one("SELECT quote_ident(current_user)", &[])?.get(0))
 }
 
 pub(crate) fn is_of_log(known: &str, log_identity: &str) -> Result<()> {

@@ -57,6 +57,9 @@ pub(super) struct Partition {
     amount: i64,
     #[serde(skip)]
     hash: u64,
+    /// Of the rows' bytes.
+    #[serde(skip)]
+    ledger_hash: i64,
     #[serde(skip)]
     clocks: Option<Clocks>,
     #[serde(skip)]
@@ -94,6 +97,16 @@ struct Committed {
     hash: i64,
     /// What is before was counted by older rules.
     rules_from: u64,
+    /// None where an older version has left the store.
+    ledger_hash: Option<i64>,
+}
+
+/// What the store says of the log, beside the ledgers.
+struct Stored {
+    offsets: BTreeMap<(String, i64), Committed>,
+    dead_letters: BTreeMap<(String, i64), Vec<u64>>,
+    /// Up to where records move `now`.
+    latest: Option<i64>,
 }
 
 /// The times of a partition of `orders`, in microseconds since 2000.
@@ -166,45 +179,16 @@ pub(super) fn compare(tx: &mut Transaction<'_>, log: &dyn Log) -> Result<Report>
         ));
         return Ok(report);
     }
-    let latest = tx
-        .query_one("SELECT latest FROM progress", &[])
-        .and_then(|row| row.try_get::<_, Option<Micros>>(0))
-        .context("reading up to where records move now")?
-        .map(|latest| latest.0);
-    let mut offsets = offsets(tx).context("reading commit_offsets")?;
+    let mut stored = Stored::read(tx)?;
     let owner = log.owner().context("asking the log who writes it")?;
-    commit_point(tx, &offsets, owner, &mut report).context("reading the newest commit point")?;
-    let mut dead_letters = dead_letters(tx).context("reading dead_letters")?;
+    commit_point(tx, &stored.offsets, owner, &mut report)
+        .context("reading the newest commit point")?;
     let mut dead = Table { table: "dead_letters", ..Table::default() };
     for topic in Topic::ALL {
-        let mut found = Vec::new();
-        let mut committed = Vec::new();
-        for partition in 0..log.partitions(topic) {
-            let row = offsets.remove(&(topic.name().to_owned(), i64::from(partition)));
-            found.push(open(log, topic, partition, row.as_ref(), &mut report)?);
-            committed.push(row);
-        }
-        let mut seen = rows(tx, topic, &mut found, &mut report)
-            .with_context(|| format!("reading the base table of topic {}", topic.name()))?;
-        for partition in &mut found {
-            records(log, topic, partition, &mut seen, latest).with_context(|| {
-                format!("reading {}/{} from the log", topic.name(), partition.partition)
-            })?;
-        }
-        let letters: Vec<Vec<u64>> = found
-            .iter()
-            .map(|it| dead_letters.remove(&(topic.name().to_owned(), i64::from(it.partition))))
-            .map(Option::unwrap_or_default)
-            .collect();
-        judge(&mut seen, &mut found, &letters, &mut report);
-        for ((partition, committed), letters) in found.iter().zip(committed).zip(letters) {
-            compare_dead(partition, &letters, &mut dead);
-            if let Some(committed) = committed {
-                compare_counts(partition, &committed, &mut report);
-            }
-        }
+        let found = compare_topic(tx, log, topic, &mut stored, &mut dead, &mut report)?;
         report.partitions.extend(found);
     }
+    let Stored { offsets, dead_letters, .. } = stored;
     for (topic, partition) in offsets.into_keys() {
         report.differs(format!("commit_offsets names {topic}/{partition}, which the log has not"));
     }
@@ -217,11 +201,76 @@ pub(super) fn compare(tx: &mut Transaction<'_>, log: &dyn Log) -> Result<Report>
     Ok(report)
 }
 
+/// What differs first in a topic's base table, in words.
+pub(super) fn differing(
+    tx: &mut Transaction<'_>,
+    log: &dyn Log,
+    topic: Topic,
+) -> Result<Vec<String>> {
+    let (mut dead, mut report) = (Table::default(), Report::default());
+    let mut stored = Stored::read(tx)?;
+    let found = compare_topic(tx, log, topic, &mut stored, &mut dead, &mut report)?;
+    let samples = found.into_iter().flat_map(|partition| partition.samples);
+    Ok(samples.chain(report.differences).take(SAMPLES).collect())
+}
+
+/// Compares the base table of a topic with the log; what is stored of its partitions is taken out.
+fn compare_topic(
+    tx: &mut Transaction<'_>,
+    log: &dyn Log,
+    topic: Topic,
+    stored: &mut Stored,
+    dead: &mut Table,
+    report: &mut Report,
+) -> Result<Vec<Partition>> {
+    let mut found = Vec::new();
+    let mut committed = Vec::new();
+    for partition in 0..log.partitions(topic) {
+        let row = stored.offsets.remove(&(topic.name().to_owned(), i64::from(partition)));
+        found.push(open(log, topic, partition, row.as_ref(), report)?);
+        committed.push(row);
+    }
+    let mut seen = rows(tx, topic, &mut found, report)
+        .with_context(|| format!("reading the base table of topic {}", topic.name()))?;
+    for partition in &mut found {
+        records(log, topic, partition, &mut seen, stored.latest).with_context(|| {
+            format!("reading {}/{} from the log", topic.name(), partition.partition)
+        })?;
+    }
+    let letters: Vec<Vec<u64>> = found
+        .iter()
+        .map(|it| stored.dead_letters.remove(&(topic.name().to_owned(), i64::from(it.partition))))
+        .map(Option::unwrap_or_default)
+        .collect();
+    judge(&mut seen, &mut found, &letters, report);
+    for ((partition, committed), letters) in found.iter().zip(committed).zip(letters) {
+        compare_dead(partition, &letters, dead);
+        if let Some(committed) = committed {
+            compare_counts(partition, &committed, report);
+        }
+    }
+    Ok(found)
+}
+
+impl Stored {
+    fn read(tx: &mut Transaction<'_>) -> Result<Stored> {
+        let latest = tx
+            .query_one("SELECT latest FROM progress", &[])
+            .and_then(|row| row.try_get::<_, Option<Micros>>(0))
+            .context("reading up to where records move now")?
+            .map(|latest| latest.0);
+        let offsets = offsets(tx).context("reading commit_offsets")?;
+        let dead_letters = dead_letters(tx).context("reading dead_letters")?;
+        Ok(Stored { offsets, dead_letters, latest })
+    }
+}
+
 /// The committed offsets, by topic and partition.
 fn offsets(tx: &mut Transaction<'_>) -> Result<BTreeMap<(String, i64), Committed>> {
     let rows = tx.query(
         "SELECT topic, partition, next_offset, newest_at, counted, duplicate, dead, heartbeat,
-                amount, hash, newest_offset, newest_by, other_at, reached_at, rules_from
+                amount, hash, newest_offset, newest_by, other_at, reached_at, rules_from,
+                ledger_hash
          FROM commit_offsets",
         &[],
     )?;
@@ -244,6 +293,7 @@ fn offsets(tx: &mut Transaction<'_>) -> Result<BTreeMap<(String, i64), Committed
             amount: row.try_get(8)?,
             hash: row.try_get(9)?,
             rules_from: row.try_get::<_, i64>(14)? as u64,
+            ledger_hash: row.try_get(15)?,
         };
         offsets.insert((row.try_get(0)?, row.try_get(1)?), committed);
     }
@@ -396,17 +446,19 @@ fn rows(
             &[TEXT, TEXT, TEXT, Type::FLOAT8, TEXTS],
         ),
     };
-    let types = [&[INT, INT, TEXT, TIME], types].concat();
+    let types = [&[Type::NUMERIC, INT, INT, TIME], types].concat();
     let reader = tx.copy_out(&format!(
-        "COPY (SELECT partition, \"offset\", event_id::text, at, {columns} FROM {table})
+        "COPY (SELECT event_id, partition, \"offset\", at, {columns}, event_id::text FROM {table})
          TO STDOUT (FORMAT binary)"
     ))?;
     let mut canon = Canon::default();
-    let mut seen = Vec::new();
-    let mut rows = BinaryCopyOutIter::new(reader, &types);
+    let (mut seen, mut bytes) = (Vec::new(), Vec::new());
+    let columns = types.len();
+    let read_as = [types.clone(), vec![TEXT]].concat();
+    let mut rows = BinaryCopyOutIter::new(reader, &read_as);
     while let Some(row) = rows.next()? {
-        let (partition, offset): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-        let event_id: &str = row.try_get(2)?;
+        let (partition, offset): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
+        let event_id: &str = row.try_get(columns)?;
         canon.text(event_id);
         canon.int(row.try_get::<Micros>(3)?.0);
         if topic == Topic::Orders {
@@ -426,6 +478,13 @@ fn rows(
             continue;
         };
         partition.rows += 1;
+        bytes.clear();
+        for column in 0..columns {
+            let Raw(content) = row.try_get(column)?;
+            bytes.extend_from_slice(&(content.len() as u32).to_be_bytes());
+            bytes.extend_from_slice(content);
+        }
+        partition.ledger_hash = partition.ledger_hash.wrapping_add(xxh3_64(&bytes) as i64);
         if offset < partition.from {
             if let Ok(event_id) = event_id.parse() {
                 let partition = partition.partition;
@@ -639,10 +698,16 @@ fn compare_dead(partition: &Partition, letters: &[u64], table: &mut Table) {
 
 /// Compares what was found in a partition with its row of `commit_offsets`.
 fn compare_counts(partition: &Partition, committed: &Committed, report: &mut Report) {
+    let name = format!("{}/{}", partition.topic, partition.partition);
+    let hash = partition.ledger_hash;
+    if committed.ledger_hash.is_some_and(|committed| committed != hash) {
+        report.differs(format!(
+            "commit_offsets of {name}: the ledger's hash is not that of its rows, {hash}"
+        ));
+    }
     if partition.from > 0 || partition.rules_from > 0 {
         return; // What the numbers count is no longer there to be counted.
     }
-    let name = format!("{}/{}", partition.topic, partition.partition);
     let found = [partition.counted, partition.duplicate, partition.dead, partition.heartbeat];
     if committed.counts.map(|count| count as u64) != found {
         report.differs(format!(
@@ -678,6 +743,19 @@ const INTS: Type = Type::INT8_ARRAY;
 const TEXT: Type = Type::TEXT;
 const TEXTS: Type = Type::TEXT_ARRAY;
 const TIME: Type = Type::TIMESTAMPTZ;
+
+/// A field as it is sent.
+struct Raw<'a>(&'a [u8]);
+
+impl<'a> FromSql<'a> for Raw<'a> {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Raw(raw))
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}
 
 /// A timestamptz as it is sent: microseconds since 2000.
 struct Micros(i64);

@@ -1,9 +1,9 @@
 //! `marketday verify`: every result table against its batch twin, and the base tables against the
 //! log.
 //!
-//! All of it sees one snapshot of the database. The twins run as a role that may read the base
-//! tables and the commit points only, so a twin cannot repeat a result; the log is read by code that
-//! the analytics do not share.
+//! All of it sees one snapshot of the database, in sessions whose zone is UTC: a twin's ages go by it.
+//! The twins run as a role that may read the base tables and the commit points only, so a twin cannot
+//! repeat a result; the log is read by code that the analytics do not share.
 //!
 //! Invariant: a changed, a missing and an added row of each table is found; `tests/verify.rs`.
 
@@ -14,12 +14,14 @@ use std::io::Write;
 use std::thread;
 
 use anyhow::{Context, Result, anyhow};
+use dataflows::model::Topic;
 use dataflows::{QUERIES, Query};
-use postgres::{Client, Config, IsolationLevel, NoTls, Transaction};
+use postgres::{Client, Config, IsolationLevel, Transaction};
 use serde::Serialize;
 
 use crate::log::Log;
 use crate::platform::retry;
+use crate::store;
 
 /// Differences that are shown of each table or partition.
 const SAMPLES: usize = 3;
@@ -69,7 +71,7 @@ pub fn verify(
     out: &mut dyn Write,
     json: bool,
 ) -> Result<bool> {
-    let mut client = connect(config)?;
+    let mut client = store::connect(config)?;
     let mut tx = begin(&mut client)?;
     let snapshot: String = tx
         .query_one("SELECT pg_export_snapshot()", &[])
@@ -115,21 +117,29 @@ pub fn verify(
     Ok(equal)
 }
 
-fn connect(config: &Config) -> Result<Client> {
-    config.connect(NoTls).context("connecting to the database to verify it")
+/// Some rows of a topic's ledger that are not what the log says, in words; none where that cannot be
+/// asked.
+pub fn differing(config: &Config, log: &dyn Log, topic: Topic) -> Vec<String> {
+    let compare = || -> Result<_> {
+        let mut client = store::connect(config)?;
+        ledger::differing(&mut begin(&mut client)?, log, topic)
+    };
+    compare().unwrap_or_default()
 }
 
 fn begin(client: &mut Client) -> Result<Transaction<'_>> {
     client
         .build_transaction()
         .isolation_level(IsolationLevel::RepeatableRead)
+        // What a twin gives is put into a temporary table, by a login that may only read, too.
+        .read_only(false)
         .start()
         .context("taking a snapshot of the database")
 }
 
 /// The base tables against the log, over a connection of its own that sees the same snapshot.
 fn compare_ledger(config: &Config, snapshot: &str, log: &dyn Log) -> Result<Report> {
-    let mut client = connect(config)?;
+    let mut client = store::connect(config)?;
     let mut tx = begin(&mut client)?;
     tx.batch_execute(&format!("SET TRANSACTION SNAPSHOT '{snapshot}'"))
         .context("sharing the database's snapshot")?;
@@ -174,7 +184,7 @@ fn compare_results(tx: &mut Transaction<'_>) -> Result<Report> {
     if !committed {
         report.notes.push("nothing is committed yet, so the result tables must be empty".into());
     }
-    report.superseded = count_orders(tx).context("finding the order events that count")?;
+    report.superseded = count_orders(tx, &schema).context("finding the order events that count")?;
     report.not_kept = not_kept(tx)?;
     for Query { name, twin, .. } in QUERIES {
         // Some twins have rows whatever there is, as their tables do from the first commit on.
@@ -212,13 +222,22 @@ fn not_kept(tx: &mut Transaction<'_>) -> Result<Vec<&'static str>> {
 
 /// Finds once for all twins which order events count: a temporary table goes before the view of its
 /// name. Gives how many do not.
-fn count_orders(tx: &mut Transaction<'_>) -> Result<u64> {
-    tx.batch_execute(
+fn count_orders(tx: &mut Transaction<'_>, schema: &str) -> Result<u64> {
+    let rights = "SELECT format('GRANT marketday_twin TO %I; GRANT USAGE ON SCHEMA %s TO marketday_twin; \
+                  GRANT TEMPORARY ON DATABASE %I TO marketday_twin', current_user, $1::text, current_database())";
+    let rights: String = tx.query_one(rights, &[&schema])?.try_get(0)?;
+    tx.batch_execute(&format!(
         "SET LOCAL ROLE marketday_twin;
-         CREATE TEMP TABLE counted_order_events ON COMMIT DROP AS TABLE counted_order_events;
+         CREATE TEMP TABLE counted_order_events ON COMMIT DROP AS TABLE {schema}.counted_order_events;
          ANALYZE counted_order_events;
-         RESET ROLE",
-    )?;
+         RESET ROLE"
+    ))
+    .map_err(|error| match anyhow!(error) {
+        error if retry::refused(&error) => {
+            error.context(format!("acting as the role of the twins, for which it takes `{rights}`"))
+        }
+        error => error,
+    })?;
     let superseded: i64 = tx
         .query_one(
             "SELECT (SELECT count(*) FROM order_events)
