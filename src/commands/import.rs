@@ -197,11 +197,14 @@ fn import(
              prints them; nothing is imported"
         );
     }
+    // The writer knows these: of what is added meanwhile the next import hears.
+    let partitions = Topic::ALL.map(|topic| log.partitions(topic));
     let mut writer = log.writer()?;
     ensure!(log.owner()? != Some(Owner::Market), belongs_to_market(log));
     let held = orders_in(log)?;
     let mut import = Importing {
         log,
+        partitions,
         writer: &mut *writer,
         seen: Seen::default(),
         reach: None,
@@ -257,7 +260,8 @@ fn import(
         Event::Heartbeat(at).write(&mut value);
         // One alone, more than a day beyond all that was said there, would not move the time.
         let beats = if until.is_some() { 2 } else { 1 };
-        for partition in (0..log.partitions(Topic::Orders)).flat_map(|it| repeat_n(it, beats)) {
+        for partition in (0..partitions[Topic::Orders as usize]).flat_map(|it| repeat_n(it, beats))
+        {
             writer.append(Topic::Orders, partition, at, None, &value)?;
         }
     }
@@ -318,6 +322,8 @@ fn other_form(first: &[u8]) -> Option<&'static str> {
 /// An import that is going on.
 struct Importing<'a> {
     log: &'a dyn Log,
+    /// Of each topic.
+    partitions: [u32; Topic::ALL.len()],
     writer: &'a mut dyn Writer,
     seen: Seen,
     /// How far the times of the file go.
@@ -331,7 +337,7 @@ impl Importing<'_> {
     fn put(&mut self, number: u64, line: Line<'_>) -> Result<()> {
         let Line { topic, key, value } = line;
         let (key, value) = (key.as_ref().map(|key| key.as_bytes()), value.get().as_bytes());
-        let partition = key.map_or(0, |key| partition_of(key, self.log.partitions(topic)));
+        let partition = key.map_or(0, |key| partition_of(key, self.partitions[topic as usize]));
         if self.done.records == 0 {
             claim(self.log)?;
         }

@@ -82,10 +82,10 @@ impl<'a> LogOutput<'a> {
         checkpoint: Option<&Checkpoint>,
     ) -> Result<LogOutput<'a>> {
         let last = checkpoint.map(|it| it.last.clone());
-        let last = last.unwrap_or_else(|| by_partition(log, |_, _| None));
+        let last = last.unwrap_or_else(|| by_partition(settings));
         let Delivery { faults, delivered } = state.delivery()?;
         let made = checkpoint.map(|it| &it.made);
-        let resume = Resume::open(log, made, &last, faults.is_none())?;
+        let resume = Resume::open(log, settings, made, &last, faults.is_none())?;
         let faults = match faults {
             None => None,
             Some(faults) => {

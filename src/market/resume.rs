@@ -5,10 +5,11 @@
 //! lies, and never makes it pass over records of its own.
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use dataflows::market::Settings;
 use dataflows::model::{Millis, Topic};
 
 use super::state::{Made, Stamp};
-use crate::log::{Batch, Log, Reader, Record};
+use crate::log::{Batch, Log, Reader, Record, newest_record};
 use dataflows::model::codec;
 
 /// Records that are read ahead.
@@ -54,20 +55,27 @@ impl Resume {
     /// whether a partition's records are in the order of their stamps.
     pub(super) fn open(
         log: &dyn Log,
+        settings: &Settings,
         made: Option<&Vec<Vec<Made>>>,
         last: &[Vec<Option<Stamp>>],
         ascending: bool,
     ) -> Result<Resume> {
-        let none = || by_partition(log, |_, _| Made::default());
         let mut resume = Resume {
-            made: made.map_or_else(none, Clone::clone),
+            made: made.map_or_else(|| by_partition(settings), Clone::clone),
             left: Vec::new(),
             orders_until: Millis::MIN,
             another: log.another(),
         };
         for topic in Topic::ALL {
             let mut starts = Vec::new();
-            for partition in 0..log.partitions(topic) {
+            let count = settings.partitions[topic as usize];
+            for partition in count..log.partitions(topic) {
+                // Those that were added since the market began.
+                if let Some(record) = newest_record(log, topic, partition)?.iter().next() {
+                    return Err(resume.foreign_at(topic, partition, record.offset));
+                }
+            }
+            for partition in 0..count {
                 starts.push((partition, log.start(topic, partition)?));
             }
             let mut of_topic = Vec::new();
@@ -231,11 +239,7 @@ fn newest_time(log: &dyn Log, partition: u32, from: u64, end: u64) -> Result<Mil
     Ok(newest)
 }
 
-/// Something for each partition of a log, by topic.
-pub(super) fn by_partition<T>(log: &dyn Log, of: impl Fn(Topic, u32) -> T) -> Vec<Vec<T>> {
-    let partitions = |topic| {
-        let all = 0..log.partitions(topic);
-        all.map(|partition| of(topic, partition)).collect()
-    };
-    Topic::ALL.into_iter().map(partitions).collect()
+/// Something for each partition of a market, by topic.
+pub(super) fn by_partition<T: Clone + Default>(settings: &Settings) -> Vec<Vec<T>> {
+    settings.partitions.iter().map(|count| vec![T::default(); *count as usize]).collect()
 }

@@ -159,13 +159,24 @@ pub fn load_or_create(dir: &Path, options: &Options, log: &dyn Log) -> Result<Se
     };
     let settings = about.settings;
     ensure!(
-        about.log == log.identity() && settings.partitions == partitions,
+        about.log == log.identity(),
         "the market in {} writes to log {}, not to {}: name that log, or another directory for a \
          new market",
         dir.display(),
         about.log,
         log.identity()
     );
+    // Where there are more by now it goes on in those that it has: keys keep their partitions.
+    for ((topic, begun), held) in Topic::ALL.into_iter().zip(settings.partitions).zip(partitions) {
+        ensure!(
+            begun <= held,
+            "the market in {} began with {begun} partitions of topic {}, which now has {held}: was the \
+             topic deleted and made again? A new market begins in another directory, with {}",
+            dir.display(),
+            topic.name(),
+            log.another()
+        );
+    }
     let has = |what: &str, has: String, wanted: String| {
         bail!(
             "the market in {} has {what} {has}, not {wanted}: leave the flag out, or begin a new \
