@@ -11,7 +11,8 @@ use postgres::Client;
 use serde_json::{Value, json};
 
 use crate::support::{
-    analytics, case, command, connect, fresh_database, marketday, records, scratch, tables,
+    analytics, case, command, connect, database_url, fresh_database, marketday, records, refused,
+    scratch, tables, with_database,
 };
 
 const DAY: i64 = 86_400_000;
@@ -411,6 +412,44 @@ fn lines_that_are_no_records_are_listed_and_do_not_reach_the_log() {
     let database = fresh_database();
     analytics(&dir, &database, "1");
     assert_eq!(tables(&database)["users"].len(), 1);
+}
+
+/// As after a topic was deleted and made again, or a log restored from a copy of somebody else's.
+#[test]
+fn a_log_that_holds_other_records_than_were_read_is_told() {
+    let dir = scratch().join("market");
+    let put = |topic: Topic, values: &[String]| {
+        let log = embedded::open(&dir.join("log")).unwrap();
+        let mut writer = log.writer().unwrap();
+        for value in values {
+            writer.append(topic, 0, AT, None, value.as_bytes()).unwrap();
+        }
+        writer.flush().unwrap();
+    };
+    let orders = |ids: std::ops::Range<i64>| -> Vec<String> {
+        ids.map(|id| order(id as u64, "placed", id, id, 0).to_string()).collect()
+    };
+    let dead = |ids: std::ops::Range<i64>| ids.map(|id| format!("no event {id}")).collect();
+    let arguments = ["analytics", "--exit-when-caught-up", "--dir", dir.to_str().unwrap()];
+    for (topic, read, now) in [
+        (Topic::Orders, orders(0..20), orders(100..130)),
+        (Topic::Orders, orders(0..20), [orders(0..19), orders(100..130)].concat()),
+        // As if some of it had been counted before it was noticed.
+        (Topic::Orders, orders(0..20), [orders(100..112), orders(12..30)].concat()),
+        (Topic::Users, dead(0..20), dead(100..130)),
+    ] {
+        let database = fresh_database();
+        put(topic, &read);
+        with_database(&arguments, &database);
+        let identity = fs::read(dir.join("log/log.json")).unwrap();
+        fs::remove_dir_all(dir.join("log")).unwrap();
+        put(topic, &now);
+        fs::write(dir.join("log/log.json"), identity).unwrap();
+        let mut again = command(&arguments);
+        let name = format!("{}-0 is not the one that was read", topic.name());
+        refused(again.env("DATABASE_URL", database_url(&database)), &name);
+        fs::remove_dir_all(dir.join("log")).unwrap();
+    }
 }
 
 /// Imports a file of `tests/cases`: the reasons of its dead letters, and the store, which `verify`

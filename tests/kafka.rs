@@ -17,6 +17,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
+use rustix::process::Signal;
 
 use crate::support::{
     self, Redis, Running, brokers, command, connect, database_url, fresh_database, hashes,
@@ -124,6 +125,23 @@ fn records_that_are_gone_stop_the_analytics_and_are_never_skipped() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "{said}");
     assert!(said.contains("the log does not hold offset") && said.contains("orders-0"), "{said}");
+
+    // A new database counts what is left, and says so once.
+    let fresh = database_url(&fresh_database());
+    let count = || {
+        let output = analytics(&["--exit-when-caught-up"]).env("DATABASE_URL", &fresh).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let begins = format!("the counting begins at offset {} of orders-0\n", end + 10);
+    support::one_sentence(&count(), &begins);
+    assert_eq!(count(), "");
+    // What is gone by now cannot be compared with what was counted.
+    let offset = Offset::Offset(log.end(Topic::Orders, 0).unwrap() as i64);
+    before.set_partition_offset("gone.orders", 0, offset).unwrap();
+    pollster::block_on(admin.delete_records(&before, &AdminOptions::new())).unwrap();
+    assert_eq!(count(), "");
 }
 
 /// A producer of somebody else with the transactional id of a log.
@@ -245,6 +263,60 @@ fn records_are_read_whatever_they_are_compressed_with() {
     assert_eq!(held.len(), sent.len());
 }
 
+/// An order of a customer of its own, so many hours after the first one.
+fn order(id: i64, hour: i64) -> String {
+    let at = 1_790_000_000_000 + hour * 3_600_000;
+    let line = r#"{"product_id":1,"category":"food","quantity":1,"unit_price":400000}"#;
+    format!(
+        r#"{{"event_id":{id},"at":{at},"event":"placed","order_id":{id},"user_id":{id},"ordered_at":{at},"lines":[{line}]}}"#
+    )
+}
+
+/// Sends what a producer of somebody else writes.
+fn send(producer: &BaseProducer, topic: &str, partition: i32, value: &str) {
+    let record = BaseRecord::<str, str>::to(topic).partition(partition);
+    producer.send(record.payload(value)).map_err(|(error, _)| error).unwrap();
+}
+
+/// Adds partitions to a topic, until there are so many and the producer knows them.
+fn grow(producer: &BaseProducer, topic: &str, partitions: usize) {
+    let admin: AdminClient<_> = client().create().unwrap();
+    let more = NewPartitions::new(topic, partitions);
+    pollster::block_on(admin.create_partitions([&more], &AdminOptions::new())).unwrap();
+    has_partitions(producer, topic, partitions);
+}
+
+/// Waits until a producer knows of so many partitions.
+fn has_partitions(producer: &BaseProducer, topic: &str, partitions: usize) {
+    wait_until("the producer knows them", || {
+        let metadata = producer.client().fetch_metadata(Some(topic), MINUTE).unwrap();
+        let metadata = metadata.topics()[0].partitions();
+        metadata.len() == partitions && metadata.iter().all(|it| it.leader() >= 0)
+    });
+}
+
+/// Deletes a topic and makes it again; the producer then writes to the new one.
+fn make_again(topic: &str, partitions: i32) -> BaseProducer {
+    let admin: AdminClient<_> = client().create().unwrap();
+    let options = AdminOptions::new().operation_timeout(Some(MINUTE));
+    let deleted = pollster::block_on(admin.delete_topics(&[topic], &options)).unwrap();
+    assert!(deleted[0].is_ok(), "{deleted:?}");
+    let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(3));
+    wait_until("it is made again", || {
+        let made = pollster::block_on(admin.create_topics([&new], &options)).unwrap();
+        made[0].is_ok()
+    });
+    let producer: BaseProducer = client().create().unwrap();
+    has_partitions(&producer, topic, partitions as usize);
+    producer
+}
+
+/// The records of a database that are committed.
+fn committed(database: &postgres::Config) -> i64 {
+    let query = "SELECT coalesce(sum(next_offset), 0)::bigint FROM commit_offsets";
+    connect(database).query_one(query, &[]).unwrap().get(0)
+}
+
 /// Topics that others have made and write: more partitions than customers speak in, and no heartbeats.
 #[test]
 fn partitions_in_which_one_customer_speaks_count_and_have_no_time() {
@@ -255,14 +327,7 @@ fn partitions_in_which_one_customer_speaks_count_and_have_no_time() {
     kafka_log("wide");
     let producer: BaseProducer = client().create().unwrap();
     let order = |partition: i32, id: i64, hour: i64| {
-        let at = 1_790_000_000_000 + hour * 3_600_000;
-        let line = r#"{"product_id":1,"category":"food","quantity":1,"unit_price":400000}"#;
-        let value = format!(
-            r#"{{"event_id":{id},"at":{at},"event":"placed","order_id":{id},"user_id":{id},
-                "ordered_at":{at},"lines":[{line}]}}"#
-        );
-        let record = BaseRecord::<str, str>::to("wide.orders").partition(partition);
-        producer.send(record.payload(&value)).map_err(|(error, _)| error).unwrap();
+        send(&producer, "wide.orders", partition, &order(id, hour));
         producer.flush(MINUTE).unwrap();
     };
     let on_brokers = |args: &[&str]| {
@@ -290,12 +355,7 @@ fn partitions_in_which_one_customer_speaks_count_and_have_no_time() {
     // Another customer in one of them, and two in one that is added.
     order(7, 40, 9);
     assert_eq!(counted(), (41, Some(9.0)));
-    let more = NewPartitions::new("wide.orders", 66);
-    pollster::block_on(admin.create_partitions([&more], &AdminOptions::new())).unwrap();
-    wait_until("the producer knows them", || {
-        let metadata = producer.client().fetch_metadata(Some("wide.orders"), MINUTE).unwrap();
-        metadata.topics()[0].partitions().len() == 66
-    });
+    grow(&producer, "wide.orders", 66);
     order(65, 41, 20);
     order(65, 42, 21);
     // It is the least of the two that have one, and it never goes back. Each broker knows them when it
@@ -303,6 +363,143 @@ fn partitions_in_which_one_customer_speaks_count_and_have_no_time() {
     wait_until("they are counted", || counted() == (43, Some(9.0)));
     order(7, 43, 30);
     assert_eq!(counted(), (44, Some(21.0)));
+}
+
+#[test]
+fn partitions_that_are_added_while_it_runs_are_read() {
+    let (scratch, database) = (scratch(), fresh_database());
+    kafka_log("grown");
+    let on_brokers = |args: &[&str]| {
+        let mut command = on_brokers("grown", &scratch, args);
+        command.env("DATABASE_URL", database_url(&database));
+        command
+    };
+    let mut analytics =
+        Running::start(&mut on_brokers(&["analytics", "--processes", "2"]), scratch.join("said"));
+    let producer: BaseProducer = client().create().unwrap();
+    // Two customers, so that there is a time.
+    for id in 0..2 {
+        send(&producer, "grown.orders", 0, &order(id, 1));
+    }
+    producer.flush(MINUTE).unwrap();
+    analytics.wait_until("the first ones are counted", || committed(&database) == 2);
+    grow(&producer, "grown.orders", 5);
+    // One for each process, and `now` goes on without a time of theirs.
+    for (partition, id, hour) in [(3, 2, 1), (4, 3, 1), (0, 4, 9), (0, 5, 9)] {
+        send(&producer, "grown.orders", partition, &order(id, hour));
+    }
+    producer.flush(MINUTE).unwrap();
+    analytics.wait_until("those of new partitions are counted", || committed(&database) == 6);
+    let sql = "SELECT (extract(epoch FROM now - to_timestamp(1790000000)) / 3600.0)::float8 FROM progress";
+    let now: f64 = connect(&database).query_one(sql, &[]).unwrap().get(0);
+    assert!((now - 9.0).abs() < 1e-9, "{now}");
+    // Kafka's own tools see it, and an import writes there.
+    let mut group = client();
+    let group: BaseConsumer = group.set("group.id", "marketday-grown.orders").create().unwrap();
+    let mut one = TopicPartitionList::new();
+    one.add_partition("grown.orders", 4);
+    wait_until("the group's offset is that committed", || {
+        let committed = group.committed_offsets(one.clone(), MINUTE);
+        committed.is_ok_and(|it| it.elements()[0].offset() == Offset::Offset(1))
+    });
+    let file = scratch.join("more.ndjson");
+    let line = |id: i64| format!(r#"{{"topic":"orders","key":"{id}","value":{}}}"#, order(id, 10));
+    let lines: Vec<String> = (100..120).map(line).collect();
+    fs::write(&file, lines.join("\n")).unwrap();
+    assert!(on_brokers(&["import", file.to_str().unwrap()]).status().unwrap().success());
+    analytics.wait_until("the import is counted", || {
+        let sql = "SELECT count(*) FROM order_events WHERE partition > 2";
+        let beyond: i64 = connect(&database).query_one(sql, &[]).unwrap().get(0);
+        let sql = "SELECT count(*) FROM order_events";
+        let all: i64 = connect(&database).query_one(sql, &[]).unwrap().get(0);
+        all == 26 && beyond > 2
+    });
+    assert!(analytics.interrupt().success(), "{}", analytics.said());
+    let output = on_brokers(&["verify"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("orders/4"), "{said}");
+}
+
+#[test]
+fn a_market_goes_on_in_the_partitions_that_it_began_with() {
+    let scratch = scratch();
+    let dir = scratch.join("market");
+    let live = [&TEN_DAYS[..], &["--speed", "600"]].concat();
+    let start = || Running::start(&mut on_brokers("wider", &dir, &live), scratch.join("said"));
+    let mut market = start();
+    let log = kafka_log("wider");
+    let kept = || fs::read_dir(dir.join("market")).is_ok_and(|mut all| all.next().is_some());
+    market.wait_until("it is live and has a snapshot", kept);
+    let producer: BaseProducer = client().create().unwrap();
+    grow(&producer, "wider.orders", 5);
+    let goes_on = |market: &mut Running| {
+        let before = records(&*log);
+        market.wait_until("it goes on", || records(&*log) > before);
+        assert!(market.interrupt().success(), "{}", market.said());
+    };
+    goes_on(&mut market);
+    goes_on(&mut start());
+    let wider = kafka_log("wider");
+    assert_eq!((wider.partitions(Topic::Orders), wider.end(Topic::Orders, 3).unwrap()), (5, 0));
+    send(&producer, "wider.orders", 3, &order(1, 1));
+    producer.flush(MINUTE).unwrap();
+    let refusal = "offset 0 of orders-3 was not written by this market";
+    refused(&mut on_brokers("wider", &dir, &live), refusal);
+    make_again("wider.orders", 2);
+    let refusal = "began with 3 partitions of topic orders, which now has 2";
+    refused(&mut on_brokers("wider", &dir, &live), refusal);
+}
+
+#[test]
+fn a_topic_that_was_deleted_and_made_again_is_told() {
+    let (scratch, database) = (scratch(), fresh_database());
+    kafka_log("remade");
+    let on_brokers = |args: &[&str]| {
+        let mut command = on_brokers("remade", &scratch, args);
+        command.env("DATABASE_URL", database_url(&database));
+        command
+    };
+    let fill = |producer: &BaseProducer, ids: std::ops::Range<i64>| {
+        for id in ids {
+            send(producer, "remade.orders", id as i32 % 3, &order(id, id % 20));
+        }
+        producer.flush(MINUTE).unwrap();
+    };
+    fill(&client().create().unwrap(), 0..30);
+    let mut analytics = on_brokers(&["analytics", "-w", "2"]);
+    let mut analytics = Running::start(&mut analytics, scratch.join("said"));
+    analytics.wait_until("all is counted", || committed(&database) == 30);
+    // It looks away, or it would see that the new one is shorter for a while.
+    analytics.signal(Signal::STOP);
+    let producer = make_again("remade.orders", 3);
+    fill(&producer, 1_000..1_060);
+    analytics.signal(Signal::CONT);
+    assert_eq!(analytics.end().code(), Some(1), "{}", analytics.said());
+    let told = "was the topic deleted and made again";
+    support::one_sentence(&analytics.said(), told);
+
+    // Some records of the new one may be counted by now. What was counted before is not there.
+    refused(&mut on_brokers(&["analytics", "--exit-when-caught-up"]), told);
+    let output = on_brokers(&["analytics", "--processes", "2"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains(told), "{said}");
+    let status = on_brokers(&["status"]).output().unwrap();
+    let said = String::from_utf8_lossy(&status.stdout);
+    assert!(said.contains(told), "{said}");
+    let verify = || {
+        let output = on_brokers(&["verify"]).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, said) = verify();
+    assert!(code == Some(1) && said.ends_with("NOT EQUAL\n"), "{said}");
+    let rebuild = ["analytics", "--rebuild", "--exit-when-caught-up"];
+    assert!(on_brokers(&rebuild).status().unwrap().success());
+    let (code, said) = verify();
+    assert!(code == Some(0) && said.ends_with("all equal\n"), "{said}");
+
+    // With fewer partitions than were counted.
+    make_again("remade.orders", 1);
+    refused(&mut on_brokers(&["analytics"]), "the log has 1 partitions of orders");
 }
 
 #[test]
@@ -442,10 +639,7 @@ fn the_whole_path_outlives_a_broker_and_a_process() {
     let mut market = on_brokers("whole", &scratch, &history);
     let market = market.env("REDIS_URL", redis.url());
     let mut market = Running::start(market, scratch.join("market-said"));
-    let committed = || -> i64 {
-        let query = "SELECT coalesce(sum(next_offset), 0)::bigint FROM commit_offsets";
-        connect(&database).query_one(query, &[]).unwrap().get(0)
-    };
+    let committed = || committed(&database);
     let goes_on = |what: &str| {
         let before = committed();
         wait_until(&format!("something is committed {what}"), || committed() > before + 100);
@@ -461,7 +655,7 @@ fn the_whole_path_outlives_a_broker_and_a_process() {
     goes_on("without the broker");
     lives_on(12);
     let victim = analytics.children()[1];
-    rustix::process::kill_process(victim, rustix::process::Signal::KILL).unwrap();
+    rustix::process::kill_process(victim, Signal::KILL).unwrap();
     goes_on("after the process");
     start_broker(2);
     lives_on(24);

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use dataflows::model::Topic;
 use marketday::log::embedded::{self, Damaged};
-use marketday::log::{Batch, Log, OffsetNotHeld, Owner, Reader, Writer, kafka, newest_record};
+use marketday::log::{
+    Batch, Log, OffsetNotHeld, Owner, Reader, Writer, kafka, newest_record, records_at,
+};
 
 use crate::support::brokers;
 
@@ -132,6 +134,15 @@ fn conforms(open: &dyn Fn() -> Arc<dyn Log>) {
         assert_eq!(read(&*reopened, ORDERS, partition, end), []);
         let newest = newest_record(&*reopened, ORDERS, partition).unwrap();
         assert_eq!(owned(&newest), records[999..]);
+    }
+    // What lies at an offset: of those behind the last record not each has one.
+    let all = read(&*reopened, ORDERS, 2, 0);
+    for at in [all[0].0, all[700].0, all[999].0] {
+        let found = records_at(&*reopened, ORDERS, &[(1, 1 << 40), (2, at)]).unwrap();
+        assert!(found[0].is_empty() && owned(&found[1])[0].0 == at);
+    }
+    for beyond in all[999].0 + 1..=reopened.end(ORDERS, 2).unwrap() {
+        assert!(records_at(&*reopened, ORDERS, &[(2, beyond)]).unwrap()[0].is_empty());
     }
     // Several partitions at once, each from its own place.
     let from = [(2, 0), (0, reopened.end(ORDERS, 0).unwrap())];

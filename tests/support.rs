@@ -204,9 +204,14 @@ impl Running {
         assert_eq!(status.signal(), Some(9), "{status}: it had ended before\n{}", self.said());
     }
 
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
     /// Asks it to end, as Ctrl-C does.
     pub(crate) fn ask_to_end(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
+        self.signal(Signal::INT);
     }
 
     /// Asks it to end and waits until it has.

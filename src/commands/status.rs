@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use clap::Args;
-use dataflows::model::Topic;
+use dataflows::model::{Topic, codec};
 use postgres::Client;
 use serde::Serialize;
 
 use super::options::Look;
-use crate::log::Log;
+use crate::log::{Log, Record, records_at};
 use crate::store;
 
 /// Shows partitions, lag, the commit point, rates and memory.
@@ -53,6 +53,8 @@ struct Report {
     waiting: i64,
     /// Why the log was not asked: its ends are then those that the analytics told last.
     log_error: Option<String>,
+    /// Where the log does not hold what was counted, a sentence each.
+    not_as_read: Vec<String>,
     /// Seconds since the analytics told of themselves.
     told_seconds_ago: Option<i64>,
     /// No record beyond this moves the market's time: see `analytics --rebuild --latest`.
@@ -130,6 +132,7 @@ fn status(
         Err(error) => (None, Some(format!("{error:#}"))),
     };
     let partitions = partitions(&mut client, log.as_deref())?;
+    let not_as_read = log.as_deref().map(|log| not_as_read(&mut client, log)).transpose()?;
     let status = Report {
         now: progress.get(0),
         epoch: progress.get(1),
@@ -141,6 +144,7 @@ fn status(
         waits,
         waiting: partitions.iter().map(|it| it.lag).sum(),
         log_error,
+        not_as_read: not_as_read.unwrap_or_default(),
         told_seconds_ago: client.query_one(told, &[])?.get(0),
         latest: progress.get(4),
         alone: alone(&mut client)?,
@@ -180,6 +184,13 @@ fn write(status: Report, out: &mut dyn Write) -> Result<()> {
     }
     if let Some(error) = &status.log_error {
         writeln!(out, "log           not asked, its ends are those told last: {error}")?;
+    }
+    for what in &status.not_as_read {
+        writeln!(
+            out,
+            "not as read   {what}: was the topic deleted and made again? `marketday analytics \
+             --rebuild` counts again what the log holds"
+        )?;
     }
     if let Some(latest) = &status.latest {
         writeln!(
@@ -246,6 +257,40 @@ fn partitions(client: &mut Client, log: Option<&dyn Log>) -> Result<Vec<Partitio
         }
     }
     Ok(partitions)
+}
+
+/// Where the log ends before what is committed, or holds another record than the newest of a partition of
+/// orders: their rows say so by a place and a time, and `verify` reads all others.
+fn not_as_read(client: &mut Client, log: &dyn Log) -> Result<Vec<String>> {
+    let (mut what, mut places) = (Vec::new(), Vec::new());
+    let tallies = store::committed_tallies(client)?;
+    for (&(topic, partition), tally) in &tallies {
+        let name = topic.name();
+        if partition >= log.partitions(topic) {
+            what.push(format!(
+                "{name}-{partition} is committed, and the log has no such partition"
+            ));
+            continue;
+        }
+        let (next, end) = (tally.next_offset, log.end(topic, partition)?);
+        if next > end {
+            what.push(format!("{name}-{partition} is committed up to {next}, and ends at {end}"));
+        }
+        // An older version did not say where it was.
+        places.extend(tally.reach.map(|it| (partition, it.newest_offset)).filter(|it| it.1 > 0));
+    }
+    let newest = records_at(log, Topic::Orders, &places)?;
+    for ((partition, offset), found) in places.into_iter().zip(newest) {
+        let reach = tallies[&(Topic::Orders, partition)].reach;
+        let is_it = |record: Record<'_>| {
+            let event = codec::decode(Topic::Orders, record.value).ok();
+            event.map(|it| (it.at(), it.customer())) == reach.map(|it| (it.newest_at, it.newest_by))
+        };
+        if !found.iter().all(is_it) {
+            what.push(format!("orders-{partition} holds another record at offset {offset}"));
+        }
+    }
+    Ok(what)
 }
 
 /// The records that stand alone.

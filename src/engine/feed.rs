@@ -89,6 +89,7 @@ impl Feed {
             return Ok(0);
         }
         let max = (EPOCH_RECORDS, EPOCH_BYTES);
+        self.source.grow(&*self.log, &mut self.handles)?;
         let (read, bytes) = self.source.read(max, self.alignment.horizon(), &mut self.handles)?;
         self.alignment.tell(self.source.next_at());
         if read > 0 {

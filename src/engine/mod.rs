@@ -8,6 +8,7 @@
 //! Backpressure: the commit operator holds the graph's frontier at the last committed epoch, and a
 //! worker reads on only while less than its share of `UNCOMMITTED_BYTES` is beyond it.
 
+mod as_read;
 mod committing;
 mod feed;
 pub mod profile;
@@ -18,6 +19,7 @@ pub mod supervise;
 
 pub use replay::{Replay, replay};
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -38,6 +40,7 @@ use crate::platform::crash;
 use crate::platform::logging::LAST_WORD;
 use crate::platform::retry;
 use crate::store::{self, Claim, LedgerDiffers};
+use as_read::Mark;
 use committing::Commits;
 use feed::{EPOCH, EPOCH_RECORDS, Epochs, Feed};
 use reporting::Reading;
@@ -95,6 +98,7 @@ pub fn run(log: &Arc<dyn Log>, settings: Settings) -> Result<()> {
     // Where it failed, the reporting waits for servers that are away: nobody waits for it.
     first?;
     reporting.join().map_err(|_| anyhow!("the reporting thread died"))?;
+    reading.check()?;
     for result in ended {
         result.map_err(|message| anyhow!("a worker of the analytics ended: {message}"))?;
     }
@@ -166,6 +170,7 @@ fn run_worker(
     if let Some(claim) = &claim {
         let Claim { generation, epoch, .. } = claim;
         info!(generation, epoch, "the store is this engine's now");
+        as_read::warn_of_starts(&**log, &claim.tallies)?;
     }
     let (claim, started_at) = broadcast(worker, failure, claim.map(|claim| (claim, started_at)))?;
     // They decide which operators there are, and those must be the same in all processes.
@@ -204,9 +209,10 @@ fn run_worker(
     });
 
     handles.advance_to(hydrated);
-    let read = hydrate(worker, &mut client, &claim, &settings.tables, &mut handles);
+    as_read::has_all(&**log, &claim.tallies)?;
+    let read = hydrate(worker, &**log, &mut client, &claim, &settings.tables, &mut handles);
     drop(client);
-    read.map_err(|mut error| {
+    let compared = read.map_err(|mut error| {
         if let Some(LedgerDiffers { topic, rows, .. }) = error.downcast_mut() {
             *rows = (settings.differing)(&settings.database, &**log, *topic);
         }
@@ -215,13 +221,15 @@ fn run_worker(
     info!(worker = worker.index(), "what the store holds is read; going on in the log");
 
     let shard = (worker.index(), worker.peers());
-    let source = Source::open(log, &claim.tallies, shard, claim.latest)?;
+    let mut source = Source::open(&**log, &claim.tallies, shard, claim.latest)?;
+    source.mark(&compared);
     source.announce(&mut handles);
     let epochs = Epochs::new(hydrated + 1, started_at);
     let mut feed = Feed::new(worker, log, source, handles, epochs, &probe);
     loop {
         failure.check()?;
         commits.check()?;
+        reading.check()?;
         feed.advance();
         activator.activate();
 
@@ -255,18 +263,25 @@ fn run_worker(
 }
 
 /// Feeds what the store holds: every worker its shard of the ledgers, worker 0 the result rows as
-/// the minus side, so that the first commit writes the difference and nothing else.
+/// the minus side, so that the first commit writes the difference and nothing else. Ends where the log
+/// does not hold what was read of it; gives the last record of each partition that was compared.
 fn hydrate(
     worker: &mut Worker,
+    log: &dyn Log,
     client: &mut postgres::Client,
     claim: &Claim,
     tables: &Tables,
     handles: &mut Handles,
-) -> Result<()> {
+) -> Result<BTreeMap<(Topic, u32), Mark>> {
     let shard = (worker.index(), worker.peers());
+    let mut compared = BTreeMap::new();
     for topic in Topic::ALL {
+        let mut starts = BTreeMap::new();
+        for partition in (0..log.partitions(topic)).filter(|p| *p as usize % shard.1 == shard.0) {
+            starts.insert(partition, log.start(topic, partition)?);
+        }
         let mut events = 0usize;
-        let read = store::hydrate(client, claim, topic, shard, |origin, event| {
+        let read = store::hydrate(client, claim, topic, shard, &starts, |origin, event| {
             handles.send(origin, event);
             events += 1;
             // What the operators take in now does not wait in their queues.
@@ -274,7 +289,11 @@ fn hydrate(
                 worker.step();
             }
         });
-        read.with_context(|| format!("reading the ledger of {} back", topic.name()))?;
+        let mut known =
+            read.with_context(|| format!("reading the ledger of {} back", topic.name()))?;
+        known.extend(store::dead_letters(client, topic, shard)?);
+        let marks = as_read::compare(log, topic, known)?;
+        compared.extend(marks.into_iter().map(|(partition, mark)| ((topic, partition), mark)));
         crash::point("hydration");
     }
     if shard.0 == 0 {
@@ -287,7 +306,7 @@ fn hydrate(
             }
         }
     }
-    Ok(())
+    Ok(compared)
 }
 
 /// Gives every worker what worker 0 says.

@@ -71,7 +71,7 @@ fn replay_at(
         (handles, scope.addr()[0])
     });
     let nothing_read: BTreeMap<(Topic, u32), _> = BTreeMap::new();
-    let source = Source::open(log, &nothing_read, (worker.index(), worker.peers()), None)?;
+    let source = Source::open(&**log, &nothing_read, (worker.index(), worker.peers()), None)?;
     let epochs = Epochs::new(begin.hydrated + 1, started_at);
     let mut feed = Feed::new(worker, log, source, handles, epochs, &probe);
     let mut records = 0;

@@ -6,30 +6,42 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, sleep};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use dataflows::model::Topic;
 use rdkafka::error::KafkaError;
 use tracing::warn;
 
+use super::as_read::{Mark, Marks};
 use super::source::{self, Reached, STALLED};
-use crate::log::Log;
+use crate::log::{Log, NotAsRead};
 use crate::platform::clock::Stopwatch;
 use crate::platform::process;
 use crate::store;
 
+/// What a worker tells of a partition.
+struct Told {
+    reached: Reached,
+    /// The first record that it told of since that was looked at.
+    first: Option<Mark>,
+}
+
 /// How far the workers of this process have read.
 #[derive(Default)]
 pub(super) struct Reading {
-    offsets: Mutex<BTreeMap<(Topic, u32), Reached>>,
+    partitions: Mutex<BTreeMap<(Topic, u32), Told>>,
     ended: AtomicBool,
     failed: AtomicBool,
+    /// Why the workers are to end.
+    failure: Mutex<Option<Error>>,
 }
 
 impl Reading {
     /// Tells how far a partition is read.
     pub(super) fn tell(&self, topic: Topic, partition: u32, reached: Reached) {
-        let mut offsets = self.offsets.lock().unwrap_or_else(PoisonError::into_inner);
-        offsets.insert((topic, partition), reached);
+        let mut partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = Told { reached, first: None };
+        let told = partitions.entry((topic, partition)).or_insert(new);
+        *told = Told { reached, first: told.first.or(reached.last) };
     }
 
     /// Nothing more will be read; if that went well, what was is told once more.
@@ -38,7 +50,14 @@ impl Reading {
         ended.store(true, Ordering::Relaxed);
     }
 
-    /// Starts the thread that writes `pipeline_status` and `broker_status`. Where that fails the commits fail too, and
+    /// Whether the log still is what was read.
+    pub(super) fn check(&self) -> Result<()> {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.take().map_or(Ok(()), Err)
+    }
+
+    /// Starts the thread that writes `pipeline_status` and `broker_status`, hears of new partitions, and
+    /// compares what was read with what the log holds. Where that fails the commits fail too, and
     /// theirs is the error that counts; this thread tries again.
     pub(super) fn report(
         self: &Arc<Self>,
@@ -48,7 +67,7 @@ impl Reading {
         let reading = Arc::clone(self);
         std::thread::spawn(move || {
             let mut client = None;
-            let mut stalls = Stalls::default();
+            let (mut stalls, mut marks) = (Stalls::default(), Marks::default());
             for beat in 0u64.. {
                 if reading.failed.load(Ordering::Relaxed) {
                     return;
@@ -58,11 +77,19 @@ impl Reading {
                     if client.is_none() {
                         client = store::connect(&database).ok();
                     }
-                    let write = |client| reading.write(&*log, client, &mut stalls);
+                    let write = |client| reading.write(&*log, client, &mut stalls, &mut marks);
                     let written = client.as_mut().map(write);
-                    if let Some(Err(error)) = written {
-                        stalls.failed(&error);
-                        client = None;
+                    match written {
+                        Some(Err(error)) if error.is::<NotAsRead>() => {
+                            let failure = reading.failure.lock();
+                            *failure.unwrap_or_else(PoisonError::into_inner) = Some(error);
+                            return;
+                        }
+                        Some(Err(error)) => {
+                            stalls.failed(&error);
+                            client = None;
+                        }
+                        _ => {}
                     }
                 }
                 if ended {
@@ -78,8 +105,17 @@ impl Reading {
         log: &dyn Log,
         client: &mut postgres::Client,
         stalls: &mut Stalls,
+        marks: &mut Marks,
     ) -> Result<()> {
-        let offsets = self.offsets.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut offsets = BTreeMap::new();
+        let mut partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        for (place, Told { reached, first }) in &mut *partitions {
+            marks.note(*place, first.take());
+            marks.note(*place, reached.last);
+            offsets.insert(*place, *reached);
+        }
+        drop(partitions);
+        marks.look(log)?;
         let committed = store::committed_tallies(client)?;
         let memory = process::resident_bytes().unwrap_or(0);
         for topic in Topic::ALL {
@@ -141,7 +177,7 @@ struct Stalls {
 impl Stalls {
     /// Says once that a partition stands still.
     fn look(&mut self, topic: Topic, partition: u32, reached: Reached, end: u64) {
-        let Reached { offset, hungry } = reached;
+        let Reached { offset, hungry, .. } = reached;
         if !hungry || offset >= end {
             self.places.remove(&(topic, partition));
             return;

@@ -9,8 +9,9 @@ use dataflows::ledger::{Origin, Reach, Tally};
 use dataflows::model::time::{HOUR, TIME_END};
 use dataflows::model::{Event, Millis, Topic};
 use dataflows::row::{Cell, Row};
-use xxhash_rust::xxh3::xxh3_64;
+use tracing::info;
 
+use super::as_read::{self, Mark};
 use crate::log::{Batch, Log, Reader, Record};
 use dataflows::model::codec::{self, Reason};
 
@@ -29,10 +30,16 @@ pub(super) const STALLED: Duration = Duration::from_secs(30);
 const RECORD_BYTES: usize = 300;
 
 /// A dead letter keeps at most this much of the value.
-const DEAD_VALUE_BYTES: usize = 64 << 10;
+pub(super) const DEAD_VALUE_BYTES: usize = 64 << 10;
 
 /// The partitions of one worker.
 pub(super) struct Source {
+    /// Which worker of how many.
+    shard: (usize, usize),
+    /// How many partitions of each topic were known when they were opened last.
+    known: [u32; Topic::ALL.len()],
+    /// What is committed, as of the start.
+    tallies: BTreeMap<(Topic, u32), Tally>,
     partitions: Vec<Partition>,
     batch: Batch,
     /// No record beyond this moves `now`.
@@ -46,6 +53,8 @@ pub(super) struct Reached {
     pub(super) offset: u64,
     /// The log gave nothing when it was asked last.
     pub(super) hungry: bool,
+    /// The last record.
+    pub(super) last: Option<Mark>,
 }
 
 /// A log that holds more of a partition than it gives.
@@ -63,6 +72,8 @@ struct Partition {
     reader: Box<dyn Reader>,
     /// The offset behind the record given last.
     next_offset: u64,
+    /// That record.
+    last: Option<Mark>,
     /// Fetched and not yet given to the graph.
     fetched: VecDeque<Fetched>,
     /// How far the times go in what was fetched; of topics other than `orders` too, to read the
@@ -84,24 +95,47 @@ struct Fetched {
 }
 
 impl Source {
-    /// Opens the partitions p with p mod `workers` = `index`, each at its committed offset.
+    /// Opens the partitions p with p mod workers = index, of the worker of that `shard`, each at its
+    /// committed offset.
     pub(super) fn open(
-        log: &std::sync::Arc<dyn Log>,
+        log: &dyn Log,
         tallies: &BTreeMap<(Topic, u32), Tally>,
-        (index, workers): (usize, usize),
+        shard: (usize, usize),
         latest: Option<Millis>,
     ) -> Result<Source> {
-        let mut partitions = Vec::new();
+        let (partitions, batch) = (Vec::new(), Batch::default());
+        let (known, tallies) = ([0; Topic::ALL.len()], tallies.clone());
+        let mut source = Source { shard, known, tallies, partitions, batch, latest };
+        source.open_new(log)?;
+        Ok(source)
+    }
+
+    /// Opens those that were added to the log since, and names them to the store.
+    pub(super) fn grow(&mut self, log: &dyn Log, handles: &mut Handles) -> Result<()> {
+        let before = self.partitions.len();
+        self.open_new(log)?;
+        if self.partitions.len() > before {
+            self.announce(handles);
+        }
+        Ok(())
+    }
+
+    fn open_new(&mut self, log: &dyn Log) -> Result<()> {
+        let (index, workers) = self.shard;
         for topic in Topic::ALL {
-            let mine = (0..log.partitions(topic)).filter(|p| *p as usize % workers == index);
+            let (opened, known) = (self.known[topic as usize], log.partitions(topic));
             let mut from = Vec::new();
-            for partition in mine {
-                let committed = tallies.get(&(topic, partition)).map(|tally| tally.next_offset);
+            for partition in (opened..known).filter(|p| *p as usize % workers == index) {
+                let committed = self.tallies.get(&(topic, partition)).map(|it| it.next_offset);
                 // A log need not begin at 0; one that has been read must go on where that ended.
                 from.push((partition, committed.map_or_else(|| log.start(topic, partition), Ok)?));
             }
+            self.known[topic as usize] = known;
             if from.is_empty() {
                 continue;
+            }
+            if opened > 0 {
+                info!(topic = topic.name(), partitions = known, "the topic has grown");
             }
             let readers = log.readers(topic, &from).with_context(|| {
                 format!(
@@ -111,22 +145,28 @@ impl Source {
                 )
             })?;
             for ((partition, next_offset), reader) in from.into_iter().zip(readers) {
-                let (fetched, committed) = (VecDeque::new(), tallies.get(&(topic, partition)));
-                let reach = committed.and_then(|tally| tally.reach);
-                let end = log.end(topic, partition)?;
-                partitions.push(Partition {
+                let committed = self.tallies.get(&(topic, partition));
+                self.partitions.push(Partition {
                     topic,
                     partition,
                     reader,
                     next_offset,
-                    fetched,
-                    reach,
+                    last: None,
+                    fetched: VecDeque::new(),
+                    reach: committed.and_then(|tally| tally.reach),
                     hungry: false,
-                    end,
+                    end: log.end(topic, partition)?,
                 });
             }
         }
-        Ok(Source { partitions, batch: Batch::default(), latest })
+        Ok(())
+    }
+
+    /// Says which records of its partitions were compared at the start, so that they are compared again.
+    pub(super) fn mark(&mut self, compared: &BTreeMap<(Topic, u32), Mark>) {
+        for it in &mut self.partitions {
+            it.last = compared.get(&(it.topic, it.partition)).copied();
+        }
     }
 
     /// Names every partition to the store, so that one without records has its line there too.
@@ -141,7 +181,7 @@ impl Source {
     pub(super) fn offsets(&self) -> impl Iterator<Item = (Topic, u32, Reached)> {
         let partitions = self.partitions.iter();
         partitions.map(|it| {
-            let reached = Reached { offset: it.next_offset, hungry: it.hungry };
+            let reached = Reached { offset: it.next_offset, hungry: it.hungry, last: it.last };
             (it.topic, it.partition, reached)
         })
     }
@@ -211,6 +251,7 @@ impl Source {
             let fetched = partition.fetched.pop_front().expect("it has a next time");
             let tally = tallies.entry(place).or_default();
             partition.next_offset = fetched.origin.offset + 1;
+            partition.last = Some((fetched.origin.offset, fetched.origin.hash));
             tally.next_offset = partition.next_offset;
             match fetched.content {
                 Ok(event) => {
@@ -265,7 +306,7 @@ impl Source {
             let origin = Origin {
                 partition: partition.partition,
                 offset: record.offset,
-                hash: record.value.map_or(0, xxh3_64),
+                hash: as_read::hash(record),
             };
             let content = codec::decode(partition.topic, record.value).map_err(|reason| {
                 dead_letter(partition.topic, partition.partition, record, &reason)

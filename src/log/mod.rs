@@ -20,7 +20,7 @@ pub trait Log: Send + Sync {
     /// Names this log for its whole life; another log never has the same name.
     fn identity(&self) -> &str;
 
-    /// Number of partitions of a topic.
+    /// Number of partitions of a topic, as far as is known: it can grow, and never goes back.
     fn partitions(&self, topic: Topic) -> u32;
 
     /// First offset that is still held.
@@ -65,7 +65,7 @@ pub trait Log: Send + Sync {
         "--dir OTHER"
     }
 
-    /// The brokers that keep it; none where it lies in files.
+    /// The brokers that keep it; none where it lies in files. Who asks hears of new partitions too.
     fn brokers(&self) -> Result<Vec<Broker>> {
         Ok(Vec::new())
     }
@@ -146,6 +146,50 @@ pub fn newest_record(log: &dyn Log, topic: Topic, partition: u32) -> Result<Batc
         }
     }
     Ok(newest)
+}
+
+/// What lies at an offset in each of some partitions of a topic: a batch of one, or of none where that
+/// offset is not held, or has no record.
+pub fn records_at(log: &dyn Log, topic: Topic, places: &[(u32, u64)]) -> Result<Vec<Batch>> {
+    let mut held = Vec::new();
+    for &(partition, offset) in places {
+        let (start, end) = (log.start(topic, partition)?, log.end(topic, partition)?);
+        held.extend((start..end).contains(&offset).then_some((partition, offset)));
+    }
+    let mut records: Vec<Batch> = places.iter().map(|_| Batch::default()).collect();
+    if held.is_empty() {
+        return Ok(records);
+    }
+    for (mut reader, place) in log.readers(topic, &held)?.into_iter().zip(held) {
+        let mut batch = Batch::default();
+        while batch.is_empty() && reader.position() <= place.1 {
+            reader.wait(&mut batch, 1)?;
+        }
+        if !batch.is_empty() && batch.get(0).offset == place.1 {
+            let index = places.iter().position(|it| *it == place);
+            records[index.expect("it is one of them")] = batch;
+        }
+    }
+    Ok(records)
+}
+
+/// A record that is another one than was read at its place.
+///
+/// Callers tell it from other errors: going on would add up what two topics say.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{}-{partition} is not the one that was read: at offset {offset} it holds another record; was the \
+     topic deleted and made again, or restored from a copy? `marketday analytics --rebuild` counts \
+     again what the log holds",
+    topic.name()
+)]
+pub struct NotAsRead {
+    /// Where.
+    pub topic: Topic,
+    /// Where.
+    pub partition: u32,
+    /// The record's place.
+    pub offset: u64,
 }
 
 /// An offset before the start or after the end of what a log holds of a partition.

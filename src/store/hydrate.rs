@@ -4,10 +4,11 @@
 //! worker reads whole partitions back, so it sees by itself whether what it has read adds up to what
 //! `commit_offsets` says: the number of rows, the orders' amounts, and a hash of the rows' bytes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::io::Read;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use dataflows::Epoch;
 use dataflows::analytics::{Output, Tables};
 use dataflows::ledger::Origin;
@@ -78,15 +79,110 @@ fn copy_out(
     }
 }
 
-/// Gives the events of a topic's ledger that are in this worker's shard of partitions, and sees that
-/// they are those that were committed.
+/// So many events are kept of each end of a partition.
+const ENDS: usize = 8;
+
+/// Records of a partition that the store has counted. One that the log still holds must be among them.
+pub struct Known {
+    /// Of which partition.
+    pub partition: u32,
+    /// The one to be compared first is the last.
+    pub records: Vec<Counted>,
+}
+
+/// What the store says of the record at an offset.
+pub enum Counted {
+    /// The event of a ledger's row.
+    Event(u64, Event),
+    /// The value of a dead letter, or its beginning.
+    Dead(u64, Vec<u8>),
+}
+
+impl Counted {
+    /// The record's place.
+    pub fn offset(&self) -> u64 {
+        match self {
+            Counted::Event(offset, _) | Counted::Dead(offset, _) => *offset,
+        }
+    }
+}
+
+/// The ledger's rows of a partition with the least offsets, and with the greatest.
+#[derive(Default)]
+struct Ends {
+    first: BinaryHeap<(u64, Vec<u8>)>,
+    last: BinaryHeap<(Reverse<u64>, Vec<u8>)>,
+}
+
+impl Ends {
+    fn add(&mut self, offset: u64, row: &[u8]) {
+        keep(&mut self.first, offset, row);
+        keep(&mut self.last, Reverse(offset), row);
+    }
+
+    /// Their events, the outermost ones to be compared first.
+    fn known(self, topic: Topic, partition: u32) -> Result<[Known; 2]> {
+        let known = |rows: Vec<Vec<u8>>| {
+            let events = rows.iter().rev().map(|row| {
+                let (origin, event) = ledger_event(topic, row);
+                let event =
+                    event.map_err(|what| anyhow!("the ledger holds {what}, which no event has"))?;
+                Ok(Counted::Event(origin.offset, event))
+            });
+            anyhow::Ok(Known { partition, records: events.collect::<Result<_>>()? })
+        };
+        let first = self.first.into_sorted_vec().into_iter().map(|(_, row)| row);
+        let last = self.last.into_sorted_vec().into_iter().map(|(_, row)| row);
+        Ok([known(first.collect())?, known(last.collect())?])
+    }
+}
+
+/// Keeps a row if its key is one of the least.
+fn keep<K: Ord>(rows: &mut BinaryHeap<(K, Vec<u8>)>, key: K, row: &[u8]) {
+    if rows.len() < ENDS {
+        rows.push((key, row.to_vec()));
+    } else if let Some(mut greatest) = rows.peek_mut()
+        && key < greatest.0
+    {
+        greatest.0 = key;
+        greatest.1.clear();
+        greatest.1.extend_from_slice(row);
+    }
+}
+
+/// Reads a row of a topic's ledger; the error says what no event has. The hash is only looked at when an
+/// event is booked.
+fn ledger_event(topic: Topic, row: &[u8]) -> (Origin, Result<Event, String>) {
+    let mut fields = Fields(row);
+    let event_id = fields.unsigned();
+    let (partition, offset) = (fields.int() as u32, fields.int() as u64);
+    let event = if lists_fit(topic, row) {
+        Event::take(topic, event_id, &mut fields)
+    } else {
+        Err("lists that do not fit each other".to_owned())
+    };
+    (Origin { partition, offset, hash: 0 }, event)
+}
+
+/// Gives the events of a topic's ledger that are in this worker's shard of partitions, and sees that they
+/// are those that were committed. Those at both ends of each partition are returned: of the offsets that the
+/// log holds, which begin at `starts`, as far as they were counted by today's rules.
 pub fn hydrate(
     client: &mut Client,
     claim: &Claim,
     topic: Topic,
     (shard, shards): (usize, usize),
+    starts: &BTreeMap<u32, u64>,
     mut give: impl FnMut(Origin, Event),
-) -> Result<()> {
+) -> Result<Vec<Known>> {
+    let mut ends: BTreeMap<u32, (u64, Ends)> =
+        starts.iter().map(|(it, start)| (*it, (*start, Ends::default()))).collect();
+    let rules = "SELECT partition, rules_from FROM commit_offsets WHERE topic = $1";
+    for row in client.query(rules, &[&topic.name()])? {
+        if let Some((from, _)) = ends.get_mut(&(row.get::<_, i64>(0) as u32)) {
+            *from = (*from).max(row.get::<_, i64>(1) as u64);
+        }
+    }
     let table = topic.ledger();
     let mut found = BTreeMap::<i64, Sums>::new();
     let differs = |what| LedgerDiffers { topic, what, rows: Vec::new() };
@@ -94,32 +190,31 @@ pub fn hydrate(
         client,
         &format!("SELECT * FROM {table} WHERE partition % {shards} = {shard}"),
         |bytes| {
-            let mut fields = Fields(bytes);
-            let event_id = fields.unsigned();
-            let (partition, offset) = (fields.int(), fields.int());
-            let event = if lists_fit(topic, bytes) {
-                Event::take(topic, event_id, &mut fields)
-            } else {
-                Err("lists that do not fit each other".to_owned())
-            };
+            let (origin, event) = ledger_event(topic, bytes);
             let whole = event.and_then(|event| Ok((amount(&event)?, event)));
             let (amount, event) = whole.map_err(|what| {
+                let Origin { partition, offset, .. } = origin;
                 differs(format!(
                     "offset {offset} of partition {partition} holds {what}, which no event has"
                 ))
             })?;
-            let sums = found.entry(partition).or_default();
+            let sums = found.entry(origin.partition.into()).or_default();
             sums.rows += 1;
             sums.amount = sums.amount.wrapping_add(amount);
             sums.hash = sums.hash.wrapping_add(row_hash(bytes));
-            // The hash is only looked at when an event is booked.
-            give(Origin { partition: partition as u32, offset: offset as u64, hash: 0 }, event);
+            if let Some((from, ends)) = ends.get_mut(&origin.partition)
+                && origin.offset >= *from
+            {
+                ends.add(origin.offset, bytes);
+            }
+            give(origin, event);
             Ok(())
         },
     )?;
     let differences = compare(client, claim, topic, (shard, shards), &found)?;
     ensure!(differences.is_empty(), differs(differences.join("; ")));
-    Ok(())
+    let known = ends.into_iter().map(|(partition, (_, ends))| ends.known(topic, partition));
+    Ok(known.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
 /// Whether a row's arrays are lists, without nulls and as long as each other: what an event is made of.
@@ -206,6 +301,26 @@ fn compare(
         }
     }
     Ok(differences)
+}
+
+/// The newest dead letter with a value of each partition of a topic that is in this worker's shard.
+pub fn dead_letters(
+    client: &mut Client,
+    topic: Topic,
+    (shard, shards): (usize, usize),
+) -> Result<Vec<Known>> {
+    let rows = client.query(
+        "SELECT partition, \"offset\", value FROM dead_letters
+         WHERE (topic, partition, \"offset\") IN (
+             SELECT topic, partition, max(\"offset\") FROM dead_letters
+             WHERE topic = $1 AND partition % $2 = $3 AND value IS NOT NULL GROUP BY 1, 2)",
+        &[&topic.name(), &(shards as i64), &(shard as i64)],
+    )?;
+    let known = rows.iter().map(|row| {
+        let dead = Counted::Dead(row.get::<_, i64>(1) as u64, row.get(2));
+        Known { partition: row.get::<_, i64>(0) as u32, records: vec![dead] }
+    });
+    Ok(known.collect())
 }
 
 /// Gives every stored row of the tables that are kept as something that goes: the minus side of the first commit.

@@ -12,7 +12,7 @@ mod hydrate;
 pub mod migrate;
 
 pub use commit::Committer;
-pub use hydrate::{LedgerDiffers, hydrate, stored_rows};
+pub use hydrate::{Counted, Known, LedgerDiffers, dead_letters, hydrate, stored_rows};
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -13,7 +13,8 @@
 //! A topic that is missing is made, with what the market needs and brokers do not have by default:
 //! records are kept for ever, and may bear any time, since market time is not the brokers'.
 //!
-//! Each worker has one consumer a topic, with the partitions assigned by us. Its queue, filled by
+//! Each worker has one consumer a topic, with the partitions assigned by us, and another one for those that
+//! are added while it runs. Its queue, filled by
 //! librdkafka's own threads, holds at most [`FETCHED_KIB`]. Offsets are committed to the consumer
 //! groups for the eyes of Kafka's tools only; nothing here ever reads them back.
 
@@ -26,6 +27,7 @@ mod writer;
 pub use cluster::Place;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -79,9 +81,9 @@ pub fn open(place: Place, create: bool) -> Result<Arc<dyn Log>> {
         let name = &wanted[topic as usize];
         partitions(&metadata, name)?.with_context(|| format!("the topic {name} is gone"))
     };
-    let mut counts = BTreeMap::new();
+    let counts = [const { AtomicU32::new(0) }; Topic::ALL.len()];
     for topic in Topic::ALL {
-        counts.insert(topic, count(topic)?);
+        counts[topic as usize].store(count(topic)?, Ordering::Relaxed);
     }
     let identity = identity(&place)?;
     let consumers = Mutex::default();
@@ -91,7 +93,8 @@ pub fn open(place: Place, create: bool) -> Result<Arc<dyn Log>> {
 struct Kafka {
     place: Place,
     identity: String,
-    counts: BTreeMap<Topic, u32>,
+    /// Partitions of each topic, as far as they are known.
+    counts: [AtomicU32; Topic::ALL.len()],
     /// A client that only asks.
     questions: Arc<Client>,
     /// The consumers that read at present: group offsets are committed through them.
@@ -118,7 +121,7 @@ impl Log for Kafka {
     }
 
     fn partitions(&self, topic: Topic) -> u32 {
-        self.counts[&topic]
+        self.counts[topic as usize].load(Ordering::Relaxed)
     }
 
     fn start(&self, topic: Topic, partition: u32) -> Result<u64> {
@@ -131,7 +134,8 @@ impl Log for Kafka {
 
     fn writer(&self) -> Result<Box<dyn Writer>> {
         let questions = Arc::clone(&self.questions);
-        Ok(Box::new(KafkaWriter::open(&self.place, &self.identity, &self.counts, questions)?))
+        let counts = Topic::ALL.into_iter().map(|topic| (topic, self.partitions(topic))).collect();
+        Ok(Box::new(KafkaWriter::open(&self.place, &self.identity, &counts, questions)?))
     }
 
     fn owner(&self) -> Result<Option<Owner>> {
@@ -180,6 +184,12 @@ impl Log for Kafka {
 
     fn brokers(&self) -> Result<Vec<Broker>> {
         let metadata = metadata(&self.questions, &self.place, ANSWER)?;
+        for topic in Topic::ALL {
+            // Those that have no leader yet are heard of later. One broker may know of fewer than another.
+            if let Ok(Some(count)) = partitions(&metadata, &self.topic(topic)) {
+                self.counts[topic as usize].fetch_max(count, Ordering::Relaxed);
+            }
+        }
         let mut brokers: BTreeMap<i32, Broker> = BTreeMap::new();
         let ours = Topic::ALL.map(|topic| self.topic(topic));
         let topics =

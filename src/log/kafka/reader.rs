@@ -13,7 +13,12 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 use super::super::{Batch, OffsetNotHeld, Reader, Record};
-use super::cluster::{Client, Logged, Place, ends, mends_itself};
+use super::cluster::{ANSWER, Client, Logged, Place, TRY, ends, mends_itself};
+use super::topics::partitions;
+use crate::platform::clock::Stopwatch;
+
+/// The pause between two questions for a partition that may not be there.
+const PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) struct KafkaReader {
     consumer: Arc<Client>,
@@ -119,6 +124,9 @@ impl KafkaReader {
                 let (topic, partition, wanted) = (self.topic, self.partition, self.position);
                 bail!(OffsetNotHeld { topic, partition, wanted, start, end })
             }
+            KafkaError::MessageConsumption(
+                Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition,
+            ) => self.ensure_there(),
             // Another's end.
             KafkaError::PartitionEOF(_) => Ok(()),
             error if mends_itself(&error) => Ok(()),
@@ -126,6 +134,34 @@ impl KafkaReader {
                 let KafkaReader { name, partition, position, .. } = self;
                 format!("reading {name}-{partition} from offset {position} on")
             }),
+        }
+    }
+
+    /// That the partition is there, though the client has heard that it is not: a broker that has not
+    /// heard of a new one says so, and of one that was deleted all do.
+    fn ensure_there(&self) -> Result<()> {
+        let KafkaReader { name, partition, position, .. } = self;
+        let since = Stopwatch::start();
+        loop {
+            let asked = self.consumer.fetch_metadata(Some(name), TRY);
+            let over = since.elapsed() > ANSWER;
+            match asked {
+                Err(error) if over => {
+                    return Err(error).with_context(|| format!("asking for topic {name}"));
+                }
+                Ok(metadata) => match partitions(&metadata, name) {
+                    Ok(Some(count)) if count > *partition => return Ok(()),
+                    Ok(_) if over => bail!(
+                        "the brokers no longer have {name}-{partition}, which was read up to offset \
+                         {position}: was the topic deleted? `marketday analytics --rebuild` counts \
+                         again what the log holds"
+                    ),
+                    Err(error) if over => return Err(error),
+                    _ => {}
+                },
+                Err(_) => {}
+            }
+            std::thread::sleep(PAUSE);
         }
     }
 
