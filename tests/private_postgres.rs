@@ -1,7 +1,7 @@
 //! The private server starts, is adopted after a kill, repairs what a kill left, and is shut to others.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -206,6 +206,22 @@ fn a_directory_closed_to_the_servers_user_points_elsewhere() {
         assert!(elsewhere.join("data/PG_VERSION").exists());
         fs::remove_dir_all(elsewhere).unwrap();
     }
+}
+
+/// As root it would give away whatever another user's link names.
+#[test]
+fn a_link_of_another_user_is_not_followed() {
+    let (dir, elsewhere) = (scratch(), scratch());
+    let link = dir.join("postgres");
+    symlink(&elsewhere, &link).unwrap();
+    if lchown(&link, Some(65_534), None).is_err() {
+        return; // Not as root: then there is nothing to give away.
+    }
+    let before = fs::metadata(&elsewhere).unwrap();
+    let refused = PrivatePostgres::start(&dir).err().unwrap();
+    assert!(format!("{refused:#}").contains("a link that another user made"), "{refused:#}");
+    let after = fs::metadata(&elsewhere).unwrap();
+    assert_eq!((before.uid(), before.mode()), (after.uid(), after.mode()));
 }
 
 #[test]

@@ -29,7 +29,7 @@ use crate::market::{self, Ended, Handle, Options, Speed, control};
 use crate::page;
 use crate::platform::clock::Stopwatch;
 use crate::platform::retry::{self, Patience};
-use crate::platform::{logging, process};
+use crate::platform::{files, logging, process};
 use crate::store;
 use crate::verify;
 
@@ -167,7 +167,12 @@ impl fmt::Display for Summary {
 pub fn lock(dir: &Path) -> Result<File> {
     fs::create_dir_all(dir).with_context(|| format!("making the directory {}", dir.display()))?;
     let path = dir.join("up.lock");
-    let lock = File::create(&path).with_context(|| format!("opening {}", path.display()))?;
+    let lock = files::private()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&path)
+        .with_context(|| format!("opening {}", path.display()))?;
     if lock.try_lock().is_err() {
         bail!(
             "another `marketday up` is running in {}; stop it, or name another --dir",

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Batch, Log, OffsetNotHeld, Owner, Reader, Record, Writer, new_identity};
-use crate::platform::files::replace;
+use crate::platform::files::{PRIVATE, private, private_directory, replace};
 
 /// Where a segment is full. Larger ones make opening in the middle slower, smaller ones more files.
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -99,7 +99,7 @@ impl About {
 
 /// Writes the files of an empty log; `log.json` comes last and makes it one.
 fn create(dir: &Path) -> Result<()> {
-    fs::create_dir_all(dir)?;
+    private_directory(dir)?;
     let handle = File::open(dir)?;
     // Two programs may start at once on a new directory.
     handle.lock()?;
@@ -129,7 +129,7 @@ fn create(dir: &Path) -> Result<()> {
         }
         ends.file.sync_all()?;
     }
-    replace(&path, &serde_json::to_vec_pretty(&about)?)?;
+    replace(&path, PRIVATE, &serde_json::to_vec_pretty(&about)?)?;
     File::open(dir.join(".."))?.sync_all()?;
     Ok(())
 }
@@ -228,7 +228,7 @@ const SLOT_BYTES: usize = 64;
 
 impl Ends {
     fn open(path: PathBuf, writable: bool) -> Result<Ends> {
-        let file = OpenOptions::new()
+        let file = private()
             .read(true)
             .write(writable)
             .create(writable)
@@ -324,7 +324,7 @@ impl Log for Embedded {
         if let Some(first) = self.owner()? {
             return Ok(first);
         }
-        replace(&dir.join("owner"), owner.word().as_bytes()).with_context(claiming)?;
+        replace(&dir.join("owner"), PRIVATE, owner.word().as_bytes()).with_context(claiming)?;
         Ok(owner)
     }
 
@@ -368,6 +368,7 @@ struct Tail {
 
 impl EmbeddedWriter {
     fn open(files: Arc<Files>) -> Result<EmbeddedWriter> {
+        private_directory(&files.dir)?;
         let lock = File::open(files.dir.join("log.json"))?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -509,10 +510,9 @@ impl Tail {
     fn begin_segment(&mut self, files: &Files) -> Result<()> {
         self.sync(files)?;
         let path = files.segment(self.topic, self.partition, self.end.offset);
-        fs::create_dir_all(files.partition_dir(self.topic, self.partition))
-            .and_then(|()| OpenOptions::new().write(true).create_new(true).open(&path))
-            .map(|file| self.file = Some(file))
-            .with_context(|| format!("creating {}", path.display()))?;
+        private_directory(&files.partition_dir(self.topic, self.partition))?;
+        let file = private().write(true).create_new(true).open(&path);
+        self.file = Some(file.with_context(|| format!("creating {}", path.display()))?);
         self.created = true;
         self.end.base = self.end.offset;
         self.end.position = 0;

@@ -2,9 +2,12 @@
 //! each way.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
     io::{BufRead, BufReader, ErrorKind, Write},
-    os::unix::net::{UnixListener, UnixStream},
+    os::unix::{
+        fs::PermissionsExt,
+        net::{UnixListener, UnixStream},
+    },
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
     thread,
@@ -19,6 +22,7 @@ use dataflows::{
 use serde::{Deserialize, Serialize};
 
 use super::{Handle, ScenarioRequest, Speed};
+use crate::platform::files;
 
 /// How long one waits for the other to speak.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -86,7 +90,8 @@ fn socket(dir: &Path) -> PathBuf {
 pub fn listen(dir: &Path, settings: &Settings, handle: &Arc<Handle>) -> Result<Listening> {
     let path = socket(dir);
     let what = || format!("listening for commands at {}", path.display());
-    fs::create_dir_all(dir.join("market")).with_context(what)?;
+    // Whoever can open the socket steers the market.
+    files::private_directory(&dir.join("market"))?;
     if UnixStream::connect(&path).is_ok() {
         bail!("another market is running in {}: stop it, or name another --dir", dir.display());
     }
@@ -95,6 +100,7 @@ pub fn listen(dir: &Path, settings: &Settings, handle: &Arc<Handle>) -> Result<L
         _ => {}
     }
     let listener = UnixListener::bind(&path).with_context(what)?;
+    fs::set_permissions(&path, Permissions::from_mode(files::PRIVATE)).with_context(what)?;
     let (settings, handle) = (settings.clone(), Arc::clone(handle));
     // Ends with the process: nobody can be kept waiting by it.
     thread::spawn(move || {

@@ -1,11 +1,13 @@
 //! The file that labels what faults have done to a market's records.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use dataflows::market::Label;
+
+use crate::platform::files::private;
 
 /// The side file: what is in it follows from what was appended, so a snapshot keeps its length, and
 /// what comes behind is made again.
@@ -17,8 +19,7 @@ pub(super) struct Labels {
 impl Labels {
     pub(super) fn open(path: PathBuf, length: u64) -> Result<Labels> {
         let opening = || format!("opening {}", path.display());
-        let options = &mut OpenOptions::new();
-        let file = options.write(true).create(true).truncate(false).open(&path);
+        let file = private().write(true).create(true).truncate(false).open(&path);
         let mut file = file.with_context(opening)?;
         let held = file.metadata().with_context(opening)?.len();
         ensure!(

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::log::{self, Batch, Log, Owner};
 use crate::platform::clock;
-use crate::platform::files::replace;
+use crate::platform::files::{PRIVATE, replace};
 use dataflows::model::codec;
 
 /// What the flags of a start say about the market; what they leave out stays as it is, or takes
@@ -130,7 +130,7 @@ impl About {
     }
 
     pub(super) fn write(&self, path: &Path) -> Result<()> {
-        replace(path, &serde_json::to_vec_pretty(self)?)
+        replace(path, PRIVATE, &serde_json::to_vec_pretty(self)?)
     }
 }
 

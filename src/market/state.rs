@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::settings::About;
-use crate::platform::files::replace;
+use crate::platform::files::{PRIVATE, private, private_directory, replace};
 
 /// Time and `event_id` of a record: in each partition they ascend.
 pub(super) type Stamp = (Millis, Option<u64>);
@@ -68,7 +68,7 @@ impl StateDir {
         let mark = format!("marketday snapshot {FORMAT} log {log}\n");
         let about = dir.join("market.json");
         let dir = dir.join("market");
-        fs::create_dir_all(&dir)?;
+        private_directory(&dir)?;
         Ok(StateDir { dir, about, mark: mark.into_bytes() })
     }
 
@@ -121,7 +121,7 @@ impl StateDir {
         let sum = xxh3_64(&bytes);
         bytes.extend_from_slice(&sum.to_le_bytes());
         let name = format!("{:012}.snapshot", checkpoint.snapshot.refresh());
-        replace(&self.dir.join(name), &bytes)?;
+        replace(&self.dir.join(name), PRIVATE, &bytes)?;
         // Those of another log or form are of no use, and may be of a later time than ours.
         let mut ours = Vec::new();
         for path in self.snapshots()? {
@@ -187,7 +187,7 @@ impl StateDir {
         let mut line = serde_json::to_vec(command)?;
         line.push(b'\n');
         let path = self.dir.join("commands.ndjson");
-        let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+        let mut file = private().append(true).create(true).open(path)?;
         file.write_all(&line)?;
         file.sync_all()?;
         Ok(File::open(&self.dir)?.sync_all()?)

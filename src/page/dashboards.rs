@@ -24,7 +24,7 @@ use serde_json::{Map, Value, json};
 use super::ROLE;
 use super::korean::korean;
 use crate::platform::clock::Stopwatch;
-use crate::platform::files::replace;
+use crate::platform::files::{PUBLIC, replace};
 
 static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/grafana/dashboards");
 
@@ -50,8 +50,8 @@ pub fn write_korean(dir: &Path) -> Result<()> {
     for dashboard in DASHBOARDS.iter() {
         if let Some(name) = dashboard["uid"].as_str().and_then(|uid| uid.strip_suffix("-ko")) {
             let text = serde_json::to_vec_pretty(dashboard)?;
-            // Whole at any time: a Grafana may be looking.
-            replace(&dir.join(format!("{name}.json")), &text).with_context(writing)?;
+            // Whole at any time: a Grafana may be looking, as another user.
+            replace(&dir.join(format!("{name}.json")), PUBLIC, &text).with_context(writing)?;
         }
     }
     Ok(())

@@ -7,10 +7,10 @@
 //! kill at any moment is repaired by the next start; `tests/private_postgres.rs` kills there.
 
 use std::env;
-use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -20,6 +20,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use postgres::error::SqlState;
 use postgres::{Config, NoTls};
+
+use crate::platform::files::{PRIVATE, private, replace};
 
 /// Name of the database, and of the role that owns it and everything else.
 const NAME: &str = "marketday";
@@ -209,7 +211,16 @@ impl Home {
 
         let link = dir.join("postgres");
         let path = match fs::read_link(&link) {
-            Ok(elsewhere) => elsewhere,
+            Ok(elsewhere) => {
+                // As root its target is given to the server's user.
+                let owner = link.symlink_metadata().context("looking at the link")?.uid();
+                ensure!(
+                    owner == 0 || owner == rustix::process::geteuid().as_raw(),
+                    "{} is a link that another user made: remove it, or name another --dir",
+                    link.display()
+                );
+                elsewhere
+            }
             Err(_) if reachable(&dir, user)? => link,
             Err(_) if link.is_dir() => bail!(
                 "{} is the server's, whose user can no longer enter {}: open the directories above it \
@@ -252,7 +263,7 @@ impl Home {
 
     fn open(&self, name: &str) -> Result<File> {
         let path = self.path.join(name);
-        OpenOptions::new()
+        private()
             .write(true)
             .create(true)
             .truncate(false)
@@ -268,7 +279,7 @@ impl Home {
     }
 
     fn give(&self, path: &Path) -> std::io::Result<()> {
-        self.user.map_or(Ok(()), |user| chown(path, Some(user.uid), Some(user.gid)))
+        self.user.map_or(Ok(()), |user| lchown(path, Some(user.uid), Some(user.gid)))
     }
 
     /// A command as the server's user.
@@ -305,18 +316,9 @@ impl Home {
         }
 
         let password_file = self.password_file();
-        OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&password_file)
-            .and_then(|mut file| {
-                file.write_all(random_word()?.as_bytes())?;
-                file.sync_all()
-            })
-            .and_then(|()| self.give(&password_file))
-            .with_context(|| format!("writing {}", password_file.display()))?;
+        replace(&password_file, PRIVATE, random_word()?.as_bytes())?;
+        self.give(&password_file)
+            .with_context(|| format!("giving {} to the server's user", password_file.display()))?;
 
         let new = self.path.join(format!("new-{}", random_word()?));
         let mut initdb = self.command(&tools.join("initdb"));
@@ -329,7 +331,7 @@ impl Home {
             .arg(&new);
         run(&mut initdb).context("creating the cluster")?;
 
-        OpenOptions::new()
+        private()
             .append(true)
             .open(new.join("postgresql.conf"))
             .and_then(|mut file| {
@@ -397,8 +399,7 @@ impl Home {
             .and_then(|listener| listener.local_addr())
             .context("looking for a free port on 127.0.0.1")?
             .port();
-        fs::write(&file, port.to_string())
-            .with_context(|| format!("writing {}", file.display()))?;
+        replace(&file, PRIVATE, port.to_string().as_bytes())?;
         Ok(port)
     }
 }
