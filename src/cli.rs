@@ -1,5 +1,6 @@
 //! The command line: parse, run the command, and tell the error that it ends with.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -8,7 +9,7 @@ use tracing::{error, info};
 use crate::commands::Command;
 use crate::engine::supervise;
 use crate::platform::logging::{self, LAST_WORD};
-use crate::platform::retry;
+use crate::platform::{retry, secret};
 
 /// A living online market in one program, and its exact, incremental analytics.
 #[derive(Parser)]
@@ -21,6 +22,24 @@ pub struct Cli {
     /// warnings, as sentences].
     #[arg(long, global = true, value_name = "LEVEL", env = logging::VARIABLE, value_parser = logging::read)]
     log: Option<logging::Asked>,
+}
+
+impl Cli {
+    /// Reads the command line. What is wrong with it is told without its values where one of them may be
+    /// a password.
+    pub fn read() -> Cli {
+        Cli::try_parse().unwrap_or_else(|error| {
+            let words = std::env::args_os().skip(1);
+            let words: Vec<_> = words.map(|word| word.to_string_lossy().into_owned()).collect();
+            let said = error.render().to_string();
+            let told = secret::without_values(said.clone(), &words);
+            if told == said {
+                error.exit();
+            }
+            _ = write!(std::io::stderr(), "{told}");
+            std::process::exit(error.exit_code())
+        })
+    }
 }
 
 /// Runs a command; an error is printed once, with its causes.

@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use marketday::cli::Cli;
 use marketday::platform::logging::LAST_WORD;
 
@@ -27,5 +26,5 @@ fn main() -> ExitCode {
         report(panic);
         std::process::abort();
     }));
-    marketday::cli::run(Cli::parse())
+    marketday::cli::run(Cli::read())
 }

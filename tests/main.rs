@@ -27,6 +27,7 @@ mod processes;
 mod realism;
 mod recipe;
 mod scenario;
+mod secrets;
 mod stepwise;
 mod stores;
 mod tables;

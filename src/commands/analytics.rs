@@ -141,7 +141,7 @@ fn run_processes(command: &Analytics, database: &Database, stop: &AtomicBool) ->
             child.arg("--exit-when-caught-up");
         }
         if let Some(database) = &place.database {
-            child.env("DATABASE_URL", database);
+            child.env("DATABASE_URL", database.expose());
         }
         child
     })

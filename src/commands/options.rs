@@ -22,6 +22,7 @@ use crate::market::cache::Link;
 use crate::market::{self, Speed};
 use crate::platform::private_postgres::PrivatePostgres;
 use crate::platform::retry::{self, Patience};
+use crate::platform::secret::{self, Secret};
 use crate::store::{self, migrate};
 
 /// Where the log is.
@@ -31,7 +32,7 @@ pub(crate) struct LogPlace {
     #[arg(long, default_value = "marketday-data")]
     pub(crate) dir: PathBuf,
     /// Brokers of Kafka, as host:port,host:port: the log is there instead of in the directory.
-    #[arg(long, env = "KAFKA_BROKERS")]
+    #[arg(long, env = "KAFKA_BROKERS", hide_env_values = true)]
     pub(crate) brokers: Option<String>,
     /// What stands before the topics' names on the cluster: they are NAME.users and so on [default:
     /// nothing, and they are users and so on].
@@ -53,7 +54,7 @@ pub(crate) struct Place {
     /// A `PostgreSQL` to use instead of a private one, as a URL; better given as `DATABASE_URL`,
     /// since arguments can be seen by others.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
-    pub(crate) database: Option<String>,
+    pub(crate) database: Option<Secret>,
 }
 
 /// A command that looks and changes nothing.
@@ -79,12 +80,12 @@ pub(crate) struct Cached {
     /// A Redis for the market's working set, as a URL; better given as `REDIS_URL`, since arguments
     /// can be seen by others [default: memory].
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
-    pub(crate) redis: Option<String>,
+    pub(crate) redis: Option<Secret>,
 }
 
 impl Cached {
     pub(crate) fn link(&self) -> Result<Option<Arc<Link>>> {
-        self.redis.as_deref().map(Link::open).transpose()
+        self.redis.as_ref().map(Link::open).transpose()
     }
 }
 
@@ -237,9 +238,8 @@ impl Place {
         stop: &dyn Fn() -> bool,
         ready: fn(&postgres::Config) -> Result<()>,
     ) -> Result<Database> {
-        let mut database = if let Some(url) = &self.database {
-            let config = url.parse().context("reading the database's URL")?;
-            Database { config, private: None }
+        let mut database = if let Some(address) = &self.database {
+            Database { config: store::config(address)?, private: None }
         } else {
             let private = PrivatePostgres::start(&self.log.dir)?;
             Database { config: private.config(), private: Some(private) }
@@ -268,7 +268,7 @@ impl Place {
 impl LogPlace {
     /// The log, made if it is not there; brokers that are away are waited for, for a minute.
     pub(crate) fn open(&self, stop: &dyn Fn() -> bool) -> Result<Arc<dyn Log>> {
-        match self.kafka() {
+        match self.kafka()? {
             Some(place) => {
                 retry::again(Patience::Start, stop, || log::kafka::open(place.clone(), true))
             }
@@ -278,7 +278,7 @@ impl LogPlace {
 
     /// The log, which must be there: for a command that only looks.
     pub(crate) fn look(&self) -> Result<Arc<dyn Log>> {
-        if let Some(place) = self.kafka() {
+        if let Some(place) = self.kafka()? {
             return log::kafka::open(place, false);
         }
         let dir = self.dir.display();
@@ -303,9 +303,14 @@ impl LogPlace {
         self.topic_prefix.clone().filter(given).or_else(older)
     }
 
-    fn kafka(&self) -> Option<log::kafka::Place> {
-        let brokers = self.brokers.clone()?;
-        Some(log::kafka::Place { brokers, topic_prefix: self.topic_prefix() })
+    fn kafka(&self) -> Result<Option<log::kafka::Place>> {
+        let Some(brokers) = self.brokers.clone() else { return Ok(None) };
+        ensure!(
+            secret::is_name(&brokers),
+            "reading the brokers' addresses (--brokers or KAFKA_BROKERS): they are like \
+             host:port,host:port, without a login"
+        );
+        Ok(Some(log::kafka::Place { brokers, topic_prefix: self.topic_prefix() }))
     }
 }
 

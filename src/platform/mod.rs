@@ -7,3 +7,4 @@ pub mod logging;
 pub mod private_postgres;
 pub mod process;
 pub mod retry;
+pub mod secret;

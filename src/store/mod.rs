@@ -15,6 +15,7 @@ pub use commit::Committer;
 pub use hydrate::{Counted, Known, LedgerDiffers, dead_letters, hydrate, stored_rows};
 
 use std::collections::BTreeMap;
+use std::error::Error as StdError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use dataflows::analytics::{BASE_TABLES, Tables};
 use dataflows::ledger::{Reach, Tally};
 use dataflows::model::{Millis, Topic, UserId};
 use dataflows::{Epoch, QUERIES};
+use postgres::config::Host;
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::{Client, Config, NoTls, Transaction};
 use serde::{Deserialize, Serialize};
@@ -31,6 +33,7 @@ use tracing::warn;
 
 use crate::log::Log;
 use crate::platform::retry;
+use crate::platform::secret::{self, Secret};
 
 /// How sessions are named to the server, unless whoever named it says otherwise.
 const SESSION: &str = "marketday";
@@ -109,6 +112,35 @@ fn reach(config: Config) -> Result<Client> {
     SILENT.fetch_sub(1, Ordering::Relaxed);
     std::thread::sleep(SILENCE.0);
     bail!(retry::NoAnswer(SILENCE.0))
+}
+
+/// Reads where a database is. What is wrong with it is told without a part of it.
+pub fn config(address: &Secret) -> Result<Config> {
+    let config = address.expose().parse::<Config>();
+    let wrong = config.as_ref().err().and_then(StdError::source).map(ToString::to_string);
+    // Such a cause names an option of those that there are; others name what was read.
+    let wrong = wrong.filter(|it| it.starts_with("invalid value for option"));
+    let is_name = |host: &Host| match host {
+        Host::Tcp(host) => secret::is_name(host),
+        Host::Unix(path) => secret::is_name(&path.to_string_lossy()),
+    };
+    let is_read = |config: &Config| {
+        let user = config.get_user().unwrap_or_default();
+        config.get_hosts().iter().all(is_name)
+            && secret::is_name(config.get_dbname().unwrap_or_default())
+            // A user may be called me@host, as some servers have it.
+            && !user.contains([';', '='])
+            && (config.get_password().is_some() || !user.contains(':'))
+    };
+    config.ok().filter(is_read).with_context(|| {
+        format!(
+            "reading the database's URL (--database or DATABASE_URL){}: it is like \
+             postgres://USER:PASSWORD@HOST:PORT/NAME, where {}, or like host=HOST user=USER \
+             password='PASSWORD' dbname=NAME",
+            wrong.map(|wrong| format!(", {wrong}")).unwrap_or_default(),
+            secret::ENCODE
+        )
+    })
 }
 
 /// Connects; the error names the server, never the password.
@@ -322,6 +354,14 @@ fn empty(tx: &mut Transaction<'_>) -> Result<()> {
         tables.join(", ")
     ))
     .context("emptying ledgers and results")
+}
+
+/// Names a database that was migrated: no other has the same name, wherever one connects from.
+pub fn identity(client: &mut Client) -> Result<String> {
+    let sql = "SELECT current_database() || ' ' || applied_on FROM refinery_schema_history
+        ORDER BY version LIMIT 1";
+    let row = client.query_one(sql, &[]).context("asking which database it is")?;
+    Ok(row.try_get(0)?)
 }
 
 /// The committed offset of each partition, and what became of the records before it.

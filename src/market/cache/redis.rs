@@ -14,6 +14,8 @@ use dataflows::market::CachedSet;
 use redis::{Client, Connection, RedisResult, cmd, pipe};
 use tracing::warn;
 
+use crate::platform::secret::{ENCODE, Secret, is_name};
+
 /// An answer may take so long before Redis counts as lost. It is waited for once, so it may be
 /// long enough for a busy machine.
 const WAIT: Duration = Duration::from_millis(500);
@@ -38,10 +40,25 @@ pub struct Link {
 
 impl Link {
     /// Connects to the Redis that a URL names.
-    pub fn open(url: &str) -> Result<Arc<Link>> {
-        let client = Client::open(url)
-            .context("reading the URL of Redis, which should be like redis://host:6379")?;
-        let link = Link { client, connection: Mutex::new(None), lost: AtomicBool::new(false) };
+    pub fn open(address: &Secret) -> Result<Arc<Link>> {
+        let client = Client::open(address.expose()).ok();
+        let link = client.map(|client| Link {
+            client,
+            connection: Mutex::new(None),
+            lost: AtomicBool::new(false),
+        });
+        // Where an @ comes behind the host, the host is the beginning of a password.
+        let behind =
+            address.expose().split_once("://").and_then(|(_, it)| it.split_once(['/', '?', '#']));
+        let link = link
+            .filter(|link| is_name(&link.address()))
+            .filter(|_| behind.is_none_or(|(_, behind)| !behind.contains('@')));
+        let link = link.with_context(|| {
+            format!(
+                "reading the URL of Redis (--redis or REDIS_URL): it is like redis://host:6379 or \
+                 redis://:PASSWORD@host:6379; {ENCODE}"
+            )
+        })?;
         let connected = link.connect(WAIT_FIRST).with_context(|| {
             format!(
                 "connecting to Redis at {} (start it there, or leave out --redis and REDIS_URL: \
