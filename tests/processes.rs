@@ -1,8 +1,9 @@
 //! The analytics as several processes of timely, over one log and one store.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
 use std::fs;
-use std::net::TcpListener;
+use std::io::Write as _;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 
 use marketday::platform::private_postgres::PrivatePostgres;
@@ -10,7 +11,8 @@ use postgres::Config;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use crate::support::{
-    Running, command, connect, database_url, fresh_database, marketday, scratch, tables, wait_until,
+    Running, command, connect, database_url, fresh_database, marketday, one_sentence, scratch,
+    tables, wait_until,
 };
 
 const DAY: i64 = 86_400_000;
@@ -78,11 +80,15 @@ fn imported() -> PathBuf {
 
 /// A hosts file with two free ports.
 fn hosts(dir: &Path) -> PathBuf {
-    let free = || TcpListener::bind("127.0.0.1:0").unwrap();
-    let (one, two) = (free(), free());
+    hosts_of(dir, 2)
+}
+
+/// A hosts file with so many free ports.
+fn hosts_of(dir: &Path, processes: usize) -> PathBuf {
+    let free: Vec<_> = (0..processes).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let lines = free.iter().map(|it| it.local_addr().unwrap().to_string() + "\n");
     let hosts = dir.join("hosts");
-    let (one, two) = (one.local_addr().unwrap(), two.local_addr().unwrap());
-    fs::write(&hosts, format!("{one}\n{two}\n")).unwrap();
+    fs::write(&hosts, lines.collect::<String>()).unwrap();
     hosts
 }
 
@@ -432,6 +438,109 @@ fn of_three_supervised_processes_each_may_be_killed() {
     analytics.arg(dir).env("DATABASE_URL", database_url(&database));
     let supervisor = Running::start(&mut analytics, said(dir, "all"));
     survive_kills(dir, &database, &mut [supervisor]);
+}
+
+/// Whatever connects to a port of the analytics: it aborts none of them, and keeps none from the others.
+fn junk(address: &str) -> Vec<TcpStream> {
+    let hello = |text: &str| format!("{text}\n").into_bytes();
+    let words = [
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
+        // The index of a process, as timely has it: below this one's, and beyond all.
+        0u64.to_be_bytes().to_vec(),
+        u64::MAX.to_be_bytes().to_vec(),
+        (0..9_000u32).map(|it| ((it * 7919) >> 5) as u8).collect(),
+        vec![b'{'; 100_000],
+        hello("{}"),
+        hello(r#"{"marketday":"0.1.0","name":"x","process":1,"processes":3,"workers":1}"#),
+        hello(
+            r#"{"marketday":"0.1.0","name":"x","process":18446744073709551615,"processes":0,"workers":9}"#,
+        ),
+        b"\n".to_vec(),
+        Vec::new(),
+    ];
+    let connect = |word: &Vec<u8>| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        _ = stream.write_all(word); // it may hang up in between
+        stream
+    };
+    // Some go at once, and some stay and say nothing more.
+    for word in &words {
+        drop(connect(word));
+    }
+    words.iter().map(connect).collect()
+}
+
+#[test]
+fn strangers_at_the_ports_are_not_heard() {
+    let (dir, database) = (&imported(), fresh_database());
+    let hosts = &hosts_of(dir, 3);
+    let text = fs::read_to_string(hosts).unwrap();
+    let addresses: Vec<&str> = text.lines().collect();
+    let start = |index: &str, more: &[&str], database: &Config, said: &str| {
+        let name = dir.to_str().unwrap();
+        let args = ["analytics", "--once", "--dir", name, "-p", index, "-h"];
+        let mut process = command(&args);
+        process.arg(hosts).args(more).env("DATABASE_URL", database_url(database));
+        Running::start(&mut process, dir.join(said))
+    };
+    let refused = |index: &str, more: &[&str], database: &Config, expected: &str| {
+        let mut process = start(index, more, database, "refused");
+        assert_eq!(process.end().code(), Some(1), "{}", process.said());
+        one_sentence(&process.said(), expected);
+    };
+
+    // Somebody else is where process 0 will be.
+    let stranger = TcpListener::bind(addresses[0]).unwrap();
+    let mut last = start("2", &["-n", "3"], &database, "2");
+    for answer in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], &[b'x'; 10_000], b""] {
+        let (mut caller, _) = stranger.accept().unwrap();
+        _ = caller.write_all(answer);
+    }
+    drop(stranger);
+
+    let mut first = start("0", &["-n", "3", "--log", "info"], &database, "0");
+    first.wait_until("process 0 listens", || TcpStream::connect(addresses[0]).is_ok());
+    let waiting = junk(addresses[0]);
+    refused("1", &["-n", "3"], &fresh_database(), "give each analytics addresses of their own");
+    refused("1", &["-n", "3", "-w", "2"], &database, "give all the same -n and -w");
+    let few = dir.join("few");
+    fs::write(&few, text.lines().take(2).collect::<Vec<_>>().join("\n")).unwrap();
+    let args = ["analytics", "--once", "-p", "1", "-n", "2", "--dir", dir.to_str().unwrap(), "-h"];
+    let mut fewer = command(&args);
+    fewer.arg(few).env("DATABASE_URL", database_url(&database));
+    let output = fewer.output().unwrap();
+    one_sentence(&String::from_utf8_lossy(&output.stderr), "give all the same -n and -w");
+    // Once process 2 is there another one is not it.
+    let heard = dir.join("0");
+    first.wait_until("process 2 is there", || {
+        fs::read_to_string(&heard).unwrap().contains("process 2 of the analytics is there")
+    });
+    let mut again = start("2", &["-n", "3"], &database, "again");
+    assert_eq!(again.end().code(), Some(1), "{}", again.said());
+    one_sentence(&again.said(), "there is another process 2 already");
+
+    let mut middle = start("1", &["-n", "3"], &database, "1");
+    first.wait_until("everything is committed", || {
+        let query = "SELECT counted FROM commit_points ORDER BY epoch DESC LIMIT 1";
+        let point = connect(&database).query_opt(query, &[]).unwrap();
+        point.is_some_and(|point| point.get::<_, i64>(0) == 50 + 500 + 24_000)
+    });
+    for address in addresses {
+        assert!(TcpStream::connect(address).is_err(), "nobody listens at {address} any more");
+    }
+    drop(waiting);
+    let all = [&mut first, &mut middle, &mut last];
+    for process in &all {
+        process.ask_to_end();
+    }
+    for process in all {
+        assert!(process.end().success(), "{}", process.said());
+        assert!(!process.said().contains("panicked"), "{}", process.said());
+    }
+    let said = first.said();
+    assert_eq!(said.matches("and is not heard").count(), 1, "{said}");
+    let mut verify = command(&["verify", "--dir", dir.to_str().unwrap()]);
+    assert!(verify.env("DATABASE_URL", database_url(&database)).status().unwrap().success());
 }
 
 /// The tables decide which operators there are: other ones elsewhere would take each other's messages.

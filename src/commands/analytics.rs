@@ -119,14 +119,14 @@ fn run_processes(command: &Analytics, database: &Database, stop: &AtomicBool) ->
             store::connect(&database.config).map(drop)
         })
     };
-    supervise::supervise(workers.processes, workers.process, stop, ready, |process, hosts| {
+    supervise::supervise(workers.processes, workers.process, stop, ready, |process| {
         let mut child = std::process::Command::new(&program);
         child.args(["analytics", "--once"]).arg("--dir").arg(&place.log.dir);
         for (flag, number) in [("-w", workers.workers), ("-n", workers.processes), ("-p", process)]
         {
             child.arg(flag).arg(number.to_string());
         }
-        if let Some(hosts) = hosts.or(workers.hosts.as_deref()) {
+        if let Some(hosts) = &workers.hosts {
             child.arg("-h").arg(hosts);
         }
         let prefix = place.log.topic_prefix();
@@ -172,9 +172,9 @@ impl Workers {
                     .map(str::to_owned)
                     .collect()
             }
-            None => (0..self.processes)
-                .map(|process| format!("localhost:{}", 2101 + process))
-                .collect::<Vec<_>>(),
+            None => supervise::addresses().unwrap_or_else(|| {
+                (0..self.processes).map(|process| format!("localhost:{}", 2101 + process)).collect()
+            }),
         };
         ensure!(
             addresses.len() == self.processes,

@@ -10,6 +10,7 @@
 
 mod as_read;
 mod committing;
+mod connect;
 mod feed;
 pub mod profile;
 mod replay;
@@ -19,6 +20,7 @@ pub mod supervise;
 
 pub use replay::{Replay, replay};
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,6 +29,10 @@ use anyhow::{Context, Result, anyhow, ensure};
 use dataflows::Epoch;
 use dataflows::analytics::{Begin, Handles, Output, Tables, analytics, commit};
 use dataflows::model::Topic;
+use timely::CommunicationConfig as To;
+use timely::communication::allocator::ProcessBuilder;
+use timely::communication::allocator::zero_copy::initialize::initialize_networking_from_sockets;
+use timely::communication::{AllocatorBuilder, Hooks};
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::vec::{Broadcast, Input};
 use timely::dataflow::operators::{Inspect, Probe};
@@ -75,14 +81,15 @@ pub struct Settings {
 /// with its connections the others, whoever joins whatever. Its exit code says whether it passes by
 /// itself ([`LOST`]), for the supervisor.
 pub fn run(log: &Arc<dyn Log>, settings: Settings) -> Result<()> {
-    let alone = !matches!(settings.timely, timely::CommunicationConfig::Cluster { .. });
+    let alone = !matches!(settings.timely, To::Cluster { .. });
     let config = config(settings.timely.clone());
+    let (builders, others) = builders(log, &settings)?;
     let reading = Arc::new(Reading::default());
     let reporting = reading.report(Arc::clone(log), settings.database.clone());
     let (log, read) = (Arc::clone(log), Arc::clone(&reading));
     let failure = Failure::default();
     let failed = failure.clone();
-    let workers = timely::execute(config, move |worker| {
+    let workers = timely::execute::execute_from(builders, others, config.worker, move |worker| {
         if let Err(error) = run_worker(worker, &log, &settings, &read, &failed) {
             if !alone {
                 end_process(&error);
@@ -103,6 +110,32 @@ pub fn run(log: &Arc<dyn Log>, settings: Settings) -> Result<()> {
         result.map_err(|message| anyhow!("a worker of the analytics ended: {message}"))?;
     }
     Ok(())
+}
+
+/// What timely makes its workers of, and what runs beside them.
+type Builders = (Vec<AllocatorBuilder>, Box<dyn Any + Send>);
+
+/// Makes what connects timely's workers; where they are in several processes, when all of these are there.
+fn builders(log: &Arc<dyn Log>, settings: &Settings) -> Result<Builders> {
+    let starting = |message| anyhow!("starting the analytics' workers: {message}");
+    let To::Cluster { threads, process, addresses, .. } = &settings.timely else {
+        return settings.timely.clone().try_build().map_err(starting);
+    };
+    let store = store::identity(&mut store::connect(&settings.database)?)?;
+    let sockets = connect::connect(&connect::Member {
+        process: *process,
+        addresses,
+        workers: *threads,
+        name: format!("{} {store}", log.identity()),
+        stop: &settings.stop,
+    })?;
+    info!(process, "the analytics' processes are connected");
+    let hooks = Hooks::default();
+    let workers = ProcessBuilder::new_typed_vector(*threads, hooks.refill.clone(), None);
+    let (builders, guard) =
+        initialize_networking_from_sockets(workers, sockets, *process, *threads, hooks)
+            .context("starting the threads that connect the analytics' processes")?;
+    Ok((builders.into_iter().map(AllocatorBuilder::Tcp).collect(), Box::new(guard)))
 }
 
 /// Says why, and ends the process without waiting for anything.

@@ -7,7 +7,6 @@
 
 use std::net::TcpListener;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
@@ -26,6 +25,9 @@ pub const LOST: u8 = 75;
 
 /// Names, to a process, the one that supervises it.
 const SUPERVISOR: &str = "MARKETDAY_SUPERVISOR";
+
+/// Names, to a process, the addresses of all of them.
+const ADDRESSES: &str = "MARKETDAY_ADDRESSES";
 
 /// How soon it is looked whether a process has ended.
 const LOOK: Duration = Duration::from_millis(20);
@@ -46,31 +48,38 @@ pub fn end_with_supervisor() -> Result<()> {
     Ok(())
 }
 
+/// Where the processes are that the supervisor of this one has started.
+pub fn addresses() -> Option<Vec<String>> {
+    let addresses = std::env::var(ADDRESSES).ok()?;
+    Some(addresses.split(',').map(str::to_owned).collect())
+}
+
 /// Runs processes of the analytics until they end or `stop` is set: the one of that `place`, or all
-/// of them on this machine. `start` gives the command of each; where all run here it is told a file
-/// of hosts with free ports, new ones every time. `ready` waits until they can be started again; it
+/// of them on this machine, at free ports, new ones every time. `start` gives the command of each. `ready` waits until they can be started again; it
 /// is told to stop with [`Stopped`](retry::Stopped). False if one has ended with an error of its own.
 pub fn supervise(
     processes: usize,
     place: Option<usize>,
     stop: &AtomicBool,
     ready: impl Fn() -> Result<()>,
-    start: impl Fn(usize, Option<&Path>) -> Command,
+    start: impl Fn(usize) -> Command,
 ) -> Result<bool> {
     let mut pause = PAUSE.0;
     loop {
         let since = Stopwatch::start();
-        let hosts = place.is_none().then(|| Hosts::new(processes)).transpose()?;
+        let addresses = place.is_none().then(|| free_addresses(processes)).transpose()?;
         let places = place.map_or(0..processes, |place| place..place + 1);
         let mut group = Group(Vec::new());
         for place in places {
             info!(place, "starting a process of the analytics");
-            let mut command = start(place, hosts.as_ref().map(|hosts| &*hosts.0));
+            let mut command = start(place);
+            if let Some(addresses) = &addresses {
+                command.env(ADDRESSES, addresses);
+            }
             let child = command
                 .env(SUPERVISOR, std::process::id().to_string())
                 // Ctrl-C comes to us, and from us to them: a second one would end them at once.
                 .process_group(0)
-                // Timely tells there whom it connects to.
                 .stdout(Stdio::null())
                 .spawn()
                 .with_context(|| format!("starting process {place} of the analytics"))?;
@@ -179,30 +188,17 @@ impl Drop for Group {
     }
 }
 
-/// A file of hosts with free ports of this machine.
-struct Hosts(PathBuf);
-
-impl Hosts {
-    fn new(processes: usize) -> Result<Hosts> {
-        // All are held until each has its own.
-        let free: Vec<TcpListener> = (0..processes)
-            .map(|_| TcpListener::bind("127.0.0.1:0"))
-            .collect::<Result<_, _>>()
-            .context("looking for free ports")?;
-        let addresses = free.iter().map(TcpListener::local_addr);
-        let lines: Vec<String> =
-            addresses.map(|address| Ok(address?.to_string())).collect::<Result<_>>()?;
-        let path = std::env::temp_dir().join(format!("marketday-{}.hosts", std::process::id()));
-        std::fs::write(&path, lines.join("\n"))
-            .with_context(|| format!("writing {}", path.display()))?;
-        Ok(Hosts(path))
-    }
-}
-
-impl Drop for Hosts {
-    fn drop(&mut self) {
-        _ = std::fs::remove_file(&self.0);
-    }
+/// Addresses of this machine with free ports.
+fn free_addresses(processes: usize) -> Result<String> {
+    // All are held until each has its own.
+    let free: Vec<TcpListener> = (0..processes)
+        .map(|_| TcpListener::bind("127.0.0.1:0"))
+        .collect::<Result<_, _>>()
+        .context("looking for free ports")?;
+    let addresses = free.iter().map(TcpListener::local_addr);
+    let addresses: Vec<String> =
+        addresses.map(|address| Ok(address?.to_string())).collect::<Result<_>>()?;
+    Ok(addresses.join(","))
 }
 
 #[cfg(test)]
@@ -212,7 +208,7 @@ mod tests {
     /// Whether a group of one that does that is started again until it ends well.
     fn supervised(what: &str) -> bool {
         let stop = AtomicBool::new(false);
-        let start = |_, _: Option<&Path>| {
+        let start = |_| {
             let mut shell = Command::new("sh");
             shell.args(["-c", what]);
             shell
@@ -222,10 +218,10 @@ mod tests {
 
     #[test]
     fn what_was_killed_is_started_again_and_what_panicked_is_not() {
-        let mark = std::env::temp_dir().join(format!("marketday-killed-{}", std::process::id()));
+        let dir = tempfile::tempdir().unwrap();
+        let mark = dir.path().join("killed");
         let once = format!("test -e {0} || {{ touch {0}; kill -KILL $$; }}", mark.display());
         assert!(supervised(&once), "it ends well when it is started again");
-        std::fs::remove_file(mark).unwrap();
         assert!(!supervised("kill -ABRT $$"), "a panic would only come again");
         assert!(!supervised("exit 1"));
     }
