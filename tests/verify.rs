@@ -7,14 +7,16 @@ use dataflows::QUERIES;
 use dataflows::analytics::Tables;
 use dataflows::ledger::Reach;
 use dataflows::model::{Millis, Topic, UserId, time};
-use marketday::log::{Batch, Log, Reader, Record, Writer};
+use marketday::log::{Batch, Log, Owner, Reader, Record, Writer};
 use marketday::store;
 use marketday::verify::verify;
 use postgres::{Client, Config};
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::support::{connect, copied_database, fresh_database};
+use crate::support::{
+    analytics, command, connect, copied_database, database_url, fresh_database, marketday, scratch,
+};
 use crate::twins::run_twins;
 
 /// A client whose wall clock is the market's.
@@ -41,6 +43,7 @@ struct Story {
     identity: String,
     records: Vec<(Topic, u32, String, Fate)>,
     start: u64,
+    owner: Option<Owner>,
 }
 
 impl Story {
@@ -56,6 +59,10 @@ impl Story {
 impl Log for Story {
     fn identity(&self) -> &str {
         &self.identity
+    }
+
+    fn owner(&self) -> Result<Option<Owner>> {
+        Ok(self.owner)
     }
 
     fn partitions(&self, topic: Topic) -> u32 {
@@ -164,7 +171,7 @@ fn story() -> Story {
     let scenario = json!({"event_id": 0, "at": NOW, "occurrence": "o", "name": "sale",
         "action": "start", "strength": 1.3, "categories": ["books", "toys"]});
     add(Topic::Scenarios, 0, scenario, Counted);
-    Story { identity: "story".into(), records, start: 0 }
+    Story { identity: "story".into(), records, start: 0, owner: None }
 }
 
 /// Fills the database as an engine would that has read the story to its end.
@@ -319,17 +326,174 @@ fn equal_is_reported_equal() {
 }
 
 #[test]
-fn a_table_that_cannot_be_compared_is_named_and_the_others_are() {
+fn what_cannot_be_compared_is_a_line_and_the_others_go_on() {
+    let equal = fresh_database();
+    commit(&equal, &story());
+    // What is done to the store, what is named, how many differences that makes, and what goes on.
+    let check = |sql: &str, named: &[&str], differences: Option<usize>, others: &[&str]| {
+        let config = copied_database(equal.get_dbname().unwrap());
+        connect(&config).batch_execute(sql).unwrap();
+        let (equal, report) = verified(&config, &story());
+        assert!(!equal, "{sql}\n{report}");
+        for named in named {
+            assert!(report.contains(named), "{sql}: {named}\n{report}");
+        }
+        if let Some(differences) = differences {
+            assert_eq!(report.matches("differs: ").count(), differences, "{sql}\n{report}");
+        }
+        for other in others {
+            let row = |line: &str| {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                words.first() == Some(other) && words[words.len() - 2..] == ["0", "0"]
+            };
+            assert!(report.lines().any(row), "{sql}: {other}\n{report}");
+        }
+    };
+    check(
+        "ALTER TABLE season_pattern RENAME TO gone",
+        &["season_pattern could not be compared with its twin: "],
+        Some(1),
+        &["sales_by_month", "users", "orders/0"],
+    );
+    // The twin of season_pattern reads that of this one, which is there all the same.
+    check(
+        "ALTER TABLE sales_by_category DROP COLUMN revenue CASCADE",
+        &["sales_by_category could not be compared with its twin: "],
+        Some(1),
+        &["season_pattern", "orders/1"],
+    );
+    // As a time-out has it.
+    check(
+        "CREATE FUNCTION late() RETURNS boolean LANGUAGE plpgsql AS $$
+             BEGIN RAISE EXCEPTION 'too late' USING ERRCODE = 'query_canceled'; END $$;
+         ALTER TABLE best_sellers RENAME TO gone;
+         CREATE VIEW best_sellers AS SELECT * FROM gone WHERE late()",
+        &["best_sellers could not be compared with its twin: ", "too late"],
+        Some(1),
+        &["basket_pairs", "orders/0"],
+    );
+    check(
+        "REVOKE SELECT ON product_events FROM marketday_twin",
+        &["first_sale_lag could not be compared with its twin: ", "permission denied"],
+        None,
+        &["orders_by_minute", "products/0"],
+    );
+    check(
+        "REVOKE SELECT ON order_events, counted_order_events FROM marketday_twin",
+        &["finding the order events that count: ", "orders_by_minute could not be compared"],
+        None,
+        &["users", "orders/0"],
+    );
+    check(
+        "ALTER TABLE user_events RENAME TO gone",
+        &["the base table of topic users could not be compared with the log: "],
+        None,
+        &["orders_by_minute", "products/0", "orders/0", "orders/1", "scenarios/0"],
+    );
+    check(
+        "ALTER TABLE dead_letters RENAME TO gone",
+        &["dead_letters could not be compared with the log: "],
+        Some(1),
+        &["orders_by_minute", "users/0", "orders/0"],
+    );
+    check(
+        "ALTER TABLE commit_offsets RENAME TO gone",
+        &["the base tables could not be compared with the log: reading commit_offsets: "],
+        Some(1),
+        &["orders_by_minute", "users"],
+    );
+    check(
+        "ALTER TABLE commit_points RENAME TO gone",
+        &["asking whether anything is committed: "],
+        None,
+        &["orders_by_minute", "users", "orders/0"],
+    );
+}
+
+/// What another session holds is waited for as long as the database says.
+#[test]
+fn a_table_that_is_locked_is_a_line_and_the_others_go_on() {
     let config = fresh_database();
     commit(&config, &story());
-    connect(&config).batch_execute("ALTER TABLE season_pattern RENAME TO gone").unwrap();
+    let name = config.get_dbname().unwrap();
+    let wait = format!("ALTER DATABASE {name} SET lock_timeout = '100ms'");
+    connect(&config).batch_execute(&wait).unwrap();
+    let mut other = connect(&config);
+    let mut holding = other.transaction().unwrap();
+    holding.batch_execute("LOCK TABLE best_sellers, product_events").unwrap();
     let (equal, report) = verified(&config, &story());
     assert!(!equal, "{report}");
-    let what = "differs: season_pattern could not be compared with its twin: ";
-    assert!(report.contains(what), "{report}");
-    assert_eq!(report.matches("could not").count(), 1, "{report}");
-    for other in ["sales_by_month", "users", "orders/0"] {
-        assert!(report.lines().any(|line| line.starts_with(other)), "{report}");
+    for locked in ["best_sellers could not be", "topic products could not be", "lock timeout"] {
+        assert!(report.contains(locked), "{locked}\n{report}");
+    }
+    for other in ["orders_by_minute", "users/0", "orders/0"] {
+        assert!(report.lines().any(|line| line.starts_with(other)), "{other}\n{report}");
+    }
+    holding.rollback().unwrap();
+}
+
+#[test]
+fn now_is_what_the_rule_gives_in_a_markets_log_and_within_bounds_in_another() {
+    let equal = fresh_database();
+    commit(&equal, &story());
+    let market = Story { owner: Some(Owner::Market), ..story() };
+    let import = Story { owner: Some(Owner::Import), ..story() };
+    // The partitions have reached NOW + 5 s and NOW + 7 s.
+    for (now, of_market, of_import) in [
+        (5_000, true, true),
+        (5_001, false, true),
+        (7_000, false, true),
+        (7_001, false, false),
+        (4_999, false, false),
+    ] {
+        let config = copied_database(equal.get_dbname().unwrap());
+        let now = format!("to_timestamp({} / 1000.0)", NOW + now);
+        let sql = format!("UPDATE progress SET now = {now}; UPDATE commit_points SET now = {now}");
+        connect(&config).batch_execute(&sql).unwrap();
+        for (story, fine) in [(&market, of_market), (&import, of_import)] {
+            let (_, report) = verified(&config, story);
+            let differs = report.contains("now does not follow from the times");
+            assert_eq!(differs, !fine, "{now} {:?}\n{report}", story.owner);
+        }
+    }
+    let config = copied_database(equal.get_dbname().unwrap());
+    let none = "UPDATE progress SET now = NULL; UPDATE commit_points SET now = NULL";
+    if connect(&config).batch_execute(none).is_ok() {
+        assert!(verified(&config, &import).1.contains("now does not follow from the times"));
+    }
+}
+
+#[test]
+fn progress_is_shown_on_a_terminal_only() {
+    let (dir, database) = (scratch(), fresh_database());
+    let name = dir.to_str().unwrap();
+    marketday(&["market", "--to", name, "--history", "1d", "--exit-when-caught-up"]);
+    analytics(&dir, &database, "1");
+    let verify = |args: &[&str]| {
+        let mut verify = command(&[&["verify", "--dir", name], args].concat());
+        verify.env("DATABASE_URL", database_url(&database));
+        verify
+    };
+    for args in [&[][..], &["--json"]] {
+        let output = verify(args).output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        let quiet = output.stdout;
+        let verify = verify(args);
+        let words: Vec<_> =
+            std::iter::once(verify.get_program()).chain(verify.get_args()).collect();
+        let words = words.join(std::ffi::OsStr::new("' '"));
+        let out = dir.join("out");
+        let run = format!("'{}' > '{}'", words.to_str().unwrap(), out.display());
+        let mut terminal = std::process::Command::new("script");
+        terminal.args(["-qec", &run, "/dev/null"]).env("TERM", "xterm");
+        terminal.env("DATABASE_URL", database_url(&database)).stdin(std::process::Stdio::null());
+        let output = terminal.output().expect("script can be run (Debian's package bsdutils)");
+        let shown = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{shown}");
+        for what in [" of the log: ", "  table "] {
+            assert!(shown.contains(what), "{what}: {shown:?}");
+        }
+        assert_eq!(std::fs::read(out).unwrap(), quiet);
     }
 }
 

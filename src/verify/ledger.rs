@@ -11,6 +11,7 @@ use std::error::Error;
 
 use anyhow::{Context, Result};
 use dataflows::model::Topic;
+use indicatif::ProgressBar;
 use postgres::Transaction;
 use postgres::binary_copy::{BinaryCopyOutIter, BinaryCopyOutRow};
 use postgres::fallible_iterator::FallibleIterator;
@@ -18,8 +19,9 @@ use postgres::types::{FromSql, Type};
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::progress::Progress;
 use super::reading::{Canon, Reading, read};
-use super::{Report, SAMPLES, Table};
+use super::{Report, SAMPLES, Table, apart};
 use crate::log::{Batch, Log, Owner};
 
 /// Records that are read at once.
@@ -101,14 +103,6 @@ struct Committed {
     ledger_hash: Option<i64>,
 }
 
-/// What the store says of the log, beside the ledgers.
-struct Stored {
-    offsets: BTreeMap<(String, i64), Committed>,
-    dead_letters: BTreeMap<(String, i64), Vec<u64>>,
-    /// Up to where records move `now`.
-    latest: Option<i64>,
-}
-
 /// The times of a partition of `orders`, in microseconds since 2000.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Clocks {
@@ -166,8 +160,12 @@ impl Seen {
 }
 
 /// Compares every base table with the log, up to the committed offsets.
-pub(super) fn compare(tx: &mut Transaction<'_>, log: &dyn Log) -> Result<Report> {
-    let mut report = Report::default();
+pub(super) fn compare(
+    tx: &mut Transaction<'_>,
+    log: &dyn Log,
+    progress: &Progress,
+    report: &mut Report,
+) -> Result<()> {
     let identity = tx
         .query_one("SELECT log_identity FROM progress", &[])
         .and_then(|row| row.try_get::<_, Option<String>>(0))
@@ -177,28 +175,93 @@ pub(super) fn compare(tx: &mut Transaction<'_>, log: &dyn Log) -> Result<Report>
             "the database was filled from log {identity}, this one is {}: base tables not compared",
             log.identity()
         ));
-        return Ok(report);
+        return Ok(());
     }
-    let mut stored = Stored::read(tx)?;
+    let latest = latest(tx)?;
+    let mut offsets = offsets(tx).context("reading commit_offsets")?;
+    progress.records.set_length(offsets.values().map(|it| it.next_offset).sum());
     let owner = log.owner().context("asking the log who writes it")?;
-    commit_point(tx, &stored.offsets, owner, &mut report)
-        .context("reading the newest commit point")?;
+    if let Err(error) = apart(tx, |tx| commit_point(tx, &offsets, owner, report))? {
+        report.differs(format!("the newest commit point could not be compared: {error:#}"));
+    }
+    // Where they cannot be read, the events without a row are taken to be there.
+    let mut dead_letters = match apart(tx, dead_letters)? {
+        Ok(dead_letters) => Some(dead_letters),
+        Err(error) => {
+            report.differs(format!("dead_letters could not be compared with the log: {error:#}"));
+            None
+        }
+    };
     let mut dead = Table { table: "dead_letters", ..Table::default() };
     for topic in Topic::ALL {
-        let found = compare_topic(tx, log, topic, &mut stored, &mut dead, &mut report)?;
-        report.partitions.extend(found);
+        let keys = partitions(log, topic);
+        let committed = keys.iter().map(|key| offsets.remove(key)).collect();
+        let letters = dead_letters.as_mut().map(|letters| {
+            keys.iter().map(|key| letters.remove(key).unwrap_or_default()).collect()
+        });
+        let (committed, letters): (Vec<_>, Option<Vec<_>>) = (committed, letters);
+        let compared = apart(tx, |tx| {
+            let records = &progress.records;
+            compare_topic(tx, log, topic, &committed, letters.as_deref(), latest, records, report)
+        })?;
+        match compared {
+            Err(error) => report.differs(format!(
+                "the base table of topic {} could not be compared with the log: {error:#}",
+                topic.name()
+            )),
+            Ok(found) => {
+                for ((partition, committed), place) in found.iter().zip(committed).zip(0..) {
+                    if let Some(letters) = &letters {
+                        compare_dead(partition, &letters[place], &mut dead);
+                    }
+                    if let Some(committed) = committed {
+                        compare_counts(partition, &committed, report);
+                    }
+                }
+                report.partitions.extend(found);
+            }
+        }
     }
-    let Stored { offsets, dead_letters, .. } = stored;
     for (topic, partition) in offsets.into_keys() {
         report.differs(format!("commit_offsets names {topic}/{partition}, which the log has not"));
     }
-    for ((topic, partition), offsets) in dead_letters {
-        dead.rows += offsets.len() as u64;
-        dead.unexpected += offsets.len() as u64;
-        dead.sample(|| format!("{topic}/{partition}, which the log has not"));
+    if let Some(letters) = dead_letters {
+        for ((topic, partition), offsets) in letters {
+            dead.rows += offsets.len() as u64;
+            dead.unexpected += offsets.len() as u64;
+            dead.sample(|| format!("{topic}/{partition}, which the log has not"));
+        }
+        report.tables.push(dead);
     }
-    report.tables.push(dead);
-    Ok(report)
+    Ok(())
+}
+
+/// Compares the base table of one topic with its partitions.
+#[expect(clippy::too_many_arguments, reason = "what is known of the topic, and where it is told")]
+fn compare_topic(
+    tx: &mut Transaction<'_>,
+    log: &dyn Log,
+    topic: Topic,
+    committed: &[Option<Committed>],
+    letters: Option<&[Vec<u64>]>,
+    latest: Option<i64>,
+    progress: &ProgressBar,
+    report: &mut Report,
+) -> Result<Vec<Partition>> {
+    let mut found = Vec::new();
+    for (partition, committed) in (0..).zip(committed) {
+        found.push(open(log, topic, partition, committed.as_ref(), report)?);
+    }
+    progress.set_message(format!("the ledger of {}", topic.name()));
+    let mut seen = rows(tx, topic, &mut found, report)?;
+    for partition in &mut found {
+        let name = format!("{}/{}", topic.name(), partition.partition);
+        progress.inc(partition.from);
+        records(log, topic, partition, &mut seen, latest, progress)
+            .with_context(|| format!("reading {name} from the log"))?;
+    }
+    judge(&mut seen, &mut found, letters, report);
+    Ok(found)
 }
 
 /// What differs first in a topic's base table, in words.
@@ -207,62 +270,30 @@ pub(super) fn differing(
     log: &dyn Log,
     topic: Topic,
 ) -> Result<Vec<String>> {
-    let (mut dead, mut report) = (Table::default(), Report::default());
-    let mut stored = Stored::read(tx)?;
-    let found = compare_topic(tx, log, topic, &mut stored, &mut dead, &mut report)?;
+    let mut report = Report::default();
+    let (latest, mut offsets, mut letters) = (latest(tx)?, offsets(tx)?, dead_letters(tx)?);
+    let keys = partitions(log, topic);
+    let committed: Vec<_> = keys.iter().map(|key| offsets.remove(key)).collect();
+    let letters: Vec<_> = keys.iter().map(|key| letters.remove(key).unwrap_or_default()).collect();
+    let records = ProgressBar::hidden();
+    let found =
+        compare_topic(tx, log, topic, &committed, Some(&letters), latest, &records, &mut report)?;
     let samples = found.into_iter().flat_map(|partition| partition.samples);
     Ok(samples.chain(report.differences).take(SAMPLES).collect())
 }
 
-/// Compares the base table of a topic with the log; what is stored of its partitions is taken out.
-fn compare_topic(
-    tx: &mut Transaction<'_>,
-    log: &dyn Log,
-    topic: Topic,
-    stored: &mut Stored,
-    dead: &mut Table,
-    report: &mut Report,
-) -> Result<Vec<Partition>> {
-    let mut found = Vec::new();
-    let mut committed = Vec::new();
-    for partition in 0..log.partitions(topic) {
-        let row = stored.offsets.remove(&(topic.name().to_owned(), i64::from(partition)));
-        found.push(open(log, topic, partition, row.as_ref(), report)?);
-        committed.push(row);
-    }
-    let mut seen = rows(tx, topic, &mut found, report)
-        .with_context(|| format!("reading the base table of topic {}", topic.name()))?;
-    for partition in &mut found {
-        records(log, topic, partition, &mut seen, stored.latest).with_context(|| {
-            format!("reading {}/{} from the log", topic.name(), partition.partition)
-        })?;
-    }
-    let letters: Vec<Vec<u64>> = found
-        .iter()
-        .map(|it| stored.dead_letters.remove(&(topic.name().to_owned(), i64::from(it.partition))))
-        .map(Option::unwrap_or_default)
-        .collect();
-    judge(&mut seen, &mut found, &letters, report);
-    for ((partition, committed), letters) in found.iter().zip(committed).zip(letters) {
-        compare_dead(partition, &letters, dead);
-        if let Some(committed) = committed {
-            compare_counts(partition, &committed, report);
-        }
-    }
-    Ok(found)
+/// The partitions of a topic, as they are named in the store.
+fn partitions(log: &dyn Log, topic: Topic) -> Vec<(String, i64)> {
+    (0..log.partitions(topic)).map(|it| (topic.name().to_owned(), i64::from(it))).collect()
 }
 
-impl Stored {
-    fn read(tx: &mut Transaction<'_>) -> Result<Stored> {
-        let latest = tx
-            .query_one("SELECT latest FROM progress", &[])
-            .and_then(|row| row.try_get::<_, Option<Micros>>(0))
-            .context("reading up to where records move now")?
-            .map(|latest| latest.0);
-        let offsets = offsets(tx).context("reading commit_offsets")?;
-        let dead_letters = dead_letters(tx).context("reading dead_letters")?;
-        Ok(Stored { offsets, dead_letters, latest })
-    }
+/// Up to where records move `now`.
+fn latest(tx: &mut Transaction<'_>) -> Result<Option<i64>> {
+    let latest = tx
+        .query_one("SELECT latest FROM progress", &[])
+        .and_then(|row| row.try_get::<_, Option<Micros>>(0))
+        .context("reading up to where records move now")?;
+    Ok(latest.map(|latest| latest.0))
 }
 
 /// The committed offsets, by topic and partition.
@@ -555,7 +586,9 @@ fn records(
     partition: &mut Partition,
     seen: &mut Vec<Seen>,
     latest: Option<i64>,
+    progress: &ProgressBar,
 ) -> Result<()> {
+    progress.set_message(format!("{}/{}", topic.name(), partition.partition));
     let moves = |at: i64| latest.is_none_or(|latest| at <= latest);
     if partition.from == partition.to {
         return Ok(());
@@ -565,7 +598,9 @@ fn records(
     let mut canon = Canon::default();
     while reader.position() < partition.to {
         batch.clear();
+        let before = reader.position();
         reader.wait(&mut batch, BATCH)?;
+        progress.inc(reader.position() - before);
         for record in batch.iter() {
             if record.offset >= partition.to {
                 break;
@@ -620,7 +655,12 @@ fn records(
 ///
 /// Between partitions any order of reading is right, so a record may always have come after one of
 /// another partition; within a partition the offsets decide.
-fn judge(seen: &mut [Seen], found: &mut [Partition], letters: &[Vec<u64>], report: &mut Report) {
+fn judge(
+    seen: &mut [Seen],
+    found: &mut [Partition],
+    letters: Option<&[Vec<u64>]>,
+    report: &mut Report,
+) {
     let (mut noticed, mut unnoticed) = (0u64, 0u64);
     seen.sort_unstable_by_key(|it| (it.event_id, it.partition, it.offset));
     for group in seen.chunk_by(|a, b| a.event_id == b.event_id) {
@@ -634,7 +674,9 @@ fn judge(seen: &mut [Seen], found: &mut [Partition], letters: &[Vec<u64>], repor
                 }
                 continue;
             }
-            let told = letters[event.partition as usize].binary_search(&event.offset).is_ok();
+            let told = letters.is_none_or(|letters| {
+                letters[event.partition as usize].binary_search(&event.offset).is_ok()
+            });
             if event.offset < partition.rules_from {
                 // Older rules left out more: a second record of an order, copies or not.
                 if told {

@@ -5,9 +5,12 @@
 //! The twins run as a role that may read the base tables and the commit points only, so a twin cannot
 //! repeat a result; the log is read by code that the analytics do not share.
 //!
+//! Where the SQL of one comparison fails, that is a difference, and the others go on.
+//!
 //! Invariant: a changed, a missing and an added row of each table is found; `tests/verify.rs`.
 
 mod ledger;
+mod progress;
 mod reading;
 
 use std::io::Write;
@@ -22,6 +25,7 @@ use serde::Serialize;
 use crate::log::Log;
 use crate::platform::retry;
 use crate::store;
+use progress::Progress;
 
 /// Differences that are shown of each table or partition.
 const SAMPLES: usize = 3;
@@ -77,23 +81,18 @@ pub fn verify(
         .query_one("SELECT pg_export_snapshot()", &[])
         .and_then(|row| row.try_get(0))
         .context("sharing the database's snapshot")?;
+    let progress = Progress::new(QUERIES.len());
     // The twins keep the server busy and the log this process: side by side.
     let mut report = thread::scope(|scope| {
-        let ledger = log.map(|log| scope.spawn(move || compare_ledger(config, &snapshot, log)));
-        let mut report = compare_results(&mut tx)?;
+        let (snapshot, shown) = (&snapshot, &progress);
+        let ledger =
+            log.map(|log| scope.spawn(move || compare_ledger(config, snapshot, log, shown)));
+        let mut report = compare_results(&mut tx, &progress)?;
         match ledger {
             None => report.notes.push("the base tables were not compared: no log was given".into()),
             Some(thread) => {
                 let ledger =
-                    thread.join().map_err(|_| anyhow!("comparing with the log panicked"))?;
-                let ledger = match ledger {
-                    Err(error) if error.is::<postgres::Error>() && !retry::transient(&error) => {
-                        let mut report = Report::default();
-                        report.differs(format!("{error:#}"));
-                        report
-                    }
-                    compared => compared?,
-                };
+                    thread.join().map_err(|_| anyhow!("comparing with the log panicked"))??;
                 report.tables.extend(ledger.tables);
                 report.partitions = ledger.partitions;
                 report.differences.extend(ledger.differences);
@@ -103,8 +102,14 @@ pub fn verify(
         }
         anyhow::Ok(report)
     })?;
+    drop(progress);
     if report.waiting > 0 {
-        stalled(&mut tx, &mut report)?;
+        let waiting = report.waiting;
+        let stalled = apart(&mut tx, |tx| stalled(tx, waiting))?;
+        match stalled {
+            Ok(difference) => report.differences.extend(difference),
+            Err(error) => report.differs(format!("{error:#}")),
+        }
     }
     report.differences.sort();
     let equal = report.equal();
@@ -138,16 +143,46 @@ fn begin(client: &mut Client) -> Result<Transaction<'_>> {
 }
 
 /// The base tables against the log, over a connection of its own that sees the same snapshot.
-fn compare_ledger(config: &Config, snapshot: &str, log: &dyn Log) -> Result<Report> {
+fn compare_ledger(
+    config: &Config,
+    snapshot: &str,
+    log: &dyn Log,
+    progress: &Progress,
+) -> Result<Report> {
     let mut client = store::connect(config)?;
     let mut tx = begin(&mut client)?;
     tx.batch_execute(&format!("SET TRANSACTION SNAPSHOT '{snapshot}'"))
         .context("sharing the database's snapshot")?;
-    ledger::compare(&mut tx, log).context("comparing the base tables with the log")
+    let mut report = Report::default();
+    let compared = apart(&mut tx, |tx| ledger::compare(tx, log, progress, &mut report))?;
+    if let Err(error) = compared {
+        report.differs(format!("the base tables could not be compared with the log: {error:#}"));
+    }
+    Ok(report)
+}
+
+/// Runs a part of the work whose error is a difference among others: the inner result. The outer one is
+/// of servers that are away, which leave nothing to go on with.
+fn apart<T>(
+    tx: &mut Transaction<'_>,
+    part: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
+) -> Result<Result<T>> {
+    let mut savepoint = tx.transaction().context("going on with the comparison")?;
+    let error = match part(&mut savepoint) {
+        Ok(done) => {
+            savepoint.commit().context("going on with the comparison")?;
+            return Ok(Ok(done));
+        }
+        Err(error) => error,
+    };
+    let of_store = error.chain().any(<dyn std::error::Error>::is::<postgres::Error>);
+    // A connection that is gone takes no further word.
+    let away = savepoint.rollback().is_err() || !of_store && retry::transient(&error);
+    if away { Err(error) } else { Ok(Err(error)) }
 }
 
 /// What waits in the log is a difference where nothing is committed, or was for long.
-fn stalled(tx: &mut Transaction<'_>, report: &mut Report) -> Result<()> {
+fn stalled(tx: &mut Transaction<'_>, waiting: u64) -> Result<Option<String>> {
     let age: Option<i64> = tx
         .query_one(
             // Of the snapshot: the twins may have run for minutes since.
@@ -157,19 +192,17 @@ fn stalled(tx: &mut Transaction<'_>, report: &mut Report) -> Result<()> {
         )
         .and_then(|row| row.try_get(0))
         .context("asking when the last commit was")?;
-    let waiting = report.waiting;
-    match age {
-        None => report.differs(format!("nothing is committed, and {waiting} records wait")),
-        Some(age) if age > STALLED_SECONDS => report.differs(format!(
+    Ok(match age {
+        None => Some(format!("nothing is committed, and {waiting} records wait")),
+        Some(age) if age > STALLED_SECONDS => Some(format!(
             "the last commit was {age} s ago, and {waiting} records wait: do the analytics run?"
         )),
-        Some(_) => {}
-    }
-    Ok(())
+        Some(_) => None,
+    })
 }
 
 /// Every result table against its twin.
-fn compare_results(tx: &mut Transaction<'_>) -> Result<Report> {
+fn compare_results(tx: &mut Transaction<'_>, progress: &Progress) -> Result<Report> {
     let mut report = Report::default();
     let schema: String = tx
         .query_one("SELECT quote_ident(current_schema())", &[])
@@ -177,35 +210,45 @@ fn compare_results(tx: &mut Transaction<'_>) -> Result<Report> {
         .context("asking for the schema of the result tables")?;
     tx.batch_execute(&format!("SET LOCAL work_mem = '{WORK_MEM}'; SET LOCAL jit = off"))
         .context("giving the twins memory")?;
-    let committed: bool = tx
-        .query_one("SELECT EXISTS (SELECT FROM commit_points)", &[])
-        .and_then(|row| row.try_get(0))
-        .context("asking whether anything is committed")?;
+    let committed = apart(tx, |tx| {
+        let row = tx.query_one("SELECT EXISTS (SELECT FROM commit_points)", &[]);
+        row.and_then(|row| row.try_get(0)).context("asking whether anything is committed")
+    })?;
+    let committed = committed.unwrap_or_else(|error| {
+        report.differs(format!("{error:#}"));
+        true
+    });
     if !committed {
         report.notes.push("nothing is committed yet, so the result tables must be empty".into());
     }
-    report.superseded = count_orders(tx, &schema).context("finding the order events that count")?;
-    report.not_kept = not_kept(tx)?;
+    progress.tables.set_message("order events that count");
+    match apart(tx, |tx| count_orders(tx, &schema))? {
+        Ok(superseded) => report.superseded = superseded,
+        Err(error) => report.differs(format!("{error:#}")),
+    }
+    match apart(tx, not_kept)? {
+        Ok(not_kept) => report.not_kept = not_kept,
+        Err(error) => report.differs(format!("{error:#}")),
+    }
     for Query { name, twin, .. } in QUERIES {
-        // Some twins have rows whatever there is, as their tables do from the first commit on.
-        let twin = committed.then_some(*twin);
-        let mut savepoint = tx.transaction()?;
-        match compare_result(&mut savepoint, &schema, name, twin) {
-            Ok(compared) => {
-                savepoint.commit()?;
-                // Its twin was needed all the same: one behind it may read it.
-                if !report.not_kept.contains(name) {
-                    report.tables.push(compared);
+        progress.tables.set_message(*name);
+        // Some twins have rows whatever there is, as their tables do from the first commit on. Also of a
+        // table that is not kept: a twin behind it may read it, as it may that of a table that is lost.
+        let twin = if committed { apart(tx, |tx| run_twin(tx, name, twin))? } else { Ok(()) };
+        if !report.not_kept.contains(name) {
+            let compared = match twin {
+                Ok(()) => apart(tx, |tx| compare_result(tx, &schema, name, committed))?,
+                Err(error) => Err(error),
+            };
+            match compared {
+                Ok(compared) => report.tables.push(compared),
+                Err(error) => {
+                    report
+                        .differs(format!("{name} could not be compared with its twin: {error:#}"));
                 }
             }
-            Err(error) if retry::transient(&error) => {
-                return Err(error.context(format!("comparing {name} with its twin")));
-            }
-            Err(error) => {
-                savepoint.rollback()?;
-                report.differs(format!("{name} could not be compared with its twin: {error:#}"));
-            }
         }
+        progress.tables.inc(1);
     }
     Ok(report)
 }
@@ -243,13 +286,23 @@ fn count_orders(tx: &mut Transaction<'_>, schema: &str) -> Result<u64> {
             "SELECT (SELECT count(*) FROM order_events)
                     - (SELECT count(*) FROM pg_temp.counted_order_events)",
             &[],
-        )?
-        .try_get(0)?;
+        )
+        .and_then(|row| row.try_get(0))
+        .context("counting the superseded order events")?;
     Ok(superseded as u64)
 }
 
-/// Runs a twin as the role that may, into a temporary table of the result's name, then compares;
-/// without a twin the table must be empty.
+/// Runs a twin as the role that may, into a temporary table of the result's name.
+fn run_twin(tx: &mut Transaction<'_>, table: &str, twin: &str) -> Result<()> {
+    Ok(tx.batch_execute(&format!(
+        "SET LOCAL ROLE marketday_twin;
+         CREATE TEMP TABLE {table} ON COMMIT DROP AS {twin};
+         ANALYZE {table};
+         RESET ROLE"
+    ))?)
+}
+
+/// Compares a table with what its twin gave; before the first commit it must be empty.
 ///
 /// The name of a temporary table goes before any other: that is how a twin reads the twins before
 /// it. Where the result table is meant, its schema is named.
@@ -257,20 +310,14 @@ fn compare_result(
     tx: &mut Transaction<'_>,
     schema: &str,
     table: &'static str,
-    twin: Option<&str>,
+    committed: bool,
 ) -> Result<Table> {
     let result = format!("{schema}.{table}");
     let rows: i64 = tx.query_one(&format!("SELECT count(*) FROM {result}"), &[])?.try_get(0)?;
     let rows = rows as u64;
-    let Some(twin) = twin else {
+    if !committed {
         return Ok(Table { table, rows, missing: 0, unexpected: rows, samples: Vec::new() });
-    };
-    tx.batch_execute(&format!(
-        "SET LOCAL ROLE marketday_twin;
-         CREATE TEMP TABLE {table} ON COMMIT DROP AS {twin};
-         ANALYZE {table};
-         RESET ROLE"
-    ))?;
+    }
     let twin = format!("pg_temp.{table}");
     let mut less = |left: &str, right: &str| -> Result<(u64, Vec<String>)> {
         let row = tx.query_one(
