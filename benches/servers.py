@@ -26,7 +26,8 @@ def build():
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     subprocess.run([f"{ROOT}/marketday", "--version"], check=True, stdout=subprocess.DEVNULL)
     # What stands in the environment must not reach the program.
-    for name in ["KAFKA_BROKERS", "MARKETDAY_TOPIC_PREFIX", "MARKETDAY_NAME", "REDIS_URL", "DATABASE_URL"]:
+    for name in ["KAFKA_BROKERS", "MARKETDAY_TOPIC_PREFIX", "MARKETDAY_NAME", "REDIS_URL", "DATABASE_URL",
+                 "PAGE_DATABASE_URL"]:
         os.environ.pop(name, None)
 
 

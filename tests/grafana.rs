@@ -14,7 +14,7 @@ use dataflows::QUERIES;
 use marketday::page::dashboards::write_korean;
 use marketday::page::korean::korean;
 use marketday::platform::private_postgres::PrivatePostgres;
-use marketday::store::migrate;
+use marketday::store::{end_long_readers, migrate};
 use postgres::error::SqlState;
 use postgres::types::Type;
 use postgres::{Client, Config, Row};
@@ -517,9 +517,39 @@ fn a_reader_reads_and_does_nothing_else() {
         "SET ROLE marketday_twin",
         "SET ROLE marketday",
         "CREATE ROLE mine",
+        "CREATE TEMP TABLE mine (n int)",
+        "SELECT lo_create(0)",
+        "SELECT lo_from_bytea(0, 'x')",
+        "SELECT pg_advisory_lock(1)",
+        "SELECT pg_try_advisory_xact_lock_shared(1)",
+        "SELECT pg_notify('commit_point', '')",
+        "SELECT pg_logical_emit_message(false, 'a', 'b')",
+        "SELECT * FROM users FOR SHARE",
+        "BEGIN; LOCK TABLE users IN SHARE UPDATE EXCLUSIVE MODE",
     ] {
         assert_eq!(refused(db, sql), SqlState::INSUFFICIENT_PRIVILEGE, "{sql}");
     }
+    db.batch_execute("ROLLBACK; SELECT topic, counted FROM commit_offsets").unwrap();
+}
+
+/// A reader can lift the time-outs of its login; who commits ends its session then.
+#[test]
+fn a_reader_does_not_read_for_ever() {
+    let config = fresh_database();
+    let owner = &mut connect(&config);
+    owner
+        .batch_execute("CREATE ROLE patient LOGIN PASSWORD 'sekret' IN ROLE marketday_reader")
+        .unwrap();
+    let reader = &mut connect(config.clone().user("patient").password("sekret"));
+    reader.batch_execute("SET statement_timeout = 0; BEGIN; TABLE users").unwrap();
+    let of_owner = &mut connect(&config);
+    of_owner.batch_execute("BEGIN; TABLE users").unwrap();
+    let mut ended =
+        |longest| end_long_readers(owner, std::time::Duration::from_secs(longest)).unwrap();
+    assert_eq!(ended(3600), 0);
+    assert_eq!(ended(0), 1);
+    reader.batch_execute("TABLE users").unwrap_err();
+    of_owner.batch_execute("TABLE users").unwrap();
 }
 
 #[test]

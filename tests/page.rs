@@ -4,16 +4,22 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use marketday::page::dashboards::{self, DASHBOARDS};
 use marketday::page::{self, Page};
 use marketday::platform::private_postgres::PrivatePostgres;
 use postgres::Config;
+use postgres::error::SqlState;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
 use crate::browser::Browser;
-use crate::support::{Running, command, connect, database_url, fresh_database, scratch};
+use crate::support::{
+    Running, command, command_of, connect, database_url, fresh_database, scratch, wait_until,
+};
 
 /// For who looks at the figures of a run.
 macro_rules! say {
@@ -38,10 +44,22 @@ fn said_url(said: &Path) -> String {
     found.map(|(_, rest)| format!("http://{}", rest.trim())).unwrap_or_default()
 }
 
+/// A page over a store, where there is no market.
+fn settings(database: &Config, stalled: Duration) -> page::Settings {
+    page::Settings {
+        listen: ([127, 0, 0, 1], 0).into(),
+        names: vec!["shop".into()],
+        database: database.clone(),
+        reader: database.clone(),
+        dir: scratch(),
+        stalled,
+    }
+}
+
 /// A page over a store in which nothing is committed, and where there is no market.
 fn empty_page() -> (Page, Config, String) {
     let config = fresh_database();
-    let page = page::serve(([127, 0, 0, 1], 0).into(), &config, &scratch()).unwrap();
+    let page = page::serve(settings(&config, page::STALLED)).unwrap();
     let url = format!("http://{}", page.address);
     (page, config, url)
 }
@@ -176,7 +194,7 @@ fn every_panel_draws_what_its_sql_says() {
     let epoch = |db: &mut postgres::Client| -> i64 {
         db.query_one("SELECT epoch FROM progress", &[]).unwrap().get(0)
     };
-    crate::support::wait_until("nothing is committed any more", || {
+    wait_until("nothing is committed any more", || {
         let before = epoch(db);
         std::thread::sleep(std::time::Duration::from_secs(2));
         let waiting = "SELECT coalesce(sum(lag), 1)::bigint FROM pipeline_status
@@ -260,7 +278,7 @@ fn black_friday_comes_by_its_button() {
     // 2026-11-23 in Seoul.
     let live = 1_795_359_600 / 60;
     let mut start = 0;
-    crate::support::wait_until("it has lived 25 minutes since it is live", || {
+    wait_until("it has lived 25 minutes since it is live", || {
         start = now(db);
         start >= live + 25
     });
@@ -273,7 +291,7 @@ fn black_friday_comes_by_its_button() {
         "!!document.querySelector('#running [data-stop=\"black-friday\"]')",
     );
     let since = now(db);
-    crate::support::wait_until("25 minutes of the sale are over", || now(db) >= since + 26);
+    wait_until("25 minutes of the sale are over", || now(db) >= since + 26);
     let (before, after) = (orders(db, start - 25, start), orders(db, since + 1, since + 26));
     assert!(before >= 25, "too few orders to compare: {before}");
     assert!(after >= 2 * before, "{before} orders in 25 minutes before, {after} in the sale");
@@ -362,7 +380,14 @@ fn the_page_is_for_its_own_visitors() {
 
     assert_eq!(status(&get("/", "Host: HERE")), "200");
     assert_eq!(status(&get("/api/dashboards", "Host: HERE")), "200");
-    assert_eq!(status(&get("/api/dashboards", "Host: shop.example:8020")), "403");
+    for path in ["/api/dashboards", "/metrics"] {
+        assert_eq!(status(&get(path, "Host: shop.example:8020")), "403");
+        assert_eq!(status(&get(path, "Host: page:8020")), "403");
+        // Its name, by --page-name, and numbers with and without a port.
+        for host in ["SHOP:8020", "shop", "127.0.0.1", "[::1]:8020", "[::1]", "localhost:1"] {
+            assert_eq!(status(&get(path, &format!("Host: {host}"))), "200", "{host}");
+        }
+    }
     let json = "Content-Type: application/json";
     let pause = r#"{"pause":true}"#;
     let foreign = format!("Host: HERE\nOrigin: http://shop.example\n{json}");
@@ -381,6 +406,7 @@ fn the_page_is_for_its_own_visitors() {
         assert!(status(&answer) == "400" && answer.contains(said), "{path} {body}: {answer}");
     }
     assert_eq!(status(&post("/api/market", &own, "{")), "400");
+    assert_eq!(status(&post("/api/market", &own, &" ".repeat(100_000))), "413");
     assert_eq!(status(&get("/assets/../Cargo.toml", "Host: HERE")), "404");
     // Nothing is committed yet: a page without numbers, and no error.
     let empty = post("/api/panels", &own, r#"{"uid":"now","from":"now-1h","to":"now"}"#);
@@ -399,7 +425,7 @@ fn metrics_and_the_feed_are_those_of_the_store() {
          INSERT INTO pipeline_status VALUES ('orders', 2, 9, 8, 10, 2, 4096, clock_timestamp())",
     )
     .unwrap();
-    let metrics = get("/metrics", "Host: page:8020");
+    let metrics = get("/metrics", "Host: shop:8020");
     let body = metrics.split_once("\r\n\r\n").unwrap().1;
     assert_eq!(status(&metrics), "200");
     let lines: BTreeMap<&str, f64> = body
@@ -470,4 +496,234 @@ fn the_command_ends_well_while_visitors_are_there() {
     listening.write_all(live.as_bytes()).unwrap();
     assert!(page.interrupt().success(), "{}", page.said());
     assert!(!page.said().contains("panicked"), "{}", page.said());
+}
+
+/// Who begins a request, or its body, and goes no further, is not waited for.
+#[test]
+fn a_request_comes_in_time_or_is_not_heard() {
+    let (_page, _, url) = empty_page();
+    let host = url.trim_start_matches("http://");
+    let asked = [
+        String::new(),
+        format!("GET / HTTP/1.1\r\nHost: {host}\r\n"),
+        format!("POST /api/market HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9\r\n\r\n{{"),
+        // Once answered it may ask again, but not whenever it likes.
+        format!("GET /api/dashboards HTTP/1.1\r\nHost: {host}\r\n\r\n"),
+    ];
+    let asked = asked.map(|text| {
+        let mut stream = TcpStream::connect(host).unwrap();
+        stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        stream
+    });
+    let answers = asked.map(|mut stream| {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        status(&answer)
+    });
+    assert_eq!(answers, ["", "", "408", "200"]);
+}
+
+/// Opens connections to the page of a whole market that may have 256 descriptors, and says little.
+#[test]
+fn idle_connections_keep_nobody_out_and_end_no_market() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let (dir, many) = (scratch(), limit.current.unwrap_or(4000).saturating_sub(500).min(2000));
+    let limited =
+        ["-c", "ulimit -n 256; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_marketday"), "up"];
+    let mut up = command_of(Path::new("sh"), &limited);
+    up.args(["--history", "1d", "--speed", "600", "--page", "127.0.0.1:0", "--dir"]).arg(&dir);
+    let said = dir.join("said");
+    let mut up = Running::start(&mut up, said.clone());
+    let mut url = String::new();
+    up.wait_until("the page is served", || {
+        url = said_url(&said);
+        !url.is_empty()
+    });
+    let server = PrivatePostgres::start(&dir).unwrap();
+    let db = &mut connect(&server.config());
+    let mut epoch = || -> i64 { db.query_one("SELECT epoch FROM progress", &[]).unwrap().get(0) };
+    up.wait_until("something is committed", || epoch() > 0);
+    let memory = |up: &Running| {
+        let status = fs::read_to_string(format!("/proc/{}/status", up.id())).unwrap();
+        status.lines().find(|line| line.starts_with("VmRSS")).unwrap().to_owned()
+    };
+    let before = memory(&up);
+    let host = url.trim_start_matches("http://");
+    let idle = |n: u64| {
+        let mut stream = TcpStream::connect(host).unwrap();
+        if n.is_multiple_of(2) {
+            // The first ones give way meanwhile.
+            _ = stream.write_all(b"GET / HTTP/1.1\r\nHost:");
+        }
+        stream
+    };
+    let idle: Vec<TcpStream> = (0..many).map(idle).collect();
+    // A market's socket takes no line without an end.
+    let mut control = UnixStream::connect(dir.join("market/control.sock")).unwrap();
+    let endless = (0..100).try_for_each(|_| control.write_all(&[b'x'; 10_000]));
+    assert!(endless.is_err(), "a megabyte is listened to");
+
+    for path in ["/api/dashboards", "/metrics"] {
+        assert_eq!(status(&get(&url, path, "Host: HERE")), "200");
+    }
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", up.id())).unwrap().count();
+    assert!(descriptors < 200, "{descriptors} of 256 descriptors are taken");
+    let committed = epoch();
+    up.wait_until("the market and its analytics go on", || epoch() > committed + 2);
+    say!("{} idle connections: {before} before, {} after", idle.len(), memory(&up));
+
+    // What the page reads, it reads as a login that owns nothing and cannot become who does.
+    let mut page = server.login("marketday_page", "marketday_reader").unwrap();
+    let sessions = "SELECT count(*) FROM pg_stat_activity
+                    WHERE application_name = 'marketday' AND usename = 'marketday_page'";
+    let sessions: i64 = db.query_one(sessions, &[]).unwrap().get(0);
+    assert!(sessions >= 2, "the commit points and the metrics: {sessions}");
+    let page = &mut connect(page.application_name("test"));
+    for sql in ["SET ROLE marketday", "SET SESSION AUTHORIZATION marketday", "TABLE progress"] {
+        let error = page.batch_execute(sql).expect_err(sql);
+        assert_eq!(error.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{sql}: {error}");
+    }
+    for (setting, value) in
+        [("is_superuser", "off"), ("statement_timeout", "30s"), ("transaction_read_only", "on")]
+    {
+        let shown: String = page.query_one(&format!("SHOW {setting}"), &[]).unwrap().get(0);
+        assert_eq!(shown, value, "{setting}");
+    }
+    server.stop().unwrap();
+    drop(idle);
+    assert!(up.interrupt().success(), "{}", up.said());
+}
+
+/// Who follows a table and reads nothing of it is cut off, and the session in the store ends.
+#[test]
+fn who_takes_nothing_of_the_feed_gives_the_place_back() {
+    let config = fresh_database();
+    let page = page::serve(settings(&config, Duration::from_secs(1))).unwrap();
+    let db = &mut connect(&config);
+    let sessions = |db: &mut postgres::Client| -> i64 {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()";
+        db.query_one(sql, &[]).unwrap().get(0)
+    };
+    wait_until("the page has looked at the store", || sessions(db) == 2);
+    let mut stalled = TcpStream::connect(page.address).unwrap();
+    let ask = "GET /api/tables/active_customers/changes HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    stalled.write_all(ask.as_bytes()).unwrap();
+    wait_until("it follows", || sessions(db) == 3);
+    // More than the buffers of both ends take.
+    db.batch_execute(
+        "BEGIN; UPDATE progress SET epoch = 1;
+         INSERT INTO table_changes
+         SELECT 1, 'active_customers', 'insert', json_build_object('buyers', n, 'span', repeat('x', 2000))
+         FROM generate_series(1, 9999) AS n;
+         NOTIFY commit_point; COMMIT",
+    )
+    .unwrap();
+    wait_until("nobody follows any more", || sessions(db) == 2);
+}
+
+/// Words and numbers of the data that look like something else, as the page shows them.
+#[test]
+fn what_the_data_says_is_shown_to_the_letter() {
+    const WORDS: [&str; 8] = [
+        "${category:sqlstring}",
+        "$__timeFrom()",
+        "$__timeFilter(x)",
+        "${",
+        "it's",
+        r"a\b\",
+        "</script><b>{0}",
+        "$__all it is not",
+    ];
+    let (page, config, url) = empty_page();
+    let db = &mut connect(&config);
+    db.batch_execute(
+        "UPDATE progress SET epoch = 1, now = '2026-11-20 12:00+09';
+         INSERT INTO commit_points
+         VALUES (1, '2026-11-20 12:00+09', '{}', 5, 0, clock_timestamp());
+         INSERT INTO best_sellers VALUES ('24 h', 1, 9007199254740993, 3, 9223372036854775807),
+                                         ('24 h', 2, 2, 2, 9007199254740993), ('24 h', 3, 3, 1, -5);
+         INSERT INTO products
+         VALUES (2, '</script><b>it''s ${span:sqlstring} {a} $& a\\b', '$__timeTo()', 1, 1, now(), now(), 1)",
+    )
+    .unwrap();
+    for (n, word) in WORDS.iter().enumerate() {
+        let revenue = 9_007_199_254_740_993 + n as i64;
+        db.execute(
+            "INSERT INTO sales_by_category VALUES ('2026-11-20', $1, 1, 1, $2, 0)",
+            &[word, &revenue],
+        )
+        .unwrap();
+        db.execute("INSERT INTO season_pattern VALUES (11, $1, 5)", &[word]).unwrap();
+        db.execute("INSERT INTO basket_pairs VALUES ($1, $1 || 'z', 1)", &[word]).unwrap();
+        db.execute("INSERT INTO scenario_impact VALUES ($1, $1, 4, 4, 4, 4)", &[word]).unwrap();
+        db.execute(
+            "INSERT INTO scenario_events
+             VALUES ($1::bigint, 0, $1::bigint, '2026-11-19 12:00+09', $2, $2, 'start', 2, ARRAY[$2])",
+            &[&(n as i64), word],
+        )
+        .unwrap();
+    }
+    // Each word alone finds its own row, and no other.
+    let ask = |uid: &str, chosen: &[&str]| -> dashboards::Ask {
+        let ask = json!({ "uid": uid, "from": "now-24h", "to": "now",
+                          "variables": { "category": chosen } });
+        serde_json::from_value(ask).unwrap()
+    };
+    let mut known = WORDS.map(str::to_owned).to_vec();
+    known.sort();
+    for (n, word) in WORDS.iter().enumerate() {
+        let drawn = dashboards::draw(db, &ask("trends", &[word])).unwrap();
+        assert_eq!(drawn.variables["category"], known);
+        for (id, panel) in &drawn.panels {
+            assert!(panel["error"].is_null(), "{word}: panel {id}: {panel}");
+        }
+        let revenue = (9_007_199_254_740_993 + n as i64).to_string();
+        assert_eq!(drawn.panels[&4]["rows"], json!([[word, revenue, 0]]));
+    }
+
+    let browser = &mut Browser::start();
+    browser.size(1440, 1600);
+    for uid in ["now", "trends", "customers", "pipeline"] {
+        browser.open(&format!("{url}/d/{uid}"));
+        browser.until(&format!("all panels of {uid} are drawn"), ALL_DRAWN);
+        let errors =
+            "[...document.querySelectorAll('[data-state=\"error\"]')].map(it => it.textContent)";
+        assert_eq!(browser.eval(errors), json!([]), "{uid}");
+        browser.picture(&format!("words-{uid}"));
+    }
+    let cells = |browser: &mut Browser, uid: &str, panel: u32| {
+        browser.open(&format!("{url}/d/{uid}"));
+        browser.until("all panels are drawn", ALL_DRAWN);
+        browser.eval(&format!(
+            "(() => {{
+                 const panel = document.querySelector('[data-panel=\"{panel}\"]');
+                 // A chart shows its numbers as a table, too.
+                 panel.querySelector('.flip')?.click();
+                 return [...panel.querySelectorAll('tbody tr')]
+                     .map(row => [...row.children].map(cell => cell.textContent));
+             }})()"
+        ))
+    };
+    let best = cells(browser, "now", 9);
+    assert_eq!(
+        best[0],
+        json!(["1", "product 9007199254740993", "–", "3", "9,223,372,036,854,775,807"])
+    );
+    let name = "</script><b>it's ${span:sqlstring} {a} $& a\\b";
+    assert_eq!(best[1], json!(["2", name, "$__timeTo()", "2", "9,007,199,254,740,993"]));
+    assert_eq!(best[2][4], "−5");
+    let sales = cells(browser, "trends", 4);
+    let sales: BTreeMap<_, _> =
+        sales.as_array().unwrap().iter().map(|row| (row[0].as_str().unwrap(), &row[1])).collect();
+    for (n, word) in WORDS.iter().enumerate() {
+        let digits = format!("9,007,199,254,740,{}", 993 + n);
+        if n < 7 {
+            assert!(sales[word].as_str().unwrap().contains(&digits), "{word}: {sales:?}");
+        }
+    }
+    assert!(browser.complaints.is_empty(), "{:#?}", browser.complaints);
+    drop(page);
 }

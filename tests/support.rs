@@ -63,6 +63,7 @@ pub(crate) fn command_of(program: &Path, args: &[&str]) -> Command {
         "KAFKA_BROKERS",
         "REDIS_URL",
         "DATABASE_URL",
+        "PAGE_DATABASE_URL",
         "MARKETDAY_TOPIC_PREFIX",
         "MARKETDAY_NAME",
         "MARKETDAY_LOG",
@@ -166,6 +167,11 @@ impl Running {
         let children = children.unwrap_or_default();
         let pids = children.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap()));
         pids.map(Option::unwrap).collect()
+    }
+
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// What it has said so far.

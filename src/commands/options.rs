@@ -20,6 +20,7 @@ use dataflows::model::time::{TIME_END, TIME_MIN, ZONE, day_of_date, start_of_day
 use crate::log::{self, Log};
 use crate::market::cache::Link;
 use crate::market::{self, Speed};
+use crate::page;
 use crate::platform::private_postgres::PrivatePostgres;
 use crate::platform::retry::{self, Patience};
 use crate::platform::secret::{self, Secret};
@@ -72,6 +73,35 @@ pub(crate) struct Listen {
     /// Where the web page is served; whoever reaches the address can start scenarios.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8020")]
     pub(crate) page: SocketAddr,
+    /// Names by which the page may be asked for, besides `localhost` and numbers, as
+    /// `market.example,page`; with any name, a page of another site could.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = word())]
+    page_name: Vec<String>,
+    /// The login by which the page reads, as a URL; better given as `PAGE_DATABASE_URL` [default: in a
+    /// private `PostgreSQL` a login of its own, else that of --database].
+    #[arg(long, value_name = "DATABASE", env = "PAGE_DATABASE_URL", hide_env_values = true)]
+    page_database: Option<Secret>,
+}
+
+impl Listen {
+    /// What the page is served with.
+    pub(crate) fn settings(&self, database: &Database, dir: &Path) -> Result<page::Settings> {
+        let reader = match (&self.page_database, &database.private) {
+            (Some(url), _) => store::config(url).context("reading the URL of the page's login")?,
+            (None, Some(private)) => private.login("marketday_page", "marketday_reader")?,
+            (None, None) => database.config.clone(),
+        };
+        // Said at once, not to each visitor.
+        store::can_act_as(&reader, page::ROLE, "the web page")?;
+        Ok(page::Settings {
+            listen: self.page,
+            names: self.page_name.clone(),
+            database: database.config.clone(),
+            reader,
+            dir: dir.to_owned(),
+            stalled: page::STALLED,
+        })
+    }
 }
 
 /// Where the market's working set is cached.

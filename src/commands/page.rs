@@ -13,7 +13,6 @@ use tracing::warn;
 use super::options::{Listen, Place, stop_on_signal};
 use crate::page::{self, dashboards};
 use crate::platform::retry::Patience;
-use crate::store;
 
 /// Serves the web page alone, over the store of a running market; `up` has it too.
 #[derive(Args)]
@@ -38,8 +37,7 @@ impl Page {
         }
         let Page { listen, place, .. } = self;
         let database = place.look_for(Patience::Start, &|| stop.load(Ordering::Relaxed))?;
-        store::can_act_as(&database.config, page::ROLE, "the web page")?;
-        let page = page::serve(listen.page, &database.config, &place.log.dir)?;
+        let page = page::serve(listen.settings(&database, &place.log.dir)?)?;
         writeln!(std::io::stdout(), "look at http://{}", page.address)?;
         while !stop.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(50));

@@ -4,7 +4,6 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{IsTerminal, Write};
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -30,7 +29,6 @@ use crate::page;
 use crate::platform::clock::Stopwatch;
 use crate::platform::retry::{self, Patience};
 use crate::platform::{files, logging, process};
-use crate::store;
 use crate::verify;
 
 /// Runs everything on this machine: the market, the log, the analytics and the store.
@@ -65,7 +63,6 @@ impl Up {
             tables: self.tables.tables()?,
             workers: self.workers,
             redis: self.cached.link()?,
-            page: self.listen.page,
             exit_when_caught_up: self.exit_when_caught_up,
         };
         let stop = stop_on_signal()?;
@@ -74,7 +71,6 @@ impl Up {
         let stopped = || stop.load(Ordering::SeqCst);
         let log = self.place.log.open(&stopped)?;
         let database = self.place.database(Patience::Start, &stopped)?;
-        store::can_act_as(&database.config, page::ROLE, "the web page")?;
         let look = match &database.private {
             Some(private) => format!(
                 "PGPASSWORD=$(cat {}) psql -h 127.0.0.1 -p {} -U marketday marketday",
@@ -84,7 +80,8 @@ impl Up {
             None => "psql, on the database that you named".into(),
         };
         let revive = || database.revive();
-        let summary = run(dir, &log, &database.config, &look, &settings, &stop, &revive)?;
+        let page = self.listen.settings(&database, dir)?;
+        let summary = run(dir, &log, page, &look, &settings, &stop, &revive)?;
         database.stop()?;
         let out = &mut std::io::stdout().lock();
         if self.json {
@@ -109,8 +106,6 @@ struct Settings {
     workers: usize,
     /// The Redis that has the working set; none keeps it in memory.
     redis: Option<Arc<Link>>,
-    /// Where the web page is served.
-    page: SocketAddr,
     /// Live through the history only.
     exit_when_caught_up: bool,
 }
@@ -187,7 +182,7 @@ pub fn lock(dir: &Path) -> Result<File> {
 fn run(
     dir: &Path,
     log: &Arc<dyn Log>,
-    database: &postgres::Config,
+    page: page::Settings,
     look: &str,
     settings: &Settings,
     stop: &Arc<AtomicBool>,
@@ -198,7 +193,8 @@ fn run(
     let cache = Cache::new(settings.redis.clone(), &market_name(&market_settings));
     let handle = Arc::new(Handle::new(cache, settings.speed));
     let _listening = control::listen(dir, &market_settings, &handle)?;
-    let page = page::serve(settings.page, database, dir)?;
+    let database = page.database.clone();
+    let page = page::serve(page)?;
     let producer_done = Arc::new(AtomicBool::new(false));
     let now = Arc::new(AtomicI64::new(Millis::MIN));
     let engine_settings = engine::Settings {

@@ -107,6 +107,7 @@ impl Reading {
         stalls: &mut Stalls,
         marks: &mut Marks,
     ) -> Result<()> {
+        store::end_long_readers(client, store::READING)?;
         let mut offsets = BTreeMap::new();
         let mut partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
         for (place, Told { reached, first }) in &mut *partitions {

@@ -120,7 +120,8 @@ pub fn draw(client: &mut Client, ask: &Ask) -> Result<Drawn> {
         .context("beginning to read")?;
     tx.batch_execute(&format!(
         "SET LOCAL ROLE {ROLE}; SET LOCAL statement_timeout = '{PATIENCE}';
-         SET LOCAL TIME ZONE 'UTC'; SET LOCAL jit = off"
+         SET LOCAL TIME ZONE 'UTC'; SET LOCAL jit = off;
+         SET LOCAL standard_conforming_strings = on"
     ))
     .with_context(|| format!("acting as {ROLE}, as the web page does"))?;
     let point = tx.query_opt(
@@ -180,16 +181,27 @@ pub fn draw(client: &mut Client, ask: &Ask) -> Result<Drawn> {
     Ok(drawn)
 }
 
-/// Puts what macros and variables stand for into a query.
+/// Puts what macros and variables stand for into a query, in one pass: what has been put in may look
+/// like another of them.
 fn expand(sql: &str, words: &[(String, String)]) -> Result<String> {
-    let mut sql = sql.to_owned();
-    for (word, meaning) in words {
-        sql = sql.replace(word, meaning);
+    let mut expanded = String::with_capacity(sql.len());
+    let mut rest = sql;
+    while let Some(place) = rest.find('$') {
+        let (before, from) = rest.split_at(place);
+        expanded.push_str(before);
+        let known = words.iter().find(|(word, _)| from.starts_with(word.as_str()));
+        if let Some((word, meaning)) = known {
+            expanded.push_str(meaning);
+            rest = &from[word.len()..];
+        } else if from.starts_with("$__") || from.starts_with("${") {
+            bail!("a macro that is not known here: {}", from.chars().take(40).collect::<String>());
+        } else {
+            expanded.push('$');
+            rest = &from[1..];
+        }
     }
-    if let Some(place) = sql.find("$__").or_else(|| sql.find("${")) {
-        bail!("a macro that is not known here: {}", &sql[place..sql.len().min(place + 40)]);
-    }
-    Ok(sql)
+    expanded.push_str(rest);
+    Ok(expanded)
 }
 
 fn quoted(text: &str) -> String {
@@ -333,6 +345,12 @@ fn table(tx: &mut Transaction<'_>, sql: &str) -> Result<Value> {
     Ok(told.into())
 }
 
+/// A whole number for a browser, whose numbers are exact up to 2^53 only: a text beyond that.
+fn whole(number: i64) -> Value {
+    const EXACT: u64 = 1 << 53;
+    if number.unsigned_abs() <= EXACT { number.into() } else { number.to_string().into() }
+}
+
 /// What a column is called, and how a value of it becomes JSON.
 type Kind = (&'static str, fn(&Row, usize) -> Value);
 
@@ -343,7 +361,7 @@ fn kind(of: &Type) -> Result<Kind> {
             at.map(|at| chrono::DateTime::<chrono::Utc>::from(at).timestamp_millis()).into()
         }),
         Type::INT4 => ("number", |row, place| row.get::<_, Option<i32>>(place).into()),
-        Type::INT8 => ("number", |row, place| row.get::<_, Option<i64>>(place).into()),
+        Type::INT8 => ("number", |row, place| row.get::<_, Option<i64>>(place).map(whole).into()),
         Type::FLOAT8 => ("number", |row, place| row.get::<_, Option<f64>>(place).into()),
         Type::BOOL => ("boolean", |row, place| row.get::<_, Option<bool>>(place).into()),
         Type::TEXT => ("string", |row, place| row.get::<_, Option<String>>(place).into()),
@@ -402,5 +420,14 @@ mod tests {
         assert_eq!(chosen(&variable, &options, None), ["b"]);
         assert_eq!(quoted("it's"), "'it''s'");
         assert!(expand("SELECT $__interval", &[]).is_err());
+    }
+
+    #[test]
+    fn what_is_put_into_a_query_is_not_looked_at_again() {
+        let words =
+            [("${a:sqlstring}", "'${b:sqlstring}','$__timeTo()','${'"), ("${b:sqlstring}", "'b'")]
+                .map(|(word, meaning)| (word.to_owned(), meaning.to_owned()));
+        let expanded = expand("IN (${a:sqlstring}) = $1 AND ${b:sqlstring} $", &words).unwrap();
+        assert_eq!(expanded, "IN ('${b:sqlstring}','$__timeTo()','${') = $1 AND 'b' $");
     }
 }

@@ -115,9 +115,10 @@ fn watch_commits(database: &postgres::Config, told: &watch::Sender<Option<Point>
     client.batch_execute("LISTEN commit_point")?;
     while !told.is_closed() {
         let row = client.query_one(
-            "SELECT epoch, (extract(epoch FROM now) * 1000)::bigint,
-                    (SELECT coalesce(sum(lag), 0)::bigint FROM pipeline_status)
-             FROM progress",
+            "SELECT coalesce(epoch, 0), (extract(epoch FROM now) * 1000)::bigint, lag
+             FROM (SELECT coalesce(sum(lag), 0)::bigint AS lag FROM pipeline_status) AS waiting
+             LEFT JOIN (SELECT epoch, now FROM commit_points ORDER BY epoch DESC LIMIT 1) AS newest
+                 ON true",
             &[],
         )?;
         let newest = Some(Point { epoch: row.get(0), now: row.get(1), waiting: row.get(2) });

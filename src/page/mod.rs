@@ -3,6 +3,7 @@
 //! A server on a runtime of its own. It knows the store and the directory of the market, and nothing
 //! else of the program: a page over the store of another process is the same.
 
+mod connections;
 pub mod dashboards;
 pub mod korean;
 mod live;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use axum::Json;
 use axum::Router;
+use axum::body::to_bytes;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::middleware::{self, Next};
@@ -60,14 +62,37 @@ impl Drop for Page {
     }
 }
 
+/// Where the page is served, for whom, and over what.
+pub struct Settings {
+    /// Where; where that port is taken, at another.
+    pub listen: SocketAddr,
+    /// The names by which it may be asked for, besides `localhost` and numbers.
+    pub names: Vec<String>,
+    /// The store, as its owner: that a table is followed is written there.
+    pub database: postgres::Config,
+    /// The store, as a login that only reads, where there is one.
+    pub reader: postgres::Config,
+    /// Where the market runs, if it runs on this machine.
+    pub dir: PathBuf,
+    /// How long a visitor may take nothing of what is sent to them: [`STALLED`].
+    pub stalled: Duration,
+}
+
+/// After this a visitor who takes nothing of what is sent is cut off.
+pub const STALLED: Duration = Duration::from_secs(30);
+
 /// What the handlers share.
 struct AppState {
     database: postgres::Config,
+    reader: postgres::Config,
+    names: Vec<String>,
     dir: PathBuf,
     clients: Mutex<Vec<Client>>,
     /// A server takes so many connections and no more, whoever reloads a page in vain.
     turns: Arc<Semaphore>,
     followers: Arc<Semaphore>,
+    listeners: Arc<Semaphore>,
+    steering: Arc<Semaphore>,
     live: Live,
 }
 
@@ -77,6 +102,10 @@ pub const ROLE: &str = "marketday_reader";
 const READERS: usize = 4;
 /// How many follow a table at a time, each with a thread and a connection; others are refused.
 const FOLLOWERS: usize = 16;
+/// How many speak to the market at a time, each with a descriptor or two; the others wait.
+const STEERING: usize = 8;
+/// The longest body of a request, and how long it may take to come.
+const BODY: (usize, Duration) = (64 << 10, Duration::from_secs(10));
 
 impl AppState {
     /// Runs something on a connection of the pool, away from the handlers.
@@ -93,7 +122,7 @@ impl AppState {
             let valid = |client: &mut Client| client.is_valid(Duration::from_secs(1)).is_ok();
             let mut client = match idle.take_if(valid) {
                 Some(client) => client,
-                None => store::connect(&self.database)?,
+                None => store::connect(&self.reader)?,
             };
             let done = run(&mut client);
             // A transaction that was given up is rolled back by now.
@@ -127,13 +156,9 @@ impl<E: Into<anyhow::Error>> From<E> for Refusal {
     }
 }
 
-/// Serves the page over a store; `dir` is where the market runs, if it runs on this machine. Where
-/// the address is taken, another port is.
-pub fn serve(
-    listen: SocketAddr,
-    database: &postgres::Config,
-    dir: &std::path::Path,
-) -> Result<Page> {
+/// Serves the page over a store, for as long as what is returned lives.
+pub fn serve(settings: Settings) -> Result<Page> {
+    let Settings { listen, names, database, reader, dir, stalled } = settings;
     let listener = TcpListener::bind(listen)
         .or_else(|error| match error.kind() {
             std::io::ErrorKind::AddrInUse => TcpListener::bind((listen.ip(), 0)),
@@ -142,24 +167,33 @@ pub fn serve(
         .with_context(|| format!("serving the web page at {listen}: name another --page"))?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
+    let most = connections::most();
+    let live = Live::start(&reader, &dir);
     let shop = Arc::new(AppState {
-        database: database.clone(),
-        dir: dir.to_owned(),
+        database,
+        reader,
+        names,
+        dir,
         clients: Mutex::default(),
         turns: Arc::new(Semaphore::new(READERS)),
         followers: Arc::new(Semaphore::new(FOLLOWERS)),
-        live: Live::start(database, dir),
+        // Whoever listens does not go by themselves: the other half of the connections is for questions.
+        listeners: Arc::new(Semaphore::new(most / 2)),
+        steering: Arc::new(Semaphore::new(STEERING)),
+        live,
     });
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
+        .max_blocking_threads(64)
         .enable_all()
         .build()
         .context("starting the web page")?;
     let served = router(Arc::clone(&shop));
-    runtime.spawn(async move {
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        axum::serve(listener, served).await
-    });
+    let listener = {
+        let _runtime = runtime.enter();
+        tokio::net::TcpListener::from_std(listener)?
+    };
+    runtime.spawn(connections::serve(listener, served, most, stalled));
     Ok(Page { address, runtime: Some(runtime), _shop: shop })
 }
 
@@ -172,16 +206,30 @@ fn router(shop: Arc<AppState>) -> Router {
         .route("/scenarios", get(scenarios))
         .route("/market", post(control_market))
         .route("/tables", get(tables))
-        .route("/tables/{table}/changes", get(table_changes))
-        .layer(middleware::from_fn(only_own_pages));
+        .route("/tables/{table}/changes", get(table_changes));
+    // What comes from the market and its store.
+    let own = Router::new()
+        .nest("/api", api)
+        .route("/metrics", get(show_metrics))
+        .layer(middleware::from_fn_with_state(Arc::clone(&shop), only_own_pages));
     Router::new()
         .route("/", get(index))
         .route("/d/{uid}", get(index))
         .route("/assets/{*path}", get(asset))
-        .route("/metrics", get(show_metrics))
-        .nest("/api", api)
+        .merge(own)
+        .layer(middleware::from_fn(whole))
         .layer(middleware::from_fn(log_refused))
         .with_state(shop)
+}
+
+/// Waits for the whole of a request, but neither long nor for much.
+async fn whole(request: Request, next: Next) -> Response {
+    let (head, body) = request.into_parts();
+    match tokio::time::timeout(BODY.1, to_bytes(body, BODY.0)).await {
+        Ok(Ok(body)) => next.run(Request::from_parts(head, body.into())).await,
+        Ok(Err(_)) => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
+        Err(_) => StatusCode::REQUEST_TIMEOUT.into_response(),
+    }
 }
 
 /// Tells of requests that are not done.
@@ -196,23 +244,31 @@ async fn log_refused(request: Request, next: Next) -> Response {
 }
 
 /// Lets no page of another site ask through a visitor's browser.
-async fn only_own_pages(request: Request, next: Next) -> Response {
-    if is_own(request.headers()) {
+async fn only_own_pages(
+    State(shop): State<Arc<AppState>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if is_own(request.headers(), &shop.names) {
         return next.run(request).await;
     }
-    let sentence = "this is for pages from here: open it by localhost or by its number";
+    let sentence = "this is for pages from here: open it by localhost, by its number, or by a name \
+                    that --page-name gives it";
     (StatusCode::FORBIDDEN, Json(json!({ "error": sentence }))).into_response()
 }
 
 /// Neither by a name that another site makes point here, nor by a request across origins.
-fn is_own(headers: &HeaderMap) -> bool {
+fn is_own(headers: &HeaderMap, names: &[String]) -> bool {
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let host = header(header::HOST).unwrap_or_default();
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    // A number of IPv6 has colons of its own, in brackets.
+    let port = host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'));
+    let name = port.map_or(host, |(name, _)| name);
     let number = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
+    let is = |known: &str| name.eq_ignore_ascii_case(known);
     let own = |origin: &str| origin.split_once("://").is_some_and(|(_, of)| of == host);
     let here = |site: &str| matches!(site, "same-origin" | "none");
-    (number || name == "localhost")
+    (number || is("localhost") || names.iter().any(|known| is(known)))
         && header(header::ORIGIN).is_none_or(own)
         && header(HeaderName::from_static("sec-fetch-site")).is_none_or(here)
 }
@@ -264,8 +320,15 @@ async fn panels(
 
 async fn live_events(
     State(shop): State<Arc<AppState>>,
-) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    Sse::new(shop.live.events()).keep_alive(KeepAlive::default())
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, StatusCode> {
+    let place = Arc::clone(&shop.listeners).try_acquire_owned();
+    let place = place.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    let events = shop.live.events().map(move |event| {
+        // Held for as long as somebody listens.
+        _ = &place;
+        event
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::default()))
 }
 
 async fn scenarios(State(shop): State<Arc<AppState>>) -> Result<Json<Value>, Refusal> {
@@ -313,7 +376,9 @@ async fn control_market(
             ControlRequest::Speed(text.parse::<Speed>().map_err(|error| anyhow!(error))?)
         }
     };
+    let turn = Arc::clone(&shop.steering).acquire_owned().await?;
     let from = blocking(move || {
+        let _turn = turn;
         let status = control::ask(&shop.dir, &request)?;
         let from = status.from;
         shop.live.tell(Some(status));

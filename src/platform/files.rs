@@ -81,7 +81,6 @@ pub fn replace(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     // What a write that was cut off has left, or somebody else's link.
-    // What a write that was cut off has left, or somebody else's link.
     match fs::remove_file(&new) {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         removed => removed.with_context(writing)?,

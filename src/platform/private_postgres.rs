@@ -38,6 +38,9 @@ const POLL: Duration = Duration::from_millis(100);
 /// server that was killed need a moment to notice.
 const LAUNCHES: u32 = 10;
 
+/// How many sessions a login besides the owner may have at a time: some pages, and who looks on.
+const LOGIN_CONNECTIONS: u32 = 40;
+
 /// Bytes that fit into the address of a Unix socket, less the socket's own name.
 const SOCKET_DIRECTORY_MAX: usize = 90;
 
@@ -144,6 +147,39 @@ impl PrivatePostgres {
             config.host("127.0.0.1");
         }
         config
+    }
+
+    /// How one connects as another login, which is made where it is missing: a member of that role, who
+    /// owns nothing, and cannot become who does.
+    pub fn login(&self, name: &str, role: &str) -> Result<Config> {
+        let making = || format!("making the login {name} in the private PostgreSQL");
+        // One at a time: PostgreSQL refuses two who change a role at once.
+        let _one_at_a_time = self.home.lock()?;
+        let file = self.home.path.join(format!("{name}.password"));
+        let known = fs::read_to_string(&file).unwrap_or_default();
+        let password = if known.is_empty() { random_word()? } else { known };
+        self.home.write_secret(&file, &password).with_context(making)?;
+        let mut client = self.config().connect(NoTls).with_context(making)?;
+        client
+            .batch_execute(&format!(
+                "DO $$ BEGIN
+                     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}') THEN
+                         CREATE ROLE {name};
+                     END IF;
+                 END $$;
+                 ALTER ROLE {name} NOSUPERUSER LOGIN CONNECTION LIMIT {LOGIN_CONNECTIONS}
+                     PASSWORD '{password}';
+                 ALTER ROLE {name} SET default_transaction_read_only = on;
+                 ALTER ROLE {name} SET statement_timeout = '30s';
+                 ALTER ROLE {name} SET idle_in_transaction_session_timeout = '30s';
+                 ALTER ROLE {name} SET lock_timeout = '10s';
+                 ALTER ROLE {name} SET temp_file_limit = '1GB';
+                 GRANT {role} TO {name}"
+            ))
+            .with_context(making)?;
+        let mut config = self.config();
+        config.user(name).password(password);
+        Ok(config)
     }
 
     /// How other programs connect; the password stays in its file.
@@ -306,6 +342,12 @@ impl Home {
         })
     }
 
+    /// Writes a file that the server's user alone may read, and who started it.
+    fn write_secret(&self, file: &Path, secret: &str) -> Result<()> {
+        replace(file, PRIVATE, secret.as_bytes())?;
+        self.give(file).with_context(|| format!("giving {} to the server's user", file.display()))
+    }
+
     fn create_cluster(&self, tools: &Path) -> Result<()> {
         // What a killed start left; where its initdb still runs, the next start removes the rest.
         for entry in fs::read_dir(&self.path).context("listing the cluster's directory")?.flatten()
@@ -316,9 +358,7 @@ impl Home {
         }
 
         let password_file = self.password_file();
-        replace(&password_file, PRIVATE, random_word()?.as_bytes())?;
-        self.give(&password_file)
-            .with_context(|| format!("giving {} to the server's user", password_file.display()))?;
+        self.write_secret(&password_file, &random_word()?)?;
 
         let new = self.path.join(format!("new-{}", random_word()?));
         let mut initdb = self.command(&tools.join("initdb"));

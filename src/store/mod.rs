@@ -189,6 +189,27 @@ pub fn waits_for_lock(client: &mut Client, backend: Option<i32>) -> Result<Optio
     }))
 }
 
+/// How long a transaction of who only reads may last, and a little more than the time-outs that their
+/// logins are given: those come first, with a better sentence.
+pub const READING: Duration = Duration::from_secs(35);
+
+/// Ends the sessions of those who only read whose transaction is older than that: a reader can lift
+/// every time-out that was set for them, and an old snapshot keeps PostgreSQL from vacuuming.
+pub fn end_long_readers(client: &mut Client, longest: Duration) -> Result<u64> {
+    // Who owns the store is a member of both roles, if it is not ourselves.
+    let ended = client.query_one(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+         WHERE datname = current_database() AND backend_type = 'client backend'
+           AND usename <> current_user
+           AND xact_start < clock_timestamp() - $1 * interval '1 s'
+           AND pg_has_role(usesysid, 'marketday_reader', 'MEMBER')
+           AND NOT pg_has_role(usesysid, 'marketday_twin', 'MEMBER')
+           AND pg_has_role('pg_signal_backend', 'USAGE')",
+        &[&longest.as_secs_f64()],
+    )?;
+    Ok(ended.get::<_, i64>(0) as u64)
+}
+
 /// What an engine takes over from the one before.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Claim {

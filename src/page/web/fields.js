@@ -23,6 +23,25 @@ export function columnsOf(panel, result) {
     return result.fields.map((field, index) => ({ ...fieldOf(panel, field.name), type: field.type, index }));
 }
 
+/**
+ * An answer as it is drawn. Whole numbers beyond 2^53 come as texts, since a browser's numbers would lose their last digits:
+ * here they are numbers like others, and beside them, in the row's `exact`, what is written.
+ */
+export function read(answer) {
+    const numbers = (answer.fields ?? []).flatMap((field, index) => (field.type === 'number' ? [index] : []));
+    const rows = answer.rows?.map(row => {
+        const long = numbers.filter(index => typeof row[index] === 'string');
+        if (!long.length) return row;
+        const read = row.map((value, index) => (long.includes(index) ? Number(value) : value));
+        read.exact = Object.fromEntries(long.map(index => [index, BigInt(row[index])]));
+        return read;
+    });
+    return { ...answer, rows };
+}
+
+/** A value of a row with all its digits. */
+export const exactly = (row, column) => row.exact?.[column.index] ?? row[column.index];
+
 /** The columns that are drawn: numbers that are not hidden. */
 export const drawn = columns => columns.filter(c => c.type === 'number' && !c.custom.hideFrom?.viz && !c.custom.hidden);
 
@@ -30,7 +49,7 @@ export const drawn = columns => columns.filter(c => c.type === 'number' && !c.cu
 export function mapped(value, field) {
     for (const { type, options } of field.mappings ?? []) {
         if (type === 'value' && value !== null && Object.hasOwn(options, String(value))) return options[String(value)];
-        if (type === 'range' && typeof value === 'number' && value >= (options.from ?? -Infinity)
+        if (type === 'range' && ['number', 'bigint'].includes(typeof value) && value >= (options.from ?? -Infinity)
             && value <= (options.to ?? Infinity)) {
             return options.result;
         }
@@ -101,8 +120,8 @@ const REDUCE = {
     lastNotNull: values => values.at(-1), last: values => values.at(-1), first: values => values[0],
     firstNotNull: values => values[0],
     mean: values => values.reduce((a, b) => a + b, 0) / values.length, sum: values => values.reduce((a, b) => a + b, 0),
-    // Not by Math.max(...), whose number of arguments is limited.
-    min: values => values.reduce((a, b) => Math.min(a, b)), max: values => values.reduce((a, b) => Math.max(a, b)),
+    // Not by Math.max(...), whose number of arguments is limited, and which knows no exact values.
+    min: values => values.reduce((a, b) => (b < a ? b : a)), max: values => values.reduce((a, b) => (b > a ? b : a)),
     count: values => values.length, range: values => REDUCE.max(values) - REDUCE.min(values),
     diff: values => values.at(-1) - values[0],
 };
@@ -115,7 +134,7 @@ export function reduce(calc, values) {
 
 /**
  * The values that a stat, a gauge or a pie shows, by its reduceOptions: of each row each column, or of each column one.
- * @returns {{title: string, value: any, field: object, series: any[], row: any[]}[]}
+ * @returns {{title: string, value: any, exact: any, field: object, series: any[], row: any[]}[]}
  */
 export function reduced(panel, result) {
     const { values, calcs = [], limit, fields = '' } = panel.options?.reduceOptions ?? {};
@@ -133,11 +152,15 @@ export function reduced(panel, result) {
             title: label && row[label.index] !== null
                 ? (shown.length > 1 ? `${written(row[label.index], label)} · ${field.title}` : written(row[label.index], label))
                     : field.title,
-            value: row[field.index], field, series: [], row,
+            value: row[field.index], exact: exactly(row, field), field, series: [], row,
         })));
     }
     return shown.map(field => {
         const series = result.rows.map(row => row[field.index]);
-        return { title: field.title, value: reduce(calcs[0] ?? 'lastNotNull', series), field, series, row: result.rows.at(-1) };
+        const calc = calcs[0] ?? 'lastNotNull';
+        const value = reduce(calc, series);
+        // What is one of the values has all its digits; what is reckoned from them is rounded.
+        const exact = /^(last|first|min|max)/.test(calc) ? reduce(calc, result.rows.map(row => exactly(row, field))) : value;
+        return { title: field.title, value, exact, field, series, row: result.rows.at(-1) };
     });
 }

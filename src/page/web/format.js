@@ -19,8 +19,8 @@ const formats = new Map();
 
 /** A plain number with thousands separators; without `decimals`, as many as its size asks for. */
 export function number(value, decimals) {
-    const size = Math.abs(value);
-    const most = decimals ?? (Number.isInteger(value) || size >= 100 ? 0 : size >= 10 ? 1 : size >= 0.1 ? 2 : 4);
+    const size = Math.abs(Number(value));
+    const most = decimals ?? (Number.isInteger(size) || size >= 100 ? 0 : size >= 10 ? 1 : size >= 0.1 ? 2 : 4);
     const key = `${most},${decimals ?? ''}`;
     if (!formats.has(key)) {
         formats.set(key, new Intl.NumberFormat('en-US', { maximumFractionDigits: most, minimumFractionDigits: decimals ?? 0 }));
@@ -125,19 +125,24 @@ export function tick(shifted, span, lang) {
  */
 export function format(value, { unit = 'short', decimals } = {}, lang = 'en', style = 'full') {
     if (value === null || value === undefined) return '';
-    if (typeof value !== 'number') return String(value);
+    if (!['number', 'bigint'].includes(typeof value)) return String(value);
     const digits = (v, d) => {
-        const short = style === 'axis' ? Math.abs(v) >= (lang === 'ko' ? 1e4 : 1e3)
-            : style === 'stat' && unit !== 'locale' && Math.abs(v) >= 1e6;
-        if (short) return compact(v, lang, d);
+        const rough = Number(v);
+        const short = style === 'axis' ? Math.abs(rough) >= (lang === 'ko' ? 1e4 : 1e3)
+            : style === 'stat' && unit !== 'locale' && Math.abs(rough) >= 1e6;
+        if (short) return compact(rough, lang, d);
         // Grafana's `none` is for what is counted but not a quantity, such as an order's number.
         return unit === 'none' ? number(v, d).replaceAll(',', '') : number(v, d);
     };
     if (unit === 'currencyKRW' || unit === 'prefix:₩') {
         // Won have no fractions.
-        const whole = Math.round(Math.abs(value));
-        return (value < 0 && whole ? '−₩' : '₩') + (style === 'stat' && whole >= 1e5 ? compact(whole, lang) : digits(whole));
+        const size = value < 0 ? -value : value;
+        const whole = typeof size === 'bigint' ? size : Math.round(size);
+        return (value < 0 && whole ? '−₩' : '₩') + (style === 'stat' && whole >= 1e5 ? compact(Number(whole), lang) : digits(whole));
     }
+    // Only what is written digit by digit is exact beyond 2^53.
+    const exact = value;
+    value = Number(value);
     if (unit === 'percent' || unit === 'percentunit') {
         const percent = unit === 'percent' ? value : value * 100;
         return `${number(percent, decimals ?? (style === 'axis' || Number.isInteger(percent) ? undefined : 1))}%`;
@@ -145,12 +150,12 @@ export function format(value, { unit = 'short', decimals } = {}, lang = 'en', st
     if (unit.startsWith('dtduration')) return longDuration(value * UNITS_OF_TIME[unit], lang);
     if (unit in UNITS_OF_TIME) return duration(value * UNITS_OF_TIME[unit], lang, decimals);
     if (unit === 'bytes' || unit === 'decbytes') return bytes(value);
-    if (unit in RATES) return `${digits(value, decimals)} ${RATES[unit]}`;
+    if (unit in RATES) return `${digits(exact, decimals)} ${RATES[unit]}`;
     if (unit.startsWith('dateTime')) return stamp(value, 'YYYY-MM-DD HH:mm:ss');
     if (unit.startsWith('time:')) return stamp(value, unit.slice(5));
-    if (unit.startsWith('suffix:')) return digits(value, decimals) + unit.slice(7);
-    if (unit.startsWith('prefix:')) return unit.slice(7) + digits(value, decimals);
-    return digits(value, decimals);
+    if (unit.startsWith('suffix:')) return digits(exact, decimals) + unit.slice(7);
+    if (unit.startsWith('prefix:')) return unit.slice(7) + digits(exact, decimals);
+    return digits(exact, decimals);
 }
 
 /** Whether a unit says that its numbers are instants. */

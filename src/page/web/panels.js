@@ -3,7 +3,7 @@
 import { canvas, chartOf, isChart, swatch } from './charts.js';
 import { h, markdown, svg } from './dom.js';
 import { SEOUL } from './format.js';
-import { colorOf, columnsOf, inkOf, nameOf, reduced, severity, written } from './fields.js';
+import { colorOf, columnsOf, exactly, inkOf, nameOf, read, reduced, severity, written } from './fields.js';
 import { ground, inkOn, palette, shade, theme } from './colors.js';
 
 const marks = { 1: ['▲', 'warning'], 2: ['◆', 'alarm'] };
@@ -18,9 +18,10 @@ function mark(value, field, word) {
 function linked(field, row, columns, content) {
     const [link] = field.links ?? [];
     if (!link) return content;
+    const raw = column => encodeURIComponent((row && column && exactly(row, column)) ?? '');
     const url = link.url.replace(/\$\{__data\.fields\.(?:"([^"]+)"|([^}]+))\}/g,
-        (_, quoted, name) => encodeURIComponent(row?.[columns.find(c => c.name === (quoted ?? name))?.index] ?? ''))
-        .replace(/\$\{__value\.raw\}/g, encodeURIComponent(row?.[field.index] ?? ''));
+        (_, quoted, name) => raw(columns.find(c => c.name === (quoted ?? name))))
+        .replace(/\$\{__value\.raw\}/g, raw(field));
     return /^(https?:\/\/|\/)/.test(url) ? h('a', { href: url, title: link.title, rel: 'noopener' }, content) : content;
 }
 
@@ -42,11 +43,11 @@ function drawStat(view, result, context) {
     if (!stats.some(stat => stat.value !== null && stat.value !== undefined)) return 'empty';
     const named = options.textMode !== 'value' && options.textMode !== 'none'
         && (stats.length > 1 || !['auto', undefined].includes(options.textMode));
-    const list = h('dl', { class: `stats ${options.orientation === 'horizontal' ? 'rows' : options.orientation === 'vertical' ? 'columns' : ''}` }, ...stats.map(({ title, value, field, series, row }) => {
-        const text = written(value, field, context.lang, 'stat');
+    const list = h('dl', { class: `stats ${options.orientation === 'horizontal' ? 'rows' : options.orientation === 'vertical' ? 'columns' : ''}` }, ...stats.map(({ title, value, exact, field, series, row }) => {
+        const text = written(exact, field, context.lang, 'stat');
         const ink = options.colorMode === 'none' ? null : inkOf(value, field);
-        const big = h('dd', { class: 'stat-value', 'data-value': value, 'data-field': field.name,
-            title: written(value, field, context.lang) },
+        const big = h('dd', { class: 'stat-value', 'data-value': exact, 'data-field': field.name,
+            title: written(exact, field, context.lang) },
             linked(field, row, columns, text), options.colorMode !== 'none' && mark(value, field, context.word));
         const cell = h('div', { class: 'stat' }, h('dt', { class: named ? '' : 'hidden' }, title), big,
             options.graphMode === 'area' && sparkline(series, colorOf(value, field) ?? palette(0)));
@@ -56,7 +57,7 @@ function drawStat(view, result, context) {
     }));
     // All of a panel in one size: the longest has to fit.
     list.style.setProperty('--letters', Math.max(5,
-        ...stats.map(({ value, field }) => written(value, field, context.lang, 'stat').length)));
+        ...stats.map(({ exact, field }) => written(exact, field, context.lang, 'stat').length)));
     view.show(list);
     return 'drawn';
 }
@@ -102,7 +103,8 @@ function timesOf(times) {
     return `time:YYYY-MM-DD${whole(86_400_000) ? '' : whole(60_000) ? ' HH:mm' : ' HH:mm:ss'}`;
 }
 
-const compare = (a, b) => (a === null) - (b === null) || (typeof a === 'number' ? a - b : String(a).localeCompare(String(b)));
+const compare = (a, b) => (a === null) - (b === null)
+    || (['number', 'bigint'].includes(typeof a) ? (a > b) - (a < b) : String(a).localeCompare(String(b)));
 
 function drawTable(view, result, context) {
     if (!result.rows.length) return 'empty';
@@ -112,16 +114,17 @@ function drawTable(view, result, context) {
     const sort = view.sort ?? (wanted && { by: shown.find(c => c.title === wanted.displayName
         || c.name === wanted.displayName)?.name, desc: wanted.desc });
     const by = columns.find(c => c.name === sort?.by);
-    const rows = by ? result.rows.toSorted((a, b) => compare(a[by.index], b[by.index]) * (sort.desc ? -1 : 1)) : result.rows;
+    const rows = by ? result.rows.toSorted((a, b) => compare(exactly(a, by), exactly(b, by)) * (sort.desc ? -1 : 1)) : result.rows;
     for (const column of shown.filter(c => c.type === 'time'
         && (c.unit ?? 'dateTimeAsIso') === 'dateTimeAsIso')) column.unit = timesOf(rows.map(row => row[column.index]));
     const right = c => (c.custom.align && c.custom.align !== 'auto' ? c.custom.align : c.type === 'number' ? 'right' : 'left');
     const cell = (row, column) => {
         const value = row[column.index];
         const kind = column.custom.cellOptions?.type ?? 'auto';
-        const text = written(value, column, context.lang);
+        const exact = exactly(row, column);
+        const text = written(exact, column, context.lang);
         const td = h('td', { class: `${right(column)}${text.length > 24 ? ' long' : ''}`,
-            'data-value': typeof value === 'string' ? null : value }, linked(column, row, columns, text));
+            'data-value': typeof value === 'string' ? null : exact }, linked(column, row, columns, text));
         const found = /^color|gauge/.test(kind) || mapped(column) ? colorOf(value, column) : null;
         const color = /^#.{6}$/.test(found) ? found : null;
         if (kind === 'gauge' && typeof value === 'number') {
@@ -281,9 +284,9 @@ export function makePanel(panel, word) {
         const given = answer ?? { error: context.word('noAnswer') };
         const time = ['timeseries', 'heatmap'].includes(panel.type) ? [context.from, context.to] : 0;
         const key = JSON.stringify([given.error, given.fields, given.rows, time, context.lang, theme.dark]);
-        Object.assign(view, { answer: given, context });
+        view.context = context;
         if (key === view.key) return;
-        view.key = key;
+        Object.assign(view, { key, answer: read(given) });
         view.redraw();
     };
     view.dispose = () => { view.watch?.disconnect(); view.canvas?.dispose(); };
