@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::Stdio;
 
 use marketday::platform::private_postgres::PrivatePostgres;
 use marketday::store::Columns;
@@ -151,4 +153,39 @@ fn a_lease_that_lapsed_ends_the_feed() {
         &fs::read_to_string(said).unwrap(),
         "not beyond a rebuild: that is over, begin anew",
     );
+}
+
+/// Who reads a snapshot slowly, as `tail | less` does, holds no snapshot in the store meanwhile; and
+/// what they read has all its digits.
+#[test]
+fn a_slow_reader_of_a_snapshot_holds_none() {
+    let config = fresh_database();
+    let db = &mut connect(&config);
+    db.batch_execute(
+        "INSERT INTO best_sellers
+         SELECT '1 h', n, n, n, 9223372036854775807 - n FROM generate_series(1, 30000) AS n",
+    )
+    .unwrap();
+    let mut tail = command(&["tail", "--snapshot", "best_sellers"]);
+    tail.env("DATABASE_URL", database_url(&config)).stdout(Stdio::piped());
+    let mut tail = tail.spawn().unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines().map(Result::unwrap);
+    // The others, some megabytes, do not fit into the pipe.
+    let first = lines.next().unwrap();
+    let holds = "SELECT count(*) FROM pg_stat_activity
+                 WHERE datname = current_database() AND pid <> pg_backend_pid()
+                   AND (backend_xmin IS NOT NULL OR xact_start IS NOT NULL)";
+    let holds: i64 = db.query_one(holds, &[]).unwrap().get(0);
+    assert_eq!(holds, 0, "a transaction is open while nobody reads");
+    let rows: BTreeMap<i64, i64> = std::iter::once(first)
+        .chain(lines.by_ref().take(29_999))
+        .map(|line| {
+            let change: Value = serde_json::from_str(&line).unwrap();
+            let number = |column: &str| change["row"][column].as_i64().unwrap();
+            (number("rank"), number("revenue"))
+        })
+        .collect();
+    assert!(rows.len() == 30_000 && rows.iter().all(|(n, revenue)| i64::MAX - n == *revenue));
+    tail.kill().unwrap();
+    tail.wait().unwrap();
 }

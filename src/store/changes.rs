@@ -6,7 +6,7 @@
 //! Invariant: nothing between two commit points is missed. Who registers locks the row of `progress`
 //! that each commit locks first, so a commit either ended before or sees the registration.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, BufWriter, IntoInnerError, Seek, Write};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -29,6 +29,8 @@ const RENEWAL: Duration = Duration::from_mins(1);
 const LOOK: Duration = Duration::from_millis(200);
 /// Rows that are told of at a time, if they are not of one commit point.
 const CHUNK: usize = 10_000;
+/// Bytes of a table that are kept in memory while it is told; what is more goes to a temporary file.
+const SPOOL: usize = 16 << 20;
 
 /// Where to begin.
 #[derive(Clone, Copy, Debug)]
@@ -165,18 +167,33 @@ impl Follower {
         Ok(changes)
     }
 
-    /// Tells of all rows as they are at a commit point; says whether to go on.
+    /// Tells of all rows as they are at a commit point; says whether to go on. They are read to their
+    /// end first: who hears of them may be slow, and an open snapshot keeps PostgreSQL from vacuuming.
     fn tell_all(&mut self, stop: &dyn Fn() -> bool, tell: &mut Tell<'_>) -> Result<bool> {
         let Follower { client, table, last, .. } = self;
+        let keeping = || format!("keeping the rows of {table} aside in a temporary file");
+        let mut spool = BufWriter::new(tempfile::spooled_tempfile(SPOOL));
         let mut tx =
             client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).start()?;
         *last = tx.query_one("SELECT epoch FROM progress", &[])?.get(0);
         let none: [&str; 0] = [];
         let mut rows =
             tx.query_raw(&format!("SELECT row_to_json(t)::text FROM {table} AS t"), none)?;
-        let mut chunk = Vec::new();
         while let Some(row) = rows.next()? {
-            let json = RawValue::from_string(row.get(0))?;
+            if stop() {
+                return Ok(false);
+            }
+            // JSON of one line.
+            writeln!(spool, "{}", row.get::<_, &str>(0)).with_context(keeping)?;
+        }
+        drop(rows);
+        tx.commit()?;
+        let mut spool =
+            spool.into_inner().map_err(IntoInnerError::into_error).with_context(keeping)?;
+        spool.rewind().with_context(keeping)?;
+        let mut chunk = Vec::new();
+        for row in BufReader::new(spool).lines() {
+            let json = RawValue::from_string(row.with_context(keeping)?)?;
             chunk.push(Change { commit_point: *last, change: "insert".into(), row: json });
             if chunk.len() == CHUNK {
                 if stop() || !tell(*last, &chunk)? {
