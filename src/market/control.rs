@@ -3,18 +3,18 @@
 
 use std::{
     fs::{self, Permissions},
-    io::{BufRead, BufReader, ErrorKind, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     os::unix::{
         fs::PermissionsExt,
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, atomic::Ordering, mpsc::sync_channel},
     thread,
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use dataflows::{
     market::{Figures, Settings},
     model::Millis,
@@ -22,6 +22,7 @@ use dataflows::{
 use serde::{Deserialize, Serialize};
 
 use super::{Handle, ScenarioRequest, Speed};
+use crate::platform::clock::Stopwatch;
 use crate::platform::files;
 
 /// How long one waits for the other to speak.
@@ -29,6 +30,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long one waits for a scenario: some milliseconds, but a market that lives through its log
 /// again carries it out behind that.
 const CARRY_OUT: Duration = Duration::from_mins(2);
+/// How many are heard at a time; the others wait.
+const HEARD: usize = 32;
+/// The longest line that is listened to.
+const LINE: usize = 64 << 10;
+/// The pause after one could not be heard: the process may have no descriptor left for a moment.
+const BEAT: Duration = Duration::from_millis(100);
 
 /// What one asks of a market.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -104,12 +111,21 @@ pub fn listen(dir: &Path, settings: &Settings, handle: &Arc<Handle>) -> Result<L
     let (settings, handle) = (settings.clone(), Arc::clone(handle));
     // Ends with the process: nobody can be kept waiting by it.
     thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let (settings, handle) = (settings.clone(), Arc::clone(&handle));
+        // A token each.
+        let (done, places) = sync_channel(HEARD);
+        (0..HEARD).for_each(|_| _ = done.send(()));
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else {
+                thread::sleep(BEAT);
+                continue;
+            };
+            _ = places.recv();
+            let (settings, handle, done) = (settings.clone(), Arc::clone(&handle), done.clone());
             // Who asks how it stands does not wait for another's scenario.
             thread::spawn(move || {
                 // Who does not say what they want in time is not heard.
                 _ = serve(&stream, &settings, &handle);
+                _ = done.send(());
             });
         }
     });
@@ -117,14 +133,25 @@ pub fn listen(dir: &Path, settings: &Settings, handle: &Arc<Handle>) -> Result<L
 }
 
 fn serve(stream: &UnixStream, settings: &Settings, handle: &Handle) -> Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line)?;
-    let answer = match carry_out(&line, settings, handle) {
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let answer = match carry_out(&hear(stream)?, settings, handle) {
         Ok(standing) => Answer::Done(standing),
         Err(error) => Answer::Refused(format!("{error:#}")),
     };
     send(stream, &answer)
+}
+
+/// What the other says, if it is a line and comes in time.
+fn hear(mut stream: &UnixStream) -> Result<String> {
+    let (since, mut line, mut bytes) = (Stopwatch::start(), Vec::new(), [0; 4096]);
+    while line.last() != Some(&b'\n') {
+        let left = PATIENCE.checked_sub(since.elapsed()).filter(|left| !left.is_zero());
+        stream.set_read_timeout(Some(left.context("it is not said in time")?))?;
+        let read = stream.read(&mut bytes)?;
+        ensure!(read > 0 && line.len() + read <= LINE, "it is no line of {LINE} bytes at the most");
+        line.extend_from_slice(&bytes[..read]);
+    }
+    Ok(String::from_utf8(line)?)
 }
 
 fn carry_out(line: &str, settings: &Settings, handle: &Handle) -> Result<MarketStatus> {
