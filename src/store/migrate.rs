@@ -5,7 +5,7 @@
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use postgres::error::SqlState;
 use postgres::{Client, Config};
-use refinery::Migration;
+use refinery::{Migrate, Migration};
 
 use crate::platform::retry;
 use crate::store;
@@ -13,6 +13,9 @@ use crate::store;
 mod embedded {
     refinery::embed_migrations!("migrations");
 }
+
+/// Where refinery keeps what has run.
+const HISTORY: &str = "refinery_schema_history";
 
 /// The roles to whom the tables are granted. They are the cluster's: another database of it may have
 /// made them.
@@ -48,10 +51,16 @@ pub fn run(config: &Config) -> Result<()> {
         Standing::Missing => is_fit(&mut client, config)?,
         Standing::Older(_) => {}
     }
+    let mut holder = store::connect(config)?;
     client.batch_execute(store::PATIENCE)?;
-    // Two programs at once: the second waits, then finds nothing to do.
-    client
-        .batch_execute("SELECT pg_advisory_lock(hashtext('marketday migrations'))")
+    holder.batch_execute(store::PATIENCE)?;
+    // Of two programs that make the table of what has run at once, one may have to look again.
+    let table = |client: &mut Client| client.assert_migrations_table(HISTORY);
+    table(&mut client).or_else(|_| table(&mut client)).context("preparing the database")?;
+    // Two programs at once: the second waits, then finds nothing to do. It waits for a lock on a table,
+    // since an advisory one anybody can take who may only read.
+    let mut held = holder.transaction()?;
+    held.batch_execute(&format!("LOCK TABLE {HISTORY} IN SHARE UPDATE EXCLUSIVE MODE"))
         .context("waiting for another marketday that migrates this database")?;
     make_roles(&mut client)?;
     // All of them or none: where one fails, as over a stranger's table, nothing is left behind.
@@ -63,6 +72,7 @@ pub fn run(config: &Config) -> Result<()> {
             "DELETE FROM followed_tables; UPDATE commit_offsets SET ledger_hash = NULL",
         )?;
     }
+    held.commit()?;
     Ok(())
 }
 
@@ -102,13 +112,13 @@ fn newer(version: i32) -> Error {
 /// Compares what a database has seen with what this program has.
 fn standing(client: &mut Client) -> Result<Standing> {
     let asking = "asking of which version the database's schema is";
-    let history = "SELECT to_regclass('refinery_schema_history') IS NOT NULL";
-    if !client.query_one(history, &[]).context(asking)?.get::<_, bool>(0) {
+    let history = "SELECT to_regclass($1) IS NOT NULL";
+    if !client.query_one(history, &[&HISTORY]).context(asking)?.get::<_, bool>(0) {
         return Ok(Standing::Missing);
     }
     let login = store::login(client)?;
-    let seen = "SELECT version, name FROM refinery_schema_history ORDER BY version";
-    let seen = client.query(seen, &[]).map_err(|error| match Error::from(error) {
+    let seen = format!("SELECT version, name FROM {HISTORY} ORDER BY version");
+    let seen = client.query(&seen, &[]).map_err(|error| match Error::from(error) {
         error if retry::refused(&error) => error
             .context(format!("{asking}, for which it takes `GRANT pg_read_all_data TO {login}`")),
         error => error.context(asking),
