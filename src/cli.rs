@@ -9,7 +9,7 @@ use tracing::{error, info};
 use crate::commands::Command;
 use crate::engine::supervise;
 use crate::platform::logging::{self, LAST_WORD};
-use crate::platform::{retry, secret};
+use crate::platform::{output, retry, secret, signals};
 
 /// A living online market in one program, and its exact, incremental analytics.
 #[derive(Parser)]
@@ -42,17 +42,27 @@ impl Cli {
     }
 }
 
-/// Runs a command; an error is printed once, with its causes.
+/// Runs a command; an error is printed once, with its causes. That nobody reads what it prints is none.
 pub fn run(cli: Cli) -> ExitCode {
     logging::begin(cli.log.flatten());
     info!(version = env!("CARGO_PKG_VERSION"), process = std::process::id(), "starting");
     // Of one process among several its supervisor hears whether the error passes.
     let supervised = matches!(&cli.command, Command::Analytics(it) if it.is_supervised());
-    cli.command.run().unwrap_or_else(|error| {
-        if error.chain().any(<dyn std::error::Error>::is::<retry::Stopped>) {
+    let ended = signals::listen().and_then(|()| cli.command.run());
+    while signals::at_once() {
+        // The one that listens ends the process, when no server is left.
+        std::thread::park();
+    }
+    ended.unwrap_or_else(|error| {
+        let is_cut_off = error.is::<signals::Interrupted>();
+        let is_stopped = error.chain().any(<dyn std::error::Error>::is::<retry::Stopped>);
+        if !is_cut_off && (is_stopped || output::is_unread()) {
             return ExitCode::SUCCESS;
         }
         error!(target: LAST_WORD, "{error:#}");
+        if is_cut_off {
+            return signals::exit_code();
+        }
         if supervised && retry::lost(&error) {
             return ExitCode::from(supervise::LOST);
         }

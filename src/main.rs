@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use marketday::cli::Cli;
 use marketday::platform::logging::LAST_WORD;
+use marketday::platform::private_postgres;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
             std::process::exit(i32::from(marketday::engine::supervise::LOST));
         }
         report(panic);
+        private_postgres::end_at_once();
         std::process::abort();
     }));
     marketday::cli::run(Cli::read())

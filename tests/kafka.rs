@@ -575,7 +575,8 @@ fn a_markets_topics_are_the_markets_and_others_are_not() {
     );
     let before = records(&*log);
     market.wait_until("it goes on", || records(&*log) > before);
-    assert!(market.interrupt().success(), "{}", market.said());
+    // In its history, or live.
+    assert!(matches!(market.interrupt().code(), Some(0 | 130)), "{}", market.said());
     // Somebody else's producer writes all the same.
     let producer: BaseProducer = client().create().unwrap();
     let foreign = BaseRecord::<str, str>::to("owned.orders").partition(1).payload(value);

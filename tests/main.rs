@@ -31,6 +31,7 @@ mod secrets;
 mod stepwise;
 mod stores;
 mod tables;
+mod terminals;
 mod twins;
 mod upgrade;
 mod verify;

@@ -11,7 +11,9 @@ use marketday::log::embedded;
 use marketday::market::Speed;
 use marketday::market::control::{ControlRequest, ask};
 
-use crate::support::{Running, command, first_records, log_end, marketday, partitions, scratch};
+use crate::support::{
+    Running, command, first_records, log_end, marketday, one_sentence, partitions, scratch,
+};
 
 /// A market with its past in a directory, ready to be run to the end of that past.
 fn market<'a>(dir: &'a Path, workers: &'a str) -> [&'a str; 10] {
@@ -71,7 +73,11 @@ fn the_log_is_the_same_however_often_the_market_is_stopped_or_killed() {
     let cut = scratch();
     let mut running = Running::start(&mut command(&market(&cut, "1")), cut.join("said"));
     running.wait_until("half of it is in the log", || log_end(&cut) >= total / 2);
-    assert_eq!(running.interrupt().code(), Some(0));
+    assert_eq!(running.interrupt().code(), Some(130));
+    let said = running.said();
+    one_sentence(&said, "(market time); run again to go on");
+    let date = said.strip_prefix("marketday: stopped at ").unwrap();
+    assert!(("2026-10-01".."2026-11-30").contains(&&date[..10]), "{said}");
     let half = log_end(&cut);
     assert!(half >= total / 2 && half < total, "{half} of {total} records at the stop");
     marketday(&market(&cut, "3"));

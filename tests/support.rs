@@ -220,6 +220,17 @@ impl Running {
         self.signal(Signal::INT);
     }
 
+    /// Asks it to end again and again, as who is impatient does, and waits until it has.
+    pub(crate) fn hurry(&mut self) -> ExitStatus {
+        let mut ended = None;
+        wait_until("the program has ended", || {
+            self.ask_to_end();
+            ended = self.child.try_wait().unwrap();
+            ended.is_some()
+        });
+        ended.unwrap()
+    }
+
     /// Asks it to end and waits until it has.
     pub(crate) fn interrupt(&mut self) -> ExitStatus {
         self.ask_to_end();

@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use super::options::{Database, Instant, Place, TableList, count, stop_on_signal};
+use super::options::{Database, Instant, Place, TableList, count};
 use crate::engine::{self, supervise};
 use crate::platform::logging;
-use crate::platform::retry::{self, Patience};
+use crate::platform::retry::{self, Patience, Stopped};
+use crate::platform::signals::{self, Interrupted};
 use crate::store;
 use crate::verify;
 
@@ -69,7 +70,22 @@ impl Analytics {
 
     pub(crate) fn run(&self) -> Result<ExitCode> {
         supervise::end_with_supervisor()?;
-        let stop = stop_on_signal()?;
+        let stop = signals::stop();
+        let ended = self.analyse(&stop);
+        let is_stopped = match &ended {
+            Ok(_) => true,
+            Err(error) => error.is::<Stopped>(),
+        };
+        // What a supervisor stops, it knows; what runs on for good has come to its end.
+        let has_end = self.exit_when_caught_up && !self.is_supervised();
+        if has_end && is_stopped && stop.load(Ordering::SeqCst) {
+            let how = "stopped before all of the log was committed; run again to go on";
+            return Err(Interrupted(how.into()).into());
+        }
+        ended
+    }
+
+    fn analyse(&self, stop: &Arc<AtomicBool>) -> Result<ExitCode> {
         let stopped = || stop.load(Ordering::SeqCst);
         let communication = self.workers.communication()?;
         let tables = self.tables.tables()?;
@@ -82,7 +98,7 @@ impl Analytics {
         }
         if self.workers.processes > 1 && !self.workers.once {
             drop(log); // it is there, and so are its topics
-            let well = run_processes(self, &database, &stop)?;
+            let well = run_processes(self, &database, stop)?;
             database.stop()?;
             return Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
@@ -93,7 +109,7 @@ impl Analytics {
             exit_when_caught_up: self.exit_when_caught_up,
             producer_done: Arc::new(AtomicBool::new(true)),
             now: Arc::default(),
-            stop: Arc::clone(&stop),
+            stop: Arc::clone(stop),
             differing: verify::differing,
         };
         if self.workers.processes > 1 {

@@ -20,6 +20,7 @@ use crate::engine::profile::Operator;
 use crate::engine::{Replay, replay};
 use crate::log::Log;
 use crate::platform::clock::Stopwatch;
+use crate::platform::output::Output;
 
 /// Shows what a query costs: the operators of its dataflow, the time of each and the records held.
 #[derive(Args)]
@@ -39,7 +40,7 @@ pub(crate) struct Explain {
 impl Explain {
     pub(crate) fn run(&self) -> Result<ExitCode> {
         let query = query(&self.query)?;
-        let (log, out) = (self.log.look()?, &mut std::io::stdout().lock());
+        let (log, out) = (self.log.look()?, &mut Output::lock());
         explain(&log, query, self.workers, out, self.json)?;
         Ok(ExitCode::SUCCESS)
     }

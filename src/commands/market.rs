@@ -1,16 +1,19 @@
 //! `marketday market`: the market alone, to a log or to lines of JSON.
 
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
+use dataflows::model::Millis;
+use dataflows::model::time::wall_clock;
 
-use super::options::{Cached, LogPlace, Which, count, on_signal};
+use super::options::{Cached, LogPlace, Which, count};
 use crate::market::cache::{Cache, market_name};
-use crate::market::{self, control};
+use crate::market::{self, Ended, control};
+use crate::platform::output::Output;
+use crate::platform::signals::{self, Interrupted};
 
 /// Runs the market alone: events go into the log, or as lines of JSON to standard output.
 #[derive(Args)]
@@ -42,20 +45,21 @@ impl Market {
         let redis = self.cached.link()?;
         let options = self.which.market_options()?;
         let (workers, history_only) = (self.workers, self.exit_when_caught_up);
-        let handle = |settings: &_| -> Result<Arc<market::Handle>> {
+        let handle = |settings: &_| {
             let cache = Cache::new(redis, &market_name(settings));
-            let market = Arc::new(market::Handle::new(cache, self.which.speed));
-            let stop = Arc::clone(&market);
-            on_signal(move || stop.stop.swap(true, Ordering::SeqCst))?;
-            Ok(market)
+            let mut market = market::Handle::new(cache, self.which.speed);
+            market.stop = signals::stop();
+            Arc::new(market)
         };
         if self.to.as_deref() == Some("-") {
             let settings = options.settings()?;
-            let (market, out) =
-                (handle(&settings)?, &mut std::io::BufWriter::new(std::io::stdout().lock()));
-            market::write_lines(&settings, workers, history_only, &market, out)?;
+            let (market, out) = (handle(&settings), &mut BufWriter::new(Output::lock()));
+            let ended = market::write_lines(&settings, workers, history_only, &market, out)?;
             out.flush()?;
-            return Ok(ExitCode::SUCCESS);
+            return match ended {
+                Ended::InHistory(at) => bail!(stopped_at(at, "")),
+                _ => Ok(ExitCode::SUCCESS),
+            };
         }
         let mut place = self.log.clone();
         match &self.to {
@@ -65,11 +69,20 @@ impl Market {
         }
         let log = place.open(&|| false)?;
         let settings = market::load_or_create(&place.dir, &options, &*log)?;
-        let market = handle(&settings)?;
+        let market = handle(&settings);
         let _listening = control::listen(&place.dir, &settings, &market)?;
-        market::run(&place.dir, &*log, &settings, workers, history_only, &market)?;
+        let ended = market::run(&place.dir, &*log, &settings, workers, history_only, &market)?;
+        if let Ended::InHistory(at) = ended {
+            bail!(stopped_at(at, "; run again to go on"));
+        }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// What is said of a history that was cut off at a market time, and of how to go on.
+pub(crate) fn stopped_at(at: Millis, how: &str) -> Interrupted {
+    let at = wall_clock(at).format("%Y-%m-%d %H:%M:%S");
+    Interrupted(format!("stopped at {at} (market time){how}"))
 }
 
 /// Whether a text is host:port,host:port.

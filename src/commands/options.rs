@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
@@ -22,7 +21,7 @@ use crate::market::cache::Link;
 use crate::market::{self, Speed};
 use crate::page;
 use crate::platform::private_postgres::PrivatePostgres;
-use crate::platform::retry::{self, Patience};
+use crate::platform::retry::{self, Patience, Stopped};
 use crate::platform::secret::{self, Secret};
 use crate::store::{self, migrate};
 
@@ -271,7 +270,9 @@ impl Place {
         let mut database = if let Some(address) = &self.database {
             Database { config: store::config(address)?, private: None }
         } else {
-            let private = PrivatePostgres::start(&self.log.dir)?;
+            let private = PrivatePostgres::start(&self.log.dir);
+            // Ctrl-C in a terminal ends `initdb` as well.
+            let private = private.map_err(|error| if stop() { Stopped.into() } else { error })?;
             Database { config: private.config(), private: Some(private) }
         };
         store::notice_silence(&mut database.config);
@@ -362,24 +363,6 @@ impl Drop for Database {
     fn drop(&mut self) {
         _ = self.private.take().map(PrivatePostgres::stop);
     }
-}
-
-/// A flag that the first Ctrl-C, or a request to terminate, sets; a second one ends at once.
-pub(crate) fn stop_on_signal() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let set = Arc::clone(&stop);
-    on_signal(move || set.swap(true, Ordering::SeqCst))?;
-    Ok(stop)
-}
-
-/// Calls `set` at a signal to end, and ends at once where it says that it was called before.
-pub(crate) fn on_signal(set: impl Fn() -> bool + Send + 'static) -> Result<()> {
-    ctrlc::set_handler(move || {
-        if set() {
-            std::process::exit(130);
-        }
-    })
-    .context("listening for Ctrl-C")
 }
 
 #[cfg(test)]

@@ -10,9 +10,11 @@ use anyhow::Result;
 use clap::Args;
 use tracing::warn;
 
-use super::options::{Listen, Place, stop_on_signal};
+use super::options::{Listen, Place};
 use crate::page::{self, dashboards};
+use crate::platform::output::Output;
 use crate::platform::retry::Patience;
+use crate::platform::signals;
 
 /// Serves the web page alone, over the store of a running market; `up` has it too.
 #[derive(Args)]
@@ -28,7 +30,7 @@ pub(crate) struct Page {
 
 impl Page {
     pub(crate) fn run(&self) -> Result<ExitCode> {
-        let stop = stop_on_signal()?;
+        let stop = signals::stop();
         if let Some(dir) = &self.korean_dashboards
             && let Err(error) = dashboards::write_korean(dir)
         {
@@ -38,7 +40,7 @@ impl Page {
         let Page { listen, place, .. } = self;
         let database = place.look_for(Patience::Start, &|| stop.load(Ordering::Relaxed))?;
         let page = page::serve(listen.settings(&database, &place.log.dir)?)?;
-        writeln!(std::io::stdout(), "look at http://{}", page.address)?;
+        writeln!(Output::lock(), "look at http://{}", page.address)?;
         while !stop.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(50));
         }

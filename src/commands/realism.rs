@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::options::Look;
+use crate::platform::output::Output;
 use crate::realism::{self, Form};
 
 /// Tells how like a real shop the market is: 18 statistics beside those of real shops.
@@ -38,7 +39,7 @@ impl Realism {
                 Some(std::io::BufWriter::new(std::fs::File::create(file).with_context(creating)?))
             }
         };
-        let out = &mut std::io::stdout().lock();
+        let out = &mut Output::lock();
         realism::realism(
             &database.config,
             out,

@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::options::Rules;
 use crate::market::control::{self, ControlRequest};
 use crate::market::{self, ScenarioCommand, ScenarioRequest};
+use crate::platform::output::Output;
 
 /// Lists the scenarios of the next twelve months, or starts and stops one in a running market.
 #[derive(Subcommand)]
@@ -71,7 +72,7 @@ pub(crate) struct ScenarioStop {
 
 impl Scenario {
     pub(crate) fn run(&self) -> Result<ExitCode> {
-        let out = &mut std::io::stdout().lock();
+        let out = &mut Output::lock();
         match self {
             Scenario::List(list) => {
                 let settings = match market::settings_in(&list.dir)? {

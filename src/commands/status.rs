@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::options::Look;
 use crate::log::{Log, Record, records_at};
+use crate::platform::output::Output;
 use crate::store;
 
 /// Shows partitions, lag, the commit point, rates and memory.
@@ -29,7 +30,7 @@ impl Status {
         // A store can be looked at from where its log is not.
         let place = &self.look.place.log;
         let log = place.is_there().then(|| place.look()).transpose();
-        status(&database.config, log, &mut std::io::stdout().lock(), self.look.json)?;
+        status(&database.config, log, &mut Output::lock(), self.look.json)?;
         database.stop()?;
         Ok(ExitCode::SUCCESS)
     }

@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 use anyhow::Result;
 use clap::Args;
 
-use super::options::{Place, stop_on_signal};
+use super::options::Place;
 use crate::platform::retry::Patience;
+use crate::platform::{output, signals};
 use crate::store::changes::{self, Begin};
 
 /// Follows a result table: a line of JSON for each row that comes, changes or goes.
@@ -28,15 +29,16 @@ pub(crate) struct Tail {
 impl Tail {
     pub(crate) fn run(&self) -> Result<ExitCode> {
         let Tail { table, from, snapshot, place } = self;
-        let stop = stop_on_signal()?;
-        let stopped = || stop.load(Ordering::Relaxed);
+        let stop = signals::stop();
+        // Whose reader is gone has nobody to follow the table for, also where nothing changes.
+        let stopped = || stop.load(Ordering::Relaxed) || output::reader_is_gone();
         let database = place.look_for(Patience::Start, &stopped)?;
         let begin = match from {
             Some(commit_point) => Begin::After(*commit_point),
             None if *snapshot => Begin::Snapshot,
             None => Begin::Now,
         };
-        let out = &mut std::io::stdout().lock();
+        let out = &mut output::Output::lock();
         changes::tail(&database.config, table, begin, &stopped, out)?;
         database.stop()?;
         Ok(ExitCode::SUCCESS)

@@ -18,6 +18,7 @@ use postgres::Transaction;
 
 use super::options::Place;
 use crate::market;
+use crate::platform::output::Output;
 use crate::store;
 
 /// Puts what no shop knows (rhythms, tastes, drop-outs, true demand) into the tables `truth_*`.
@@ -37,7 +38,7 @@ impl Truth {
             )
         })?;
         let database = self.place.look()?;
-        truth(dir, &settings, &database.config, &mut std::io::stdout().lock())?;
+        truth(dir, &settings, &database.config, &mut Output::lock())?;
         database.stop()?;
         Ok(ExitCode::SUCCESS)
     }

@@ -20,14 +20,17 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tracing::info;
 
-use super::options::{Cached, Listen, Place, TableList, Which, count, stop_on_signal};
+use super::market::stopped_at;
+use super::options::{Cached, Listen, Place, TableList, Which, count};
 use crate::engine;
 use crate::log::Log;
 use crate::market::cache::{Cache, Counts, Link, market_name};
 use crate::market::{self, Ended, Handle, Options, Speed, control};
 use crate::page;
 use crate::platform::clock::Stopwatch;
+use crate::platform::output::Output;
 use crate::platform::retry::{self, Patience};
+use crate::platform::signals::{self, Interrupted};
 use crate::platform::{files, logging, process};
 use crate::verify;
 
@@ -65,7 +68,7 @@ impl Up {
             redis: self.cached.link()?,
             exit_when_caught_up: self.exit_when_caught_up,
         };
-        let stop = stop_on_signal()?;
+        let stop = signals::stop();
         let dir = &self.place.log.dir;
         let _only_one = lock(dir)?;
         let stopped = || stop.load(Ordering::SeqCst);
@@ -81,14 +84,21 @@ impl Up {
         };
         let revive = || database.revive();
         let page = self.listen.settings(&database, dir)?;
-        let summary = run(dir, &log, page, &look, &settings, &stop, &revive)?;
+        let (summary, ended) = run(dir, &log, page, &look, &settings, &stop, &revive)?;
         database.stop()?;
-        let out = &mut std::io::stdout().lock();
+        let out = &mut Output::lock();
         if self.json {
             serde_json::to_writer_pretty(&mut *out, &summary)?;
             writeln!(out)?;
         } else {
             write!(out, "{summary}")?;
+        }
+        if let Ended::InHistory(at) = ended {
+            bail!(stopped_at(at, "; run again to go on"));
+        }
+        if self.exit_when_caught_up && stopped() {
+            let how = "stopped before all of the history was committed; run again to go on";
+            bail!(Interrupted(how.into()));
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -187,7 +197,7 @@ fn run(
     settings: &Settings,
     stop: &Arc<AtomicBool>,
     revive: &(dyn Fn() + Sync),
-) -> Result<Summary> {
+) -> Result<(Summary, Ended)> {
     let stopwatch = Stopwatch::start();
     let market_settings = market::load_or_create(dir, &settings.options, &**log)?;
     let cache = Cache::new(settings.redis.clone(), &market_name(&market_settings));
@@ -214,7 +224,7 @@ fn run(
 
     let mut view = View::new(market_settings.origin, market_settings.start, look);
     view.say(&format!("look at http://{}", page.address));
-    let market_seconds = thread::scope(|scope| -> Result<_> {
+    let (market_seconds, ended) = thread::scope(|scope| -> Result<_> {
         let market = scope.spawn(|| {
             let ended = market::run(
                 dir,
@@ -249,13 +259,13 @@ fn run(
         engine_stop.store(true, Ordering::Relaxed);
         let joined = |panicked| anyhow::anyhow!("a thread died: {panicked:?}");
         analytics.join().map_err(joined)?.context("running the analytics")?;
-        let _: Ended = market.join().map_err(joined)?.context("running the market")?;
-        Ok(market_seconds)
+        let ended = market.join().map_err(joined)?.context("running the market")?;
+        Ok((market_seconds, ended))
     })?;
 
     let figures = handle.figures();
     let committed_seconds = stopwatch.elapsed().as_secs_f64();
-    Ok(Summary {
+    let summary = Summary {
         market_time: (figures.at > 0).then(|| wall_clock(figures.at).to_string()),
         orders: figures.orders,
         expected_orders: figures.demand,
@@ -266,7 +276,8 @@ fn run(
         cpu_seconds: process::cpu_seconds().unwrap_or(0.0),
         peak_memory_bytes: process::peak_resident_bytes().unwrap_or(0),
         cache: handle.cache.counts(),
-    })
+    };
+    Ok((summary, ended))
 }
 
 /// What a person sees while it runs: a bar through the history, then a line that moves.

@@ -18,6 +18,7 @@ use tracing::{info, warn};
 
 use crate::platform::clock::Stopwatch;
 use crate::platform::retry::{self, PAUSE, STEADY};
+use crate::platform::signals;
 
 /// How a process ends that has lost another one, the store or the brokers: what a supervisor takes as
 /// "start me again".
@@ -163,7 +164,7 @@ impl Group {
                     _ => Ended::Well,
                 });
             }
-            if noticing.is_some_and(|since| since.elapsed() > NOTICE) {
+            if signals::at_once() || noticing.is_some_and(|since| since.elapsed() > NOTICE) {
                 self.signal(Signal::KILL);
             }
             sleep(LOOK);

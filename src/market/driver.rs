@@ -41,8 +41,10 @@ const SNAPSHOT_SHARE: u32 = 20;
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// It was told to stop.
+    /// It was told to stop while it was live.
     Stopped,
+    /// It was told to stop in its history, which is in the log up to that market time.
+    InHistory(Millis),
     /// History is over, and all of it is in the log.
     HistoryOver,
 }
@@ -99,10 +101,13 @@ impl Run<'_> {
         }
         let ended = driver.drive(&workers);
         workers.end();
+        let logged = self.market.logged().max(begun);
         match ended {
             // What waited for a log that is away: its records are made again.
-            Err(error) if error.is::<retry::Stopped>() => Ok(Ended::Stopped),
-            ended => ended,
+            Err(error) if !error.is::<retry::Stopped>() => Err(error),
+            Ok(Ended::HistoryOver) => Ok(Ended::HistoryOver),
+            _ if logged < self.settings.start => Ok(Ended::InHistory(logged)),
+            _ => Ok(Ended::Stopped),
         }
     }
 }

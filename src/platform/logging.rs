@@ -141,8 +141,8 @@ impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut stderr = io::stderr().lock();
         let clear: &[u8] = if !self.json && stderr.is_terminal() { b"\r\x1b[K" } else { b"" };
-        // In one write: several processes share it.
-        stderr.write_all(&[clear, line].concat())?;
+        // In one write: several processes share it. Where nobody reads it there is nobody to tell.
+        _ = stderr.write_all(&[clear, line].concat());
         Ok(line.len())
     }
 

@@ -14,12 +14,15 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use postgres::error::SqlState;
 use postgres::{Config, NoTls};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::platform::files::{PRIVATE, private, replace};
 
@@ -69,7 +72,30 @@ pub struct PrivatePostgres {
     port: u16,
     password: String,
     /// Locked (shared) by everyone who uses the server, so that only the last one stops it.
-    in_use: File,
+    in_use: Arc<File>,
+}
+
+/// The servers that this process uses, for [`end_at_once`].
+static USED: Mutex<Vec<(Home, Weak<File>)>> = Mutex::new(Vec::new());
+
+/// Set where this process is ended at once: it starts none any more.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// How long one waits, in polls, for a server to end at once, and before for those who use it: processes
+/// of ours that end just now, or others whose server it stays.
+const ENDING_POLLS: u32 = 100;
+const OTHERS_POLLS: u32 = 10;
+
+/// Ends the servers that nobody else uses, without waiting for what they do: the last that a process
+/// does which does not end in order. The data are safe; the next start repairs the rest.
+pub fn end_at_once() {
+    ENDING.store(true, Ordering::SeqCst);
+    let used = USED.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    for (home, in_use) in used {
+        if let Some(in_use) = in_use.upgrade() {
+            home.end_at_once(&in_use);
+        }
+    }
 }
 
 impl PrivatePostgres {
@@ -85,9 +111,11 @@ impl PrivatePostgres {
 
     fn start_in(dir: &Path) -> Result<Self> {
         let home = Home::of(dir)?;
-        let _one_at_a_time = home.lock()?;
-        let in_use = home.open("in-use")?;
+        let one_at_a_time = home.lock()?;
+        let in_use = Arc::new(home.open("in-use")?);
         in_use.lock_shared().context("locking it for use")?;
+        let used = (home.clone(), Arc::downgrade(&in_use));
+        USED.lock().unwrap_or_else(PoisonError::into_inner).push(used);
 
         let tools = home.tools()?;
         if !home.data().exists() {
@@ -96,17 +124,23 @@ impl PrivatePostgres {
         let password = fs::read_to_string(home.password_file())
             .with_context(|| format!("reading {}", home.password_file().display()))?;
         let mut server = Self { home, tools, port: 0, password, in_use };
-        server.launch_or_adopt()?;
+        if let Err(error) = server.launch_or_adopt() {
+            drop(one_at_a_time);
+            _ = server.stop();
+            return Err(error);
+        }
         Ok(server)
     }
 
     fn launch_or_adopt(&mut self) -> Result<()> {
         let mut launches = 0;
         for _ in 0..POLLS {
-            let Some(port) = self.home.port_of_live_server()? else {
+            let Some((_, port)) = self.home.live_server()? else {
                 launches += 1;
                 match self.home.launch(&self.tools) {
-                    Err(error) if launches == LAUNCHES => return Err(error),
+                    Err(error) if launches == LAUNCHES || ENDING.load(Ordering::SeqCst) => {
+                        return Err(error);
+                    }
                     Err(_) => sleep(POLL * launches),
                     Ok(()) => {}
                 }
@@ -204,7 +238,7 @@ impl PrivatePostgres {
     /// Starts the server again if it has ended, where it was.
     pub fn revive(&self) -> Result<()> {
         let _one_at_a_time = self.home.lock()?;
-        if self.home.port_of_live_server()?.is_some() {
+        if self.home.live_server()?.is_some() {
             return Ok(());
         }
         self.home.launch(&self.tools)
@@ -219,12 +253,15 @@ impl PrivatePostgres {
             locked => locked.context("locking the private PostgreSQL to stop it")?,
         }
         let mut stop = self.home.command(&self.tools.join("pg_ctl"));
-        stop.args(["stop", "--mode=fast", "--wait", "--timeout=600", "-D"]).arg(self.home.data());
+        stop.process_group(0)
+            .args(["stop", "--mode=fast", "--wait", "--timeout=600", "-D"])
+            .arg(self.home.data());
         run(&mut stop).context("stopping the private PostgreSQL")
     }
 }
 
 /// The directory of a cluster, and who may write there.
+#[derive(Clone)]
 struct Home {
     path: PathBuf,
     /// The server's user where we are root; none: ourselves.
@@ -383,18 +420,20 @@ impl Home {
             .context("finishing the cluster")
     }
 
-    /// The port in the pid file, where the process it names is really our server.
-    fn port_of_live_server(&self) -> Result<Option<u16>> {
+    /// The process and the port in the pid file, where that process is really our server.
+    fn live_server(&self) -> Result<Option<(Pid, u16)>> {
         let pid_file = self.data().join("postmaster.pid");
         let text = match fs::read_to_string(&pid_file) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             text => text.with_context(|| format!("reading {}", pid_file.display()))?,
         };
         let mut lines = text.lines();
-        let process = Path::new("/proc").join(lines.next().unwrap_or_default().trim());
+        let pid = lines.next().unwrap_or_default().trim();
+        let process = Path::new("/proc").join(pid);
         // A server works in its data directory. The pid may be somebody else's by now.
         if fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == self.data()) {
-            return Ok(Some(lines.nth(2).and_then(|port| port.trim().parse().ok()).unwrap_or(0)));
+            let port = lines.nth(2).and_then(|port| port.trim().parse().ok()).unwrap_or(0);
+            return Ok(pid.parse().ok().and_then(Pid::from_raw).map(|pid| (pid, port)));
         }
         // A dead server's file stays: by it the new server finds out whether old backends still run.
         if process.join("cwd").symlink_metadata().is_ok() {
@@ -405,9 +444,12 @@ impl Home {
     }
 
     fn launch(&self, tools: &Path) -> Result<()> {
+        ensure!(!ENDING.load(Ordering::SeqCst), "this program is ending");
         let port = self.choose_port()?;
         let mut start = self.command(&tools.join("pg_ctl"));
         start
+            // A Ctrl-C is for us, who wait until there is a server to stop.
+            .process_group(0)
             .args([
                 "start",
                 "--silent",
@@ -428,6 +470,23 @@ impl Home {
                 self.log_file().display()
             )
         })
+    }
+
+    /// See [`end_at_once`].
+    fn end_at_once(&self, in_use: &File) {
+        for poll in 0..ENDING_POLLS {
+            if in_use.try_lock().is_err() {
+                if poll == OTHERS_POLLS {
+                    return;
+                }
+            } else if let Ok(Some((pid, _))) = self.live_server() {
+                _ = kill_process(pid, Signal::QUIT);
+            } else if self.open("lock").is_ok_and(|lock| lock.try_lock().is_ok()) {
+                // And nobody is about to start or stop it.
+                return;
+            }
+            sleep(POLL);
+        }
     }
 
     /// The port of last time, so that Grafana finds the server again, or a free one.

@@ -271,26 +271,12 @@ pub fn tail(
     out: &mut dyn Write,
 ) -> Result<()> {
     let follower = Follower::begin(database, table, begin)?;
-    let ended = follow_on(database, follower, stop, &mut |_, changes| {
+    follow_on(database, follower, stop, &mut |_, changes| {
         for change in changes {
             serde_json::to_writer(&mut *out, change)?;
             writeln!(out)?;
         }
         out.flush()?;
         Ok(true)
-    });
-    match ended {
-        // `tail ... | head` has seen enough.
-        Err(error) if is_broken_pipe(&error) => Ok(()),
-        ended => ended,
-    }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-        let json =
-            cause.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind);
-        kind.or(json) == Some(std::io::ErrorKind::BrokenPipe)
     })
 }

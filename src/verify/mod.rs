@@ -23,7 +23,7 @@ use postgres::{Client, Config, IsolationLevel, Transaction};
 use serde::Serialize;
 
 use crate::log::Log;
-use crate::platform::retry;
+use crate::platform::{output, retry};
 use crate::store;
 use progress::Progress;
 
@@ -113,12 +113,14 @@ pub fn verify(
     }
     report.differences.sort();
     let equal = report.equal();
-    if json {
-        serde_json::to_writer(&mut *out, &serde_json::json!({ "equal": equal, "report": report }))?;
-        writeln!(out)?;
+    let told = if json {
+        serde_json::to_writer(&mut *out, &serde_json::json!({ "equal": equal, "report": report }))
+            .map_err(anyhow::Error::from)
+            .and_then(|()| Ok(writeln!(out)?))
     } else {
-        report.write(out)?;
-    }
+        report.write(out)
+    };
+    output::heard_or_unread(told)?;
     Ok(equal)
 }
 
