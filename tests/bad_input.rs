@@ -297,7 +297,9 @@ fn import(dir: &Path, lines: &[Line]) -> String {
         .collect();
     let file = dir.with_extension("ndjson");
     fs::write(&file, text.join("\n")).unwrap();
-    marketday(&["import", file.to_str().unwrap(), "--dir", dir.to_str().unwrap()])
+    let import = ["import", file.to_str().unwrap(), "--dir", dir.to_str().unwrap()];
+    // Conflicts among them are meant.
+    marketday(&[&import[..], &["--max-rejects", "100"]].concat())
 }
 
 /// Puts values into the log as any producer might, spread over the partitions.
@@ -403,7 +405,7 @@ fn lines_that_are_no_records_are_listed_and_do_not_reach_the_log() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stdout).unwrap();
     let said: Vec<&str> = said.lines().collect();
-    let none = "0 records imported (0 valid, 0 duplicate, 0 dead), 4 lines refused";
+    let none = "0 records imported (0 valid, 0 duplicate, 0 conflict, 0 dead), 4 lines refused";
     assert_eq!(said[0], none);
     for (place, number) in [(1, 1), (2, 2), (3, 3), (4, 4)] {
         assert!(said[place].starts_with(&format!("line {number}: ")), "{said:?}");

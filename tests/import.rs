@@ -1,13 +1,16 @@
 //! Imports: files as they come from elsewhere, and what is said of them (`tests/cases`).
 
 use std::fs;
-use std::path::Path;
+use std::io::{PipeWriter, Write, pipe};
+use std::path::{Path, PathBuf};
 
 use dataflows::model::{Topic, partition_of};
 use marketday::log::embedded;
 use serde_json::Value;
 
-use crate::support::{case, command, log_end, records, refused, scratch};
+use crate::support::{
+    Running, case, command, log_end, marketday, one_sentence, records, refused, scratch,
+};
 
 /// What an import of a case's file says, with its exit code.
 fn import(file: &str, dir: &Path, more: &[&str]) -> (Option<i32>, Vec<String>) {
@@ -36,7 +39,7 @@ fn a_byte_order_mark_is_passed_over_and_other_forms_are_named() {
     for file in ["bom", "crlf_bom"] {
         let (code, said) =
             import(&format!("05-file-forms/{file}.ndjson"), &scratch.join(file), &[]);
-        let all = "8 records imported (8 valid, 0 duplicate, 0 dead), 0 lines refused";
+        let all = "8 records imported (8 valid, 0 duplicate, 0 conflict, 0 dead), 0 lines refused";
         assert_eq!((code, said), (Some(0), vec![all.to_owned()]), "{file}");
         assert_eq!(log_end(&scratch.join(file)), 8 + 3);
         assert_eq!(heartbeats(&scratch.join(file)), vec![[1_790_000_300_000]; 3]);
@@ -85,7 +88,7 @@ fn the_documented_lines_are_valid() {
     let (dir, file) = (scratch(), scratch().join("lines"));
     fs::write(&file, lines).unwrap();
     let (code, said) = import(file.to_str().unwrap(), &dir, &[]);
-    let all = "7 records imported (7 valid, 0 duplicate, 0 dead), 0 lines refused";
+    let all = "7 records imported (7 valid, 0 duplicate, 0 conflict, 0 dead), 0 lines refused";
     assert_eq!((code, said), (Some(0), vec![all.to_owned()]));
 }
 
@@ -95,7 +98,10 @@ fn records_that_will_not_count_are_told_and_more_than_allowed_fail() {
     let file = "06-other-tools-forms/input.ndjson";
     let (code, said) = import(file, &dir.join("0"), &[]);
     assert_eq!(code, Some(1));
-    assert_eq!(said[0], "18 records imported (3 valid, 0 duplicate, 15 dead), 0 lines refused");
+    assert_eq!(
+        said[0],
+        "18 records imported (3 valid, 0 duplicate, 0 conflict, 15 dead), 0 lines refused"
+    );
     let first = "15 of 18 records are no events; the first: line 4: `at`";
     assert!(said[1].starts_with(first), "{said:?}");
     assert_eq!(said.len(), 1 + 15);
@@ -135,9 +141,166 @@ fn duplicates_are_counted_by_topic_within_the_file() {
     let good = fs::read_to_string(case("03-one-future-record/good.ndjson")).unwrap();
     fs::write(&file, good.repeat(2)).unwrap();
     let (code, said) = import(file.to_str().unwrap(), &dir, &[]);
-    let twice = "86 records imported (43 valid, 43 duplicate, 0 dead), 0 lines refused";
+    let twice = "86 records imported (43 valid, 43 duplicate, 0 conflict, 0 dead), 0 lines refused";
     assert_eq!((code, said), (Some(0), vec![twice.to_owned()]));
     let log = embedded::open(&dir.join("log")).unwrap();
     let place = partition_of(b"1", log.partitions(Topic::Orders));
     assert!(records(&*log, Topic::Orders, place).len() >= 40, "they are in the log all the same");
+}
+
+/// The lines of a shop whose customers have these numbers, and event ids: each has one order.
+fn shop(name: &str, numbers: std::ops::Range<u64>) -> String {
+    let lines = numbers.map(|n| {
+        let at = 1_790_000_000_000 + n;
+        format!(
+            r#"{{"topic":"users","key":"{n}","value":{{"event_id":{n},"at":{at},"user_id":{n},"name":"{name} {n}","birth_date":"1990-01-01","sex":"F","region":"r","status":"ACTIVE","marketing_consent":true,"signed_up_at":{at}}}}}
+{{"topic":"orders","key":"{n}","value":{{"event_id":{n},"at":{at},"event":"placed","order_id":{n},"user_id":{n},"ordered_at":{at},"lines":[{{"product_id":1,"category":"{name}","quantity":1,"unit_price":9}}]}}}}
+"#
+        )
+    });
+    lines.collect()
+}
+
+/// A file of lines.
+fn file(dir: &Path, name: &str, lines: &str) -> PathBuf {
+    let file = dir.join(name);
+    fs::write(&file, lines).unwrap();
+    file
+}
+
+#[test]
+fn two_shops_whose_ids_both_begin_at_1_are_told_so_before_anything_is_written() {
+    let scratch = scratch();
+    let dir = scratch.join("log-of-one");
+    let (one, two) = (shop("tea", 1..50), shop("books", 1..50));
+    let first = file(&scratch, "one", &one);
+    let import_from = |file: &Path, more: &[&str]| import(file.to_str().unwrap(), &dir, more);
+    let said = |counts: &str| vec![format!("{counts}, 0 dead), 0 lines refused")];
+    let all = said("98 records imported (98 valid, 0 duplicate, 0 conflict");
+    assert_eq!(import_from(&first, &[]), (Some(0), all));
+    let held = log_end(&dir);
+    assert_eq!(held, 98 + 3);
+
+    // Of a file that follows, and of one that has both, at its first line that speaks of it.
+    let second = file(&scratch, "two", &two);
+    let both = file(&scratch, "both", &(one + &two));
+    for (file, dir, sentence) in [
+        (&second, &dir, "line 1: event 1 of users is in the log already with other content"),
+        (&both, &dir, "line 99: event 1 of users is in the log already"),
+        (&both, &scratch.join("new"), "line 99: event 1 of users is in the input already"),
+    ] {
+        let before = log_end_or_none(dir);
+        let args = ["import", file.to_str().unwrap(), "--dir", dir.to_str().unwrap()];
+        refused(&mut command(&args), sentence);
+        refused(&mut command(&args), "are these two shops whose ids both begin at 1?");
+        refused(&mut command(&args), "(--dir OTHER), or number them apart");
+        refused(&mut command(&args), "; nothing is imported");
+        assert_eq!(log_end(dir), before);
+    }
+
+    // An import is repeated from the start without an alarm, spaced and ordered as one likes.
+    let again = fs::read_to_string(&first).unwrap().replace(r#""at":"#, r#""more":0, "at": "#);
+    let again = file(&scratch, "again", &again);
+    let copies = said("98 records imported (0 valid, 98 duplicate, 0 conflict");
+    assert_eq!(import_from(&again, &[]), (Some(0), copies));
+
+    // Who means it says how many.
+    let allow = |n| import_from(&second, &["--max-rejects", n]);
+    refused(
+        command(&["import", "--max-rejects", "97", "--dir"]).arg(&dir).arg(&second),
+        "line 98: event 49 of orders is in the log already",
+    );
+    let (code, said) = allow("98");
+    assert_eq!(code, Some(0));
+    assert_eq!(
+        said[0],
+        "98 records imported (0 valid, 0 duplicate, 98 conflict, 0 dead), 0 lines refused"
+    );
+    let first = "98 of 98 records are conflicts; the first: line 1: event 1 of users is in the log";
+    assert!(said[1].starts_with(first) && said.len() == 1 + 98, "{said:?}");
+    assert_eq!(log_end(&dir), held + 2 * (98 + 3));
+}
+
+/// Number of records in a log that may not be there.
+fn log_end_or_none(dir: &Path) -> u64 {
+    if dir.join("log/log.json").exists() { log_end(dir) } else { 0 }
+}
+
+/// An import of what is written into the pipe.
+fn pipe_into(dir: &Path, more: &[&str]) -> (Running, PipeWriter) {
+    fs::create_dir_all(dir).unwrap();
+    let (reader, writer) = pipe().unwrap();
+    let mut import = command(&["import", "-", "--dir", dir.to_str().unwrap()]);
+    import.args(more).stdin(reader);
+    (Running::start(&mut import, dir.join("said")), writer)
+}
+
+#[test]
+fn a_pipe_ends_at_the_first_conflict() {
+    let dir = scratch();
+    marketday(&[
+        "import",
+        file(&dir, "one", &shop("tea", 1..50)).to_str().unwrap(),
+        "--dir",
+        dir.to_str().unwrap(),
+    ]);
+    let held = log_end(&dir);
+    let (mut import, mut pipe) = pipe_into(&dir, &[]);
+    pipe.write_all(shop("books", 100..103).as_bytes()).unwrap();
+    import.wait_until("there is something", || log_end(&dir) == held + 6);
+    pipe.write_all(shop("books", 7..9).as_bytes()).unwrap();
+    assert_eq!(import.end().code(), Some(1));
+    let said = import.said();
+    one_sentence(&said, "line 7: event 7 of users is in the log already with other content");
+    assert!(said.contains("both begin at 1") && said.contains("the lines before it are imported"));
+    assert_eq!(log_end(&dir), held + 6);
+}
+
+/// What came is in the log though the pipe lives on; it is read to its end, or until Ctrl-C.
+#[test]
+fn a_live_pipe_is_written_while_it_lives() {
+    let (dir, stopped) = (scratch(), scratch());
+    let lines = shop("tea", 1..4);
+    let (mut import, mut pipe) = pipe_into(&dir, &[]);
+    let (start, rest) = lines.split_at(lines.len() - 9);
+    pipe.write_all(start.as_bytes()).unwrap();
+    import.wait_until("whole lines are in the log", || log_end_or_none(&dir) >= 5);
+    pipe.write_all(rest.as_bytes()).unwrap();
+    import.wait_until("the last one is, too", || log_end(&dir) >= 6);
+    // The market's time goes on: by what two customers have said, and once.
+    import.wait_until("there are heartbeats", || log_end(&dir) >= 6 + 3);
+    assert_eq!(heartbeats(&dir), vec![[1_790_000_000_003]; 3]);
+    drop(pipe);
+    assert!(import.end().success(), "{}", import.said());
+    let all = "6 records imported (6 valid, 0 duplicate, 0 conflict, 0 dead), 0 lines refused\n";
+    assert_eq!(import.said(), all);
+    assert_eq!(heartbeats(&dir), vec![[1_790_000_000_003; 2]; 3]);
+
+    let (mut import, mut pipe) = pipe_into(&stopped, &[]);
+    pipe.write_all(format!("{lines}no event\n").as_bytes()).unwrap();
+    import.wait_until("they are in the log", || log_end_or_none(&stopped) >= 6);
+    assert_eq!(import.interrupt().code(), Some(130));
+    let said = import.said();
+    let told = "6 records imported (6 valid, 0 duplicate, 0 conflict, 0 dead), 1 lines refused\n\
+                line 7: not a JSON object\nmarketday: stopped at line 8; run again to go on";
+    assert!(said.starts_with(told), "{said}");
+    assert_eq!(log_end(&stopped), 6 + 3);
+}
+
+#[test]
+fn an_import_that_is_stopped_goes_on_when_it_is_run_again() {
+    let dir = scratch();
+    let lines = file(&dir, "lines", &shop("tea", 1..60_000));
+    let args = ["import", lines.to_str().unwrap(), "--dir", dir.to_str().unwrap()];
+    let mut import = Running::start(&mut command(&args), dir.join("said"));
+    import.wait_until("something is in the log", || log_end_or_none(&dir) > 0);
+    assert_eq!(import.interrupt().code(), Some(130));
+    one_sentence(&import.said(), "stopped at line ");
+    let held = log_end(&dir);
+    assert!(held < 119_998, "{held}");
+    let rest = 119_998 - held;
+    let said = marketday(&args);
+    let all =
+        format!("119998 records imported ({rest} valid, {held} duplicate, 0 conflict, 0 dead)");
+    assert!(said.starts_with(&all), "{said}");
 }
