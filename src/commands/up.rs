@@ -28,7 +28,7 @@ use crate::market::cache::{Cache, Counts, Link, market_name};
 use crate::market::{self, Ended, Handle, Options, Speed, control};
 use crate::page;
 use crate::platform::clock::Stopwatch;
-use crate::platform::output::Output;
+use crate::platform::output::{self, Output};
 use crate::platform::retry::{self, Patience};
 use crate::platform::signals::{self, Interrupted};
 use crate::platform::{files, logging, process};
@@ -86,13 +86,7 @@ impl Up {
         let page = self.listen.settings(&database, dir)?;
         let (summary, ended) = run(dir, &log, page, &look, &settings, &stop, &revive)?;
         database.stop()?;
-        let out = &mut Output::lock();
-        if self.json {
-            serde_json::to_writer_pretty(&mut *out, &summary)?;
-            writeln!(out)?;
-        } else {
-            write!(out, "{summary}")?;
-        }
+        output::heard_or_unread(summary.tell(self.json, &mut Output::lock()))?;
         if let Ended::InHistory(at) = ended {
             bail!(stopped_at(at, "; run again to go on"));
         }
@@ -141,6 +135,18 @@ struct Summary {
     peak_memory_bytes: u64,
     /// The cache of the working set.
     cache: Counts,
+}
+
+impl Summary {
+    fn tell(&self, json: bool, out: &mut dyn Write) -> Result<()> {
+        if json {
+            serde_json::to_writer_pretty(&mut *out, self)?;
+            writeln!(out)?;
+        } else {
+            write!(out, "{self}")?;
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Display for Summary {
