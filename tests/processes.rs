@@ -6,9 +6,12 @@ use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 
+use dataflows::model::Topic;
+use marketday::log::embedded;
 use marketday::platform::private_postgres::PrivatePostgres;
 use postgres::Config;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use serde_json::Value;
 
 use crate::support::{
     Running, command, connect, database_url, fresh_database, marketday, one_sentence, scratch,
@@ -422,6 +425,64 @@ fn a_commit_that_waits_for_a_lock_says_so_and_status_does() {
     analytics.is_committed("without the lock");
     assert_eq!(analytics.running.said().lines().count(), 1, "{}", analytics.running.said());
     analytics.ends_well();
+}
+
+/// The clock of one machine is 10 s behind, and then its host is paused. What the other reads is committed
+/// before what the one reads later: nobody holds it back.
+#[test]
+fn neither_a_wrong_clock_nor_a_paused_host_adds_latency_for_good() {
+    let fakes = ["x86_64", "aarch64"]
+        .map(|machine| format!("/usr/lib/{machine}-linux-gnu/faketime/libfaketime.so.1"));
+    let fake = fakes.iter().find(|fake| Path::new(fake).exists());
+    let fake = fake.expect("needs libfaketime; `./marketday test` installs it");
+    let (dir, database) = (&imported(), fresh_database());
+    let hosts = hosts(dir);
+    let [mut right, wrong] = ["0", "1"].map(|index| {
+        let mut analytics = command(&["analytics", "--once", "-n", "2", "-p", index, "-h"]);
+        analytics.arg(&hosts).arg("--dir").arg(dir).env("DATABASE_URL", database_url(&database));
+        if index == "1" {
+            let clock = [("FAKETIME", "-10s"), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
+            analytics.env("LD_PRELOAD", fake).envs(clock);
+        }
+        Running::start(&mut analytics, said(dir, index))
+    });
+    let log = embedded::open(&dir.join("log")).unwrap();
+    let mut writer = log.writer().unwrap();
+    let mut append = |partition: u32, id: i64| {
+        let line: Value = serde_json::from_str(&event(id)).unwrap();
+        let value = line["value"].to_string();
+        writer.append(Topic::Orders, partition, START, None, value.as_bytes()).unwrap();
+        writer.flush().unwrap();
+        log.end(Topic::Orders, partition).unwrap() as i64
+    };
+    // Up to where a partition is read and up to where it is committed, and whether its reader told so
+    // within the last seconds.
+    let stands = |partition: i64| -> (i64, i64, bool) {
+        let sql = "SELECT read, next_offset, written_at > clock_timestamp() - interval '3 s'
+                   FROM pipeline_status JOIN commit_offsets USING (topic, partition)
+                   WHERE topic = 'orders' AND partition = $1";
+        let row = connect(&database).query_opt(sql, &[&partition]).unwrap();
+        row.map_or((0, 0, false), |row| (row.get(0), row.get(1), row.get(2)))
+    };
+    let mut id = 24_550;
+    for paused in [false, false, true, false, false] {
+        // The right one reads partition 0, the wrong one partition 1.
+        if paused {
+            wrong.signal(Signal::STOP);
+            right.wait_until("the other tells nothing", || !stands(1).2);
+        }
+        let first = append(0, id);
+        right.wait_until("the first is read", || stands(0).0 == first);
+        if paused {
+            wrong.signal(Signal::CONT);
+            right.wait_until("it is committed after the pause", || stands(0).1 == first);
+        }
+        let second = append(1, id + 1);
+        right.wait_until("the second is committed", || stands(1).1 == second);
+        assert_eq!(stands(0).1, first, "what was read before is committed before");
+        id += 2;
+    }
+    right.kill();
 }
 
 /// A late order, as a line of an import.

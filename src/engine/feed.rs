@@ -19,7 +19,7 @@ use timely::worker::Worker;
 
 use super::source::{MAX_DRIFT, Reached, Source};
 use crate::log::Log;
-use crate::platform::clock;
+use crate::platform::clock::Stopwatch;
 
 /// The workers read on while what they have read and not committed takes less than this, all of
 /// them together: enough for commits in which keys coalesce (some 150,000 orders), few enough that
@@ -32,7 +32,7 @@ const EPOCH_BYTES: usize = 16 << 20;
 /// Records read between two looks at everything else: an epoch while catching up.
 pub(super) const EPOCH_RECORDS: usize = 20_000;
 
-/// One epoch a this much of wall time.
+/// An epoch takes this long.
 pub(super) const EPOCH: Duration = Duration::from_millis(10);
 
 /// What a worker reads, and how much of it is on its way.
@@ -73,10 +73,11 @@ impl Feed {
         }
     }
 
-    /// Goes on to the epoch of this instant.
+    /// Goes on to the epoch of this instant, and tells the others of it.
     pub(super) fn advance(&mut self) {
-        let epoch = self.epochs.now().max(self.handles.epoch());
+        let epoch = self.epochs.now(self.alignment.greatest()).max(self.handles.epoch());
         self.handles.advance_to(epoch);
+        self.alignment.go_on(epoch);
         while self.in_flight.front().is_some_and(|(epoch, _)| !self.probe.less_equal(epoch)) {
             self.in_flight.pop_front();
         }
@@ -124,67 +125,132 @@ impl Feed {
     }
 }
 
-/// The epochs by the wall clock: one every [`EPOCH`] since the claim, so that workers need not
-/// agree on more than its instant.
+/// The epochs of a worker: one every [`EPOCH`] by a stopwatch since the claim, and none behind the
+/// greatest that it has heard of. So no wall clock is asked, and a host that was paused goes on where the
+/// others are: whoever is behind would hold back what the others read for as long.
 pub(super) struct Epochs {
     first: Epoch,
-    ahead: Duration,
-    stopwatch: clock::Stopwatch,
+    claimed: Stopwatch,
 }
 
 impl Epochs {
-    pub(super) fn new(first: Epoch, started_at: Millis) -> Epochs {
-        let ahead = Duration::from_millis((clock::wall() - started_at).max(0) as u64);
-        Epochs { first, ahead, stopwatch: clock::Stopwatch::start() }
+    pub(super) fn new(first: Epoch, claimed: Stopwatch) -> Epochs {
+        Epochs { first, claimed }
     }
 
-    fn now(&self) -> Epoch {
-        let since = self.ahead + self.stopwatch.elapsed();
-        self.first + (since.as_millis() / EPOCH.as_millis()) as Epoch
+    fn now(&mut self, heard: Epoch) -> Epoch {
+        self.after(self.claimed.elapsed(), heard)
+    }
+
+    /// The epoch at a reading of the stopwatch; from there on it goes on as before.
+    fn after(&mut self, elapsed: Duration, heard: Epoch) -> Epoch {
+        let own = self.first + (elapsed.as_millis() / EPOCH.as_millis()) as Epoch;
+        self.first += heard.saturating_sub(own);
+        own.max(heard)
     }
 }
 
-/// Keeps the workers' reading in step by event time: what one worker reads far ahead of another
-/// would be early for `now`, and the other's late.
+/// How long a worker may say nothing of its epoch to the others.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// What a worker tells the others: who it is, the next instant that it has to read, and its epoch.
+type Told = (usize, Millis, Epoch);
+
+/// Keeps the workers in step: their reading by event time, since what one worker reads far ahead of
+/// another would be early for `now`, and the other's late; and their epochs.
 struct Alignment {
-    next: Rc<RefCell<BTreeMap<usize, Millis>>>,
-    input: RefCell<Handle<u64, (usize, Millis)>>,
+    heard: Rc<RefCell<Heard>>,
+    input: Handle<u64, Told>,
     index: usize,
+    epoch: Epoch,
+    told: Option<Stopwatch>,
+}
+
+/// What the workers have told, this one too.
+struct Heard {
+    next: BTreeMap<usize, Millis>,
+    greatest: Epoch,
 }
 
 impl Alignment {
     fn new(worker: &mut Worker) -> Alignment {
-        let next = Rc::new(RefCell::new(
-            (0..worker.peers()).map(|index| (index, Millis::MIN)).collect::<BTreeMap<_, _>>(),
-        ));
-        let hear = Rc::clone(&next);
+        let next = (0..worker.peers()).map(|index| (index, Millis::MIN)).collect();
+        let heard = Rc::new(RefCell::new(Heard { next, greatest: 0 }));
+        let hear = Rc::clone(&heard);
         let input = worker.dataflow::<u64, _, _>(|scope| {
             let (input, stream) = scope.new_input();
-            stream
-                .broadcast()
-                .inspect(move |(index, at)| _ = hear.borrow_mut().insert(*index, *at));
+            stream.broadcast().inspect(move |&(index, at, epoch): &Told| {
+                let mut heard = hear.borrow_mut();
+                heard.next.insert(index, at);
+                heard.greatest = heard.greatest.max(epoch);
+            });
             input
         });
-        Alignment { next, input: input.into(), index: worker.index() }
+        Alignment { heard, input, index: worker.index(), epoch: 0, told: None }
+    }
+
+    /// The greatest epoch of which any worker has told.
+    fn greatest(&self) -> Epoch {
+        self.heard.borrow().greatest
+    }
+
+    /// Goes on to an epoch, of which the others are told now and then.
+    fn go_on(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
+        if self.told.is_none_or(|told| told.elapsed() >= SILENCE) {
+            let next_at = self.heard.borrow().next[&self.index];
+            self.send(next_at);
+        }
     }
 
     /// Tells the others the next instant that this worker has to read; none when it has read all.
-    fn tell(&self, next_at: Option<Millis>) {
+    fn tell(&mut self, next_at: Option<Millis>) {
         let next_at = next_at.unwrap_or(Millis::MAX);
-        if self.next.borrow()[&self.index] != next_at {
-            self.next.borrow_mut().insert(self.index, next_at);
-            let mut input = self.input.borrow_mut();
-            input.send((self.index, next_at));
-            input.flush();
+        let before = self.heard.borrow_mut().next.insert(self.index, next_at);
+        if before != Some(next_at) {
+            self.send(next_at);
         }
+    }
+
+    fn send(&mut self, next_at: Millis) {
+        self.told = Some(Stopwatch::start());
+        self.input.send((self.index, next_at, self.epoch));
+        self.input.flush();
     }
 
     /// Up to which instant this worker may read; the slowest not without end either, or the others
     /// would be more than a day behind it.
     fn horizon(&self) -> Millis {
-        let next = self.next.borrow();
-        let others = next.iter().filter(|(index, _)| **index != self.index);
+        let heard = self.heard.borrow();
+        let others = heard.next.iter().filter(|(index, _)| **index != self.index);
         let slowest = others.map(|(_, at)| *at).min().unwrap_or(Millis::MAX);
         slowest.saturating_add(MAX_DRIFT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two workers tell each other their epochs every second. The clock of one loses a tenth, and its host
+    /// is paused once, with its clock; it has also heard of the claim late.
+    #[test]
+    fn epochs_follow_the_greatest_and_never_go_back() {
+        let mut workers = [Epochs::new(7, Stopwatch::start()), Epochs::new(7, Stopwatch::start())];
+        let (mut heard, mut before) = (0, [0, 0]);
+        for second in 0..600_u64 {
+            let paused = (300..310).contains(&second);
+            let slow = (second - second.saturating_sub(300).min(10)) * 900;
+            let late = Duration::from_millis(slow.saturating_sub(5_000));
+            let first = workers[0].after(Duration::from_secs(second), heard);
+            let epochs =
+                if paused { [first, before[1]] } else { [first, workers[1].after(late, heard)] };
+            assert_eq!(epochs[0], 7 + second * 100, "the one that is ahead goes by its stopwatch");
+            assert!(epochs.iter().zip(before).all(|(now, before)| *now >= before), "{second}");
+            // What was heard is a second old.
+            assert!(paused || epochs[1] + 100 >= epochs[0], "{second}: {epochs:?}");
+            heard = first;
+            before = epochs;
+        }
     }
 }

@@ -41,7 +41,7 @@ use tracing::{error, info};
 
 use crate::engine::supervise::LOST;
 use crate::log::Log;
-use crate::platform::clock;
+use crate::platform::clock::Stopwatch;
 use crate::platform::crash;
 use crate::platform::logging::LAST_WORD;
 use crate::platform::retry;
@@ -199,13 +199,13 @@ fn run_worker(
     let claim = (worker.index() == 0)
         .then(|| store::claim(&mut client, &**log, &settings.tables))
         .transpose()?;
-    let started_at = clock::wall();
     if let Some(claim) = &claim {
         let Claim { generation, epoch, .. } = claim;
         info!(generation, epoch, "the store is this engine's now");
         as_read::warn_of_starts(&**log, &claim.tallies)?;
     }
-    let (claim, started_at) = broadcast(worker, failure, claim.map(|claim| (claim, started_at)))?;
+    let claim = broadcast(worker, failure, claim)?;
+    let claimed = Stopwatch::start();
     // They decide which operators there are, and those must be the same in all processes.
     let kept: Vec<&str> = settings.tables.results().map(|(_, name)| name).collect();
     ensure!(
@@ -257,7 +257,7 @@ fn run_worker(
     let mut source = Source::open(&**log, &claim.tallies, shard, claim.latest)?;
     source.mark(&compared);
     source.announce(&mut handles);
-    let epochs = Epochs::new(hydrated + 1, started_at);
+    let epochs = Epochs::new(hydrated + 1, claimed);
     let mut feed = Feed::new(worker, log, source, handles, epochs, &probe);
     loop {
         failure.check()?;

@@ -8,7 +8,7 @@ use anyhow::{Result, anyhow};
 use dataflows::Epoch;
 use dataflows::QUERIES;
 use dataflows::analytics::{Begin, Tables, analytics, commit};
-use dataflows::model::{Millis, Topic};
+use dataflows::model::Topic;
 use timely::CommunicationConfig;
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::Probe;
@@ -19,7 +19,7 @@ use super::source::{STALLED, Source};
 use super::{Failure, config};
 use crate::engine::profile::{self, Operator};
 use crate::log::Log;
-use crate::platform::clock::{self, Stopwatch};
+use crate::platform::clock::Stopwatch;
 
 /// What it took to read a log from its start to its end.
 pub struct Replay {
@@ -35,11 +35,11 @@ pub fn replay(log: &Arc<dyn Log>, workers: usize) -> Result<Replay> {
         1 => CommunicationConfig::Thread,
         workers => CommunicationConfig::Process(workers),
     };
-    let (log, started_at) = (Arc::clone(log), clock::wall());
+    let (log, started) = (Arc::clone(log), Stopwatch::start());
     let failure = Failure::default();
     let failed = failure.clone();
     let workers = timely::execute(config(communication), move |worker| {
-        let replayed = replay_at(worker, &log, started_at, &failed);
+        let replayed = replay_at(worker, &log, started, &failed);
         replayed.map_err(|error| failed.end(worker, error)).unwrap_or_default()
     });
     let workers = workers.map_err(|message| anyhow!("starting the workers: {message}"))?;
@@ -58,7 +58,7 @@ pub fn replay(log: &Arc<dyn Log>, workers: usize) -> Result<Replay> {
 fn replay_at(
     worker: &mut Worker,
     log: &Arc<dyn Log>,
-    started_at: Millis,
+    started: Stopwatch,
     failure: &Failure,
 ) -> Result<(usize, Vec<Operator>)> {
     let profile = profile::register(worker);
@@ -72,7 +72,7 @@ fn replay_at(
     });
     let nothing_read: BTreeMap<(Topic, u32), _> = BTreeMap::new();
     let source = Source::open(&**log, &nothing_read, (worker.index(), worker.peers()), None)?;
-    let epochs = Epochs::new(begin.hydrated + 1, started_at);
+    let epochs = Epochs::new(begin.hydrated + 1, started);
     let mut feed = Feed::new(worker, log, source, handles, epochs, &probe);
     let mut records = 0;
     let mut idle = Stopwatch::start();
