@@ -20,8 +20,8 @@ use rdkafka::{Offset, TopicPartitionList};
 use rustix::process::Signal;
 
 use crate::support::{
-    self, Redis, Running, brokers, command, connect, database_url, fresh_database, hashes,
-    kafka_log, kill_broker, marketday, refused, scratch, start_broker, wait_until,
+    self, PausedBroker, Redis, Running, brokers, command, connect, database_url, fresh_database,
+    hashes, kafka_log, kill_broker, marketday, refused, scratch, start_broker, wait_until,
 };
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -363,6 +363,102 @@ fn partitions_in_which_one_customer_speaks_count_and_have_no_time() {
     wait_until("they are counted", || counted() == (43, Some(9.0)));
     order(7, 43, 30);
     assert_eq!(counted(), (44, Some(21.0)));
+}
+
+/// What the analytics tell that they wait for: what, where, from which offset on, how many records.
+fn waits(database: &postgres::Config) -> Vec<(String, String, Option<i64>, Option<i64>)> {
+    let sql = "SELECT what, place, \"offset\", records FROM current_waits";
+    let rows = connect(database).query(sql, &[]).unwrap();
+    rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect()
+}
+
+fn status(name: &str, dir: &Path, database: &postgres::Config) -> String {
+    let mut status = on_brokers(name, dir, &["status"]);
+    let output = status.env("DATABASE_URL", database_url(database)).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_transaction_that_stays_open_is_named_while_it_does() {
+    let (dir, database) = (scratch(), fresh_database());
+    kafka_log("open");
+    let mut stranger = client();
+    let stranger: BaseProducer = stranger.set("transactional.id", "stranger").create().unwrap();
+    let send = |producer: &BaseProducer, id: i64| {
+        let line = r#"{"product_id":1,"category":"food","quantity":1,"unit_price":900}"#;
+        let value = format!(
+            r#"{{"event_id":{id},"at":1790000000000,"event":"placed","order_id":{id},"user_id":{id},
+                "ordered_at":1790000000000,"lines":[{line}]}}"#
+        );
+        let record = BaseRecord::<str, str>::to("open.orders").partition(1).payload(&value);
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+        producer.flush(MINUTE).unwrap();
+    };
+    stranger.init_transactions(MINUTE).unwrap();
+    stranger.begin_transaction().unwrap();
+    send(&stranger, 0);
+    let other: BaseProducer = client().create().unwrap();
+    (1..6).for_each(|id| send(&other, id));
+
+    let mut analytics = on_brokers("open", &dir, &["analytics", "-w", "2"]);
+    let analytics = analytics.env("DATABASE_URL", database_url(&database));
+    let mut analytics = Running::start(analytics, dir.join("said"));
+    analytics.wait_until("it is named", || !waits(&database).is_empty());
+    let named = ("transaction".to_owned(), "orders-1".to_owned(), Some(0), Some(6));
+    assert_eq!(waits(&database), [named]);
+    let lag = "SELECT lag FROM pipeline_status WHERE topic = 'orders' AND partition = 1";
+    let lag: i64 = connect(&database).query_one(lag, &[]).unwrap().get(0);
+    assert_eq!(lag, 6, "what is behind it waits");
+    let said = status("open", &dir, &database);
+    assert!(
+        said.contains("a transaction that a producer holds open in orders-1 from offset 0 on"),
+        "{said}"
+    );
+    assert!(said.contains("waiting       6 records of the log are not committed\n"), "{said}");
+
+    stranger.commit_transaction(MINUTE).unwrap();
+    analytics.wait_until("all is counted", || {
+        let counted = "SELECT count(*) FROM order_events";
+        connect(&database).query_one(counted, &[]).unwrap().get::<_, i64>(0) == 6
+    });
+    analytics.wait_until("nothing is waited for", || waits(&database).is_empty());
+    let said = status("open", &dir, &database);
+    assert!(!said.contains("waits ") && said.contains("waiting       0 records"), "{said}");
+    assert!(analytics.interrupt().success(), "{}", analytics.said());
+}
+
+/// A partition that one broker alone keeps, so that no other takes it over.
+#[test]
+fn brokers_that_do_not_answer_are_named_while_they_do_not() {
+    let _alone = ALL_BROKERS.lock();
+    let (dir, database) = (scratch(), fresh_database());
+    let admin: AdminClient<_> = client().create().unwrap();
+    let orders = NewTopic::new("paused.orders", 1, TopicReplication::Variable(&[&[3]]));
+    pollster::block_on(admin.create_topics([&orders], &AdminOptions::new())).unwrap();
+    kafka_log("paused");
+    let mut analytics = on_brokers("paused", &dir, &["analytics"]);
+    let analytics = analytics.env("DATABASE_URL", database_url(&database));
+    let mut analytics = Running::start(analytics, dir.join("said"));
+    let told = || -> bool {
+        let told = "SELECT count(*) FROM pipeline_status
+                    WHERE written_at > clock_timestamp() - interval '2 s'";
+        connect(&database).query_one(told, &[]).unwrap().get::<_, i64>(0) == 8
+    };
+    analytics.wait_until("all partitions are told of", told);
+    let paused = PausedBroker::pause(3);
+    analytics.wait_until("it is named", || waits(&database).iter().any(|it| it.0 == "brokers"));
+    // While they do not answer: what is known is told all the same, and who looks is not kept waiting.
+    analytics.wait_until("they still tell of themselves", told);
+    let said = status("paused", &dir, &database);
+    assert!(said.contains("s for an answer of the brokers"), "{said}");
+    assert!(said.contains("not asked, its ends are those told last: asking the log: "), "{said}");
+    drop(paused);
+    analytics.wait_until("nothing is waited for", || waits(&database).is_empty());
+    wait_until("the log is asked again", || {
+        !status("paused", &dir, &database).contains("not asked")
+    });
+    assert!(analytics.interrupt().success(), "{}", analytics.said());
 }
 
 #[test]

@@ -479,6 +479,88 @@ fn metrics_and_the_feed_are_those_of_the_store() {
 }
 
 #[test]
+fn what_the_results_wait_for_stands_above_the_panels_while_it_lasts() {
+    let (_page, config, url) = empty_page();
+    let (db, browser) = (&mut connect(&config), &mut Browser::start());
+    browser.size(1440, 900);
+    browser.open(&format!("{url}/d/pipeline"));
+    browser.until("the page is there", "!!document.querySelector('[data-panel]')");
+    assert_eq!(browser.eval("document.querySelector('#holds').hidden"), true);
+    let client = "asking the brokers at kafka-1:9092 for their topics: are they running?";
+    let wait = "INSERT INTO waits SELECT $1::bigint, what, place, clock_timestamp() - interval '70 s', place_from, n, told,
+                       clock_timestamp() + $2::bigint * interval '1 s'
+                FROM (VALUES ('transaction', 'orders-1', 1200, 34, NULL), ('partition', 'users-0', 7, 3, NULL),
+                             ('brokers', '', NULL, NULL, $3::text),
+                             ('lock', '', NULL, NULL, 'backend 71 (<b>psql</b>) holds'))
+                     AS waits (what, place, place_from, n, told)";
+    // Two processes tell the same; a third one told it last a while ago.
+    for (process, told) in [(0_i64, 3_600_i64), (1, 3_600), (2, -11)] {
+        db.execute(wait, &[&process, &told, &client]).unwrap();
+    }
+    // Six hours behind, two days behind, none.
+    db.batch_execute(
+        "INSERT INTO commit_offsets (topic, partition, next_offset, counted, duplicate, dead, heartbeat, amount, hash, reached_at)
+         SELECT 'orders', partition, 9, 9, 0, 0, 0, 0, 0, reached_at
+         FROM (VALUES (0, timestamptz '2026-11-20 12:00+09'), (1, '2026-11-20 06:00+09'),
+                      (2, '2026-11-18 12:00+09'), (3, NULL)) AS times (partition, reached_at)",
+    )
+    .unwrap();
+    let said = |browser: &mut Browser| -> Vec<String> {
+        let said =
+            browser.eval("[...document.querySelectorAll('#holds li')].map(it => it.textContent)");
+        said.as_array().unwrap().iter().map(|it| it.as_str().unwrap().to_owned()).collect()
+    };
+    browser.until("all are named", "document.querySelectorAll('#holds li').length === 7");
+    let english = said(browser);
+    for (note, what) in english.iter().zip([
+        "The brokers do not answer: asking the brokers at kafka-1:9092",
+        "PostgreSQL: waiting for a lock that backend 71 (<b>psql</b>) holds (1 min",
+        "The log holds 3 records of users-0 from offset 7 on, and does not give them. (1 min",
+        "A producer holds a transaction open in orders-1 from offset 1,200 on: 34 records",
+        "The market time waits for orders-1: it is read up to Fri, 20 Nov 2026, 06:00:00, 6 h behind",
+        "The market time goes on without orders-2: it is read up to Wed, 18 Nov 2026, 12:00:00, 2 d behind",
+        "The market time goes on without orders-3: no two customers and no heartbeat",
+    ]) {
+        assert!(note.starts_with(what), "{what}: {english:#?}");
+    }
+    let rows = "document.querySelector('[data-panel=\"13\"]').querySelectorAll('tbody tr').length";
+    browser.until("the panel lists them too", &format!("{rows} === 7"));
+    let wide = "document.documentElement.scrollWidth - innerWidth";
+    for (name, scheme, width) in
+        [("", "light", 1440), ("-dark", "dark", 1440), ("-phone", "dark", 390)]
+    {
+        browser.scheme(scheme);
+        browser.size(width, 900);
+        assert!(browser.eval(wide).as_i64().unwrap() <= 0, "it is wider than {width} pixels");
+        browser.picture(&format!("holds{name}"));
+    }
+    browser.size(1440, 900);
+    browser.eval("document.querySelector('#language').click()");
+    let korean =
+        "document.querySelector('#holds').textContent.includes('브로커가 응답하지 않습니다')";
+    browser.until("they are named in Korean", korean);
+    assert!(said(browser).iter().zip(&english).all(|(korean, english)| korean != english));
+    browser.picture("holds-ko");
+
+    let metrics = get(&url, "/metrics", "Host: HERE");
+    for gauge in [
+        r#"marketday_wait_seconds{what="transaction",place="orders-1"} "#,
+        r#"marketday_wait_seconds{what="brokers",place=""} "#,
+        r#"marketday_behind_furthest_seconds{partition="1"} 21600"#,
+    ] {
+        assert!(metrics.contains(gauge), "{gauge}: {metrics}");
+    }
+    db.batch_execute(
+        "UPDATE waits SET written_at = clock_timestamp() - interval '11 s';
+         UPDATE commit_offsets SET reached_at = timestamptz '2026-11-20 12:00+09'",
+    )
+    .unwrap();
+    browser.until("it is over", "document.querySelector('#holds').hidden");
+    assert!(!get(&url, "/metrics", "Host: HERE").contains("marketday_wait_seconds{"));
+    assert!(browser.complaints.is_empty(), "{:#?}", browser.complaints);
+}
+
+#[test]
 fn the_command_ends_well_while_visitors_are_there() {
     let mut page = command(&["page", "--page", "127.0.0.1:0"]);
     let said = scratch().join("said");

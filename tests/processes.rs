@@ -421,8 +421,17 @@ fn a_commit_that_waits_for_a_lock_says_so_and_status_does() {
     let output = status.env("DATABASE_URL", database_url(&analytics.database)).output().unwrap();
     let status = String::from_utf8_lossy(&output.stdout);
     assert!(status.contains("commit        waits for"), "{status}");
+    let database = analytics.database.clone();
+    let told = || -> Vec<String> {
+        let sql = "SELECT told FROM current_waits WHERE what = 'lock'";
+        connect(&database).query(sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
+    };
+    analytics.running.wait_until("the page and Grafana are told", || {
+        told().iter().any(|told| told.starts_with("backend ") && !told.contains("LOCK"))
+    });
     holding.rollback().unwrap();
     analytics.is_committed("without the lock");
+    analytics.running.wait_until("it is over", || told().is_empty());
     assert_eq!(analytics.running.said().lines().count(), 1, "{}", analytics.running.said());
     analytics.ends_well();
 }

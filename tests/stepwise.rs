@@ -217,6 +217,68 @@ fn the_parts_of_a_file_may_come_in_any_order() {
     }
 }
 
+/// Without heartbeats `now` waits for a partition or goes on without it, as they were read; `status` says
+/// which. Heartbeats in all partitions make it a function of the offsets again.
+#[test]
+fn partitions_that_hold_now_back_or_are_left_out_of_it_are_named() {
+    let (scratch, mut event_id) = (scratch(), 0);
+    // Orders of two customers that end at an hour.
+    let mut orders = |partition: u32, hour: i64| -> Vec<Told> {
+        let two = [0, 1].map(|user| {
+            let order = Event {
+                kind: 0,
+                user,
+                order: 0,
+                ordered_at: AT + hour * HOUR,
+                after: 0,
+                quantity: 1,
+                partition,
+                more: More::Nothing,
+            };
+            event_id += 1;
+            (Topic::Orders, partition, order_event(event_id, event_id, &order, 1))
+        });
+        two.into()
+    };
+    let (ten, two, more) = (orders(0, 10), orders(1, 2), [orders(0, 60), orders(1, 59)]);
+    let one = orders(2, 1).into_iter().take(1).collect::<Vec<_>>();
+    let heartbeats: Vec<Told> = (0..PARTITIONS)
+        .map(|it| (Topic::Orders, it, json!({"event": "heartbeat", "at": AT + 61 * HOUR})))
+        .collect();
+    let (in_steps, stepwise) = (scratch.join("in-steps"), fresh_database());
+    // The lines of `status` about them, and the hours from the first one to `now`.
+    let step = |records: &[&[Told]], dir: &Path, database: &postgres::Config| {
+        append(dir, &records.concat());
+        analytics(dir, database, "1");
+        let said = with_database(&["status", "--dir", dir.to_str().unwrap()], database);
+        let lines =
+            said.lines().filter(|it| it.starts_with("held back") || it.starts_with("left out"));
+        let lines: Vec<String> = lines.map(str::to_owned).collect();
+        let sql = "SELECT extract(epoch FROM now - to_timestamp($1))::bigint / 3600 FROM progress";
+        let now = connect(database).query_one(sql, &[&(AT as f64 / 1000.0)]).unwrap().get(0);
+        (lines, now)
+    };
+    let none = "left out      orders-2, where no two customers and no heartbeat have spoken: the \
+                market time goes on without it";
+    let held = "held back     orders-1, read up to 2026-09-22 00:13:20, 8 h 0 min behind the \
+                furthest: the market time waits for it";
+    let left = "left out      orders-1, read up to 2026-09-22 00:13:20, 2 d 10 h behind the \
+                furthest: the market time goes on without it";
+    let told =
+        |lines: &[&str], now: i64| (lines.iter().map(|it| (*it).to_owned()).collect(), Some(now));
+    assert_eq!(step(&[&ten, &two, &one], &in_steps, &stepwise), told(&[held, none], 2));
+    assert_eq!(step(&[&more[0]], &in_steps, &stepwise), told(&[left, none], 60));
+    // It was a day behind: `now` has gone on, and does not go back.
+    let (_, now) = step(&[&more[1]], &in_steps, &stepwise);
+    let (at_once, database) = (scratch.join("at-once"), fresh_database());
+    let (_, now_at_once) = step(&[&ten, &two, &one, &more[0], &more[1]], &at_once, &database);
+    assert_eq!((now, now_at_once), (Some(60), Some(59)));
+    // The first after more than a day of silence stands alone.
+    for (dir, database) in [(&in_steps, &stepwise), (&at_once, &database)] {
+        assert_eq!(step(&[&heartbeats, &heartbeats], dir, database), told(&[], 61));
+    }
+}
+
 fn import(dir: &Path, file: &Path) {
     marketday(&["import", file.to_str().unwrap(), "--dir", dir.to_str().unwrap()]);
 }

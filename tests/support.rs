@@ -413,9 +413,29 @@ pub(crate) fn kafka_log(name: &str) -> Arc<dyn Log> {
 
 /// Ends a broker (1 to 3) at once.
 pub(crate) fn kill_broker(broker: u32) {
+    signal_broker(broker, Signal::KILL);
+}
+
+fn signal_broker(broker: u32, signal: Signal) {
     let pid = fs::read_to_string(kafka_directory().join(format!("{broker}.pid"))).unwrap();
     let pid = Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
-    kill_process(pid, Signal::KILL).unwrap();
+    kill_process(pid, signal).unwrap();
+}
+
+/// A broker that is paused until this is dropped.
+pub(crate) struct PausedBroker(u32);
+
+impl PausedBroker {
+    pub(crate) fn pause(broker: u32) -> PausedBroker {
+        signal_broker(broker, Signal::STOP);
+        PausedBroker(broker)
+    }
+}
+
+impl Drop for PausedBroker {
+    fn drop(&mut self) {
+        signal_broker(self.0, Signal::CONT);
+    }
 }
 
 /// Starts a killed broker again and waits until it is back.

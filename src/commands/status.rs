@@ -4,18 +4,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args;
+use dataflows::ledger::Tally;
+use dataflows::model::time::wall_clock;
 use dataflows::model::{Topic, codec};
 use postgres::Client;
 use serde::Serialize;
 
-use super::options::Look;
+use super::options::{LogPlace, Look};
 use crate::log::{Log, Record, records_at};
 use crate::platform::output::Output;
+use crate::platform::retry;
 use crate::store;
+use crate::store::waits::{self, OutOfStep, Wait, What};
 
 /// Shows partitions, lag, the commit point, rates and memory.
 #[derive(Args)]
@@ -27,10 +32,8 @@ pub(crate) struct Status {
 impl Status {
     pub(crate) fn run(&self) -> Result<ExitCode> {
         let database = self.look.place.look()?;
-        // A store can be looked at from where its log is not.
-        let place = &self.look.place.log;
-        let log = place.is_there().then(|| place.look()).transpose();
-        status(&database.config, log, &mut Output::lock(), self.look.json)?;
+        let place = self.look.place.log.clone();
+        status(&database.config, place, &mut Output::lock(), self.look.json)?;
         database.stop()?;
         Ok(ExitCode::SUCCESS)
     }
@@ -50,6 +53,10 @@ struct Report {
     memory_bytes: i64,
     /// What a commit waits for, if it waits for a lock.
     waits: Option<String>,
+    /// What else the analytics wait for that is not theirs.
+    waits_for: Vec<Wait>,
+    /// Partitions of orders that hold the market time back, or are left out of it.
+    out_of_step: Vec<OutOfStep>,
     /// Records of the log that are not committed yet; on Kafka its own marks among them.
     waiting: i64,
     /// Why the log was not asked: its ends are then those that the analytics told last.
@@ -90,16 +97,54 @@ struct Partition {
 /// From when on it is said that the analytics tell nothing of themselves, which they do each second.
 const SILENT_SECONDS: i64 = 10;
 
+/// How long the log may take to say where its partitions end.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// The first offset that the log holds of each partition, and the one behind the last.
+type Ends = BTreeMap<(Topic, u32), (i64, i64)>;
+
+/// What has become of committed partitions, by what was committed.
+type Tallies = BTreeMap<(Topic, u32), Tally>;
+
+/// What the log says, and where it does not hold what was committed; nothing where there is none: a store
+/// can be looked at from where its log is not. Brokers that are away or paused are not waited for.
+fn ask(place: LogPlace, known: Option<String>, tallies: Tallies) -> Result<(Ends, Vec<String>)> {
+    if !place.is_there() {
+        return Ok(Default::default());
+    }
+    let (sender, receiver) = sync_channel(1);
+    std::thread::spawn(move || {
+        let ask = || {
+            let log = place.look()?;
+            known.map_or(Ok(()), |known| store::is_of_log(&known, log.identity()))?;
+            let mut ends = Ends::new();
+            for topic in Topic::ALL {
+                for partition in 0..log.partitions(topic) {
+                    let start = log.start(topic, partition)? as i64;
+                    ends.insert((topic, partition), (start, log.end(topic, partition)? as i64));
+                }
+            }
+            let not_as_read = not_as_read(&tallies, &*log)?;
+            anyhow::Ok((ends, not_as_read))
+        };
+        // Nobody may be waiting any more.
+        _ = sender.send(ask());
+    });
+    let answer =
+        receiver.recv_timeout(ANSWER).unwrap_or_else(|_| Err(retry::NoAnswer(ANSWER).into()));
+    answer.context("asking the log")
+}
+
 /// Writes the status, for people or as JSON. With a log, its ends are those of now; where there is
 /// none, or it does not answer, they are what the analytics told last.
 fn status(
     database: &postgres::Config,
-    log: Result<Option<Arc<dyn Log>>>,
+    place: LogPlace,
     out: &mut dyn Write,
     json: bool,
 ) -> Result<()> {
     let mut client = store::connect(database)?;
-    let waits = store::waits_for_lock(&mut client, None)?;
+    let waits = waits::waits_for_lock(&mut client, None)?;
     client.batch_execute(store::PATIENCE)?;
     let progress = client.query_one(
         "SELECT (now AT TIME ZONE 'Asia/Seoul')::text, epoch, generation, log_identity,
@@ -122,18 +167,15 @@ fn status(
     let told = "SELECT extract(epoch FROM clock_timestamp() - max(written_at))::bigint
                 FROM pipeline_status";
     let known: Option<String> = progress.get(3);
-    let log = log.and_then(|log| {
-        if let (Some(known), Some(log)) = (&known, &log) {
-            store::is_of_log(known, log.identity())?;
-        }
-        Ok(log)
-    });
-    let (log, log_error) = match log {
-        Ok(log) => (log, None),
-        Err(error) => (None, Some(format!("{error:#}"))),
+    let tallies = store::committed_tallies(&mut client)?;
+    let ((ends, not_as_read), log_error) = match ask(place, known, tallies) {
+        Ok(answer) => (answer, None),
+        Err(error) => (Default::default(), Some(format!("{error:#}"))),
     };
-    let partitions = partitions(&mut client, log.as_deref())?;
-    let not_as_read = log.as_deref().map(|log| not_as_read(&mut client, log)).transpose()?;
+    // Asked for after the log was, which may take its time.
+    let mut waits_for = waits::waits(&mut client)?;
+    waits_for.retain(|wait| wait.what != What::Lock);
+    let partitions = partitions(&mut client, &ends, &waits_for)?;
     let status = Report {
         now: progress.get(0),
         epoch: progress.get(1),
@@ -142,10 +184,12 @@ fn status(
         counted: point.as_ref().map_or(0, |point| point.get(1)),
         counted_per_second: point.as_ref().map_or(0, |point| point.get(2)),
         memory_bytes,
-        waits,
+        waits: waits.map(|(wait, query)| format!("{wait}: {query}")),
+        waits_for,
+        out_of_step: waits::out_of_step(&mut client)?,
         waiting: partitions.iter().map(|it| it.lag).sum(),
         log_error,
-        not_as_read: not_as_read.unwrap_or_default(),
+        not_as_read,
         told_seconds_ago: client.query_one(told, &[])?.get(0),
         latest: progress.get(4),
         alone: alone(&mut client)?,
@@ -173,6 +217,9 @@ fn write(status: Report, out: &mut dyn Write) -> Result<()> {
     writeln!(out, "engine        generation {}, epoch {}", status.generation, status.epoch)?;
     if let Some(waits) = status.waits {
         writeln!(out, "commit        waits {waits}")?;
+    }
+    for wait in &status.waits_for {
+        writeln!(out, "waits         {wait}")?;
     }
     let waiting = status.waiting;
     write!(out, "waiting       {waiting} records of the log are not committed")?;
@@ -207,6 +254,7 @@ fn write(status: Report, out: &mut dyn Write) -> Result<()> {
              time near it, so it does not move the market time"
         )?;
     }
+    write_out_of_step(&status.out_of_step, out)?;
     if !status.not_kept.is_empty() {
         let tables = status.not_kept.join(", ");
         writeln!(out, "not kept      {tables}: their rows are of an earlier commit, or none")?;
@@ -224,8 +272,39 @@ fn write(status: Report, out: &mut dyn Write) -> Result<()> {
     Ok(())
 }
 
-/// The partitions that the analytics tell of, and those of the log.
-fn partitions(client: &mut Client, log: Option<&dyn Log>) -> Result<Vec<Partition>> {
+/// Writes which partitions the market time waits for, and which it goes on without.
+fn write_out_of_step(partitions: &[OutOfStep], out: &mut dyn Write) -> Result<()> {
+    for OutOfStep { partition, left_out, reached, behind } in partitions {
+        let reached = match reached {
+            Some(at) => format!("read up to {}", wall_clock(*at)),
+            None => "where no two customers and no heartbeat have spoken".to_owned(),
+        };
+        let behind = match behind {
+            Some(seconds) => format!(", {} behind the furthest", span(*seconds)),
+            None => String::new(),
+        };
+        let (word, so) = match left_out {
+            true => ("left out ", "the market time goes on without it"),
+            false => ("held back", "the market time waits for it"),
+        };
+        writeln!(out, "{word}     orders-{partition}, {reached}{behind}: {so}")?;
+    }
+    Ok(())
+}
+
+/// A span by its two greatest units.
+fn span(seconds: i64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours) {
+        (0, 0) => format!("{minutes} min"),
+        (0, _) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+/// The partitions that the analytics tell of, and those of the log. What lies behind a transaction that
+/// stays open is in the log too.
+fn partitions(client: &mut Client, ends: &Ends, waits: &[Wait]) -> Result<Vec<Partition>> {
     let tallies = store::committed_tallies(client)?;
     let mut partitions = Vec::new();
     for topic in Topic::ALL {
@@ -235,17 +314,20 @@ fn partitions(client: &mut Client, log: Option<&dyn Log>) -> Result<Vec<Partitio
         )?;
         let told: BTreeMap<u32, _> =
             told.iter().map(|row| (row.get::<_, i64>(0) as u32, row)).collect();
-        let of_log = log.map_or(0, |log| log.partitions(topic));
-        for partition in told.keys().copied().chain(0..of_log).collect::<BTreeSet<_>>() {
+        let of_log = ends.keys().filter(|(of, _)| *of == topic).map(|(_, partition)| *partition);
+        for partition in told.keys().copied().chain(of_log).collect::<BTreeSet<_>>() {
             let committed =
                 tallies.get(&(topic, partition)).map_or(0, |tally| tally.next_offset as i64);
             let told = told.get(&partition);
-            let (start, log_end) = match log {
-                Some(log) if partition < of_log => {
-                    (log.start(topic, partition)? as i64, log.end(topic, partition)? as i64)
-                }
-                _ => (0, told.map_or(committed, |row| row.get(2))),
+            let (start, log_end) = match ends.get(&(topic, partition)) {
+                Some(ends) => *ends,
+                None => (0, told.map_or(committed, |row| row.get(2))),
             };
+            let place = format!("{}-{partition}", topic.name());
+            let is_open = |it: &&Wait| it.what == What::Transaction && it.place == place;
+            // Unless it has ended meanwhile, its beginning is where the log ends for readers.
+            let open = waits.iter().filter(is_open).find(|it| it.offset == Some(log_end));
+            let log_end = log_end + open.and_then(|it| it.records).unwrap_or(0);
             partitions.push(Partition {
                 topic: topic.name(),
                 partition,
@@ -262,10 +344,9 @@ fn partitions(client: &mut Client, log: Option<&dyn Log>) -> Result<Vec<Partitio
 
 /// Where the log ends before what is committed, or holds another record than the newest of a partition of
 /// orders: their rows say so by a place and a time, and `verify` reads all others.
-fn not_as_read(client: &mut Client, log: &dyn Log) -> Result<Vec<String>> {
+fn not_as_read(tallies: &Tallies, log: &dyn Log) -> Result<Vec<String>> {
     let (mut what, mut places) = (Vec::new(), Vec::new());
-    let tallies = store::committed_tallies(client)?;
-    for (&(topic, partition), tally) in &tallies {
+    for (&(topic, partition), tally) in tallies {
         let name = topic.name();
         if partition >= log.partitions(topic) {
             what.push(format!(

@@ -11,6 +11,7 @@ use dataflows::analytics::Closed;
 use tracing::{debug, warn};
 
 use crate::platform::clock::Stopwatch;
+use crate::store::waits::waits_for_lock;
 use crate::store::{self, Committer};
 
 /// A commit that takes so long is asked what it waits for ...
@@ -151,11 +152,11 @@ impl Commits {
                 Some(_) if told => {}
                 Some(running) => {
                     let waits = store::connect(database)
-                        .and_then(|mut client| store::waits_for_lock(&mut client, Some(backend)));
+                        .and_then(|mut client| waits_for_lock(&mut client, Some(backend)));
                     let seconds = running.as_secs();
                     let line = match waits {
                         Ok(None) => continue,
-                        Ok(Some(waits)) => format!("a commit waits {waits}"),
+                        Ok(Some((wait, query))) => format!("a commit waits {wait}: {query}"),
                         Err(error) => {
                             format!("a commit takes {seconds} s, and its server says: {error:#}")
                         }

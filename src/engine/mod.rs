@@ -81,17 +81,21 @@ pub struct Settings {
 /// with its connections the others, whoever joins whatever. Its exit code says whether it passes by
 /// itself ([`LOST`]), for the supervisor.
 pub fn run(log: &Arc<dyn Log>, settings: Settings) -> Result<()> {
-    let alone = !matches!(settings.timely, To::Cluster { .. });
+    let process = match &settings.timely {
+        To::Cluster { process, .. } => Some(*process),
+        _ => None,
+    };
     let config = config(settings.timely.clone());
     let (builders, others) = builders(log, &settings)?;
     let reading = Arc::new(Reading::default());
-    let reporting = reading.report(Arc::clone(log), settings.database.clone());
+    let reporting =
+        reading.report(Arc::clone(log), settings.database.clone(), process.unwrap_or(0));
     let (log, read) = (Arc::clone(log), Arc::clone(&reading));
     let failure = Failure::default();
     let failed = failure.clone();
     let workers = timely::execute::execute_from(builders, others, config.worker, move |worker| {
         if let Err(error) = run_worker(worker, &log, &settings, &read, &failed) {
-            if !alone {
+            if process.is_some() {
                 end_process(&error);
             }
             failed.end(worker, error);

@@ -6,6 +6,7 @@
 pub mod embedded;
 pub mod kafka;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::sync::Arc;
@@ -28,6 +29,12 @@ pub trait Log: Send + Sync {
 
     /// First offset that is not readable yet. Offsets ascend, but not each has a record.
     fn end(&self, topic: Topic, partition: u32) -> Result<u64>;
+
+    /// Behind what is written of each partition, committed or not; where that is beyond the
+    /// [`Log::end`], a transaction is open there. Nothing where there are no transactions.
+    fn written(&self) -> Result<BTreeMap<(Topic, u32), u64>> {
+        Ok(BTreeMap::new())
+    }
 
     /// Opens the writer. Of two, in whatever processes, only one can write: either the second one
     /// cannot be opened, or the first one cannot flush any more.

@@ -1,5 +1,7 @@
-//! What happens while one looks: commit points and the market's clock, as server-sent events.
+//! What happens while one looks: commit points, what the analytics wait for and the market's clock, as
+//! server-sent events.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +17,9 @@ use tokio_stream::{Stream, StreamExt};
 
 use crate::market::control::{self, ControlRequest, MarketStatus};
 use crate::market::{self, Speed};
+use crate::platform::clock::Stopwatch;
 use crate::store;
+use crate::store::waits::{self, OutOfStep, Wait};
 
 /// How often the market is asked how it stands.
 const BEAT: Duration = Duration::from_secs(1);
@@ -32,9 +36,20 @@ struct Point {
     waiting: i64,
 }
 
-/// The newest of both, for any number of listeners.
+/// What keeps the results from being those of now.
+#[derive(Clone, Default, PartialEq, Eq, Serialize)]
+struct Holds {
+    waits: Vec<Wait>,
+    out_of_step: Vec<OutOfStep>,
+}
+
+/// A partition that has been out of step for so long is spoken of: while much is read, each is at times.
+const OUT_OF_STEP: Duration = Duration::from_secs(5);
+
+/// The newest of each, for any number of listeners.
 pub(super) struct Live {
     commits: watch::Receiver<Option<Point>>,
+    holds: watch::Receiver<Holds>,
     market: Arc<watch::Sender<Option<MarketStatus>>>,
     dir: PathBuf,
 }
@@ -43,15 +58,18 @@ impl Live {
     /// Starts to listen, for as long as this lives. Where the store or the market is away, it tries again.
     pub(super) fn start(database: &postgres::Config, dir: &Path) -> Live {
         let (told, commits) = watch::channel(None);
+        let (told_holds, holds) = watch::channel(Holds::default());
         let database = database.clone();
         std::thread::spawn(move || {
             while !told.is_closed() {
-                _ = watch_commits(&database, &told);
+                _ = watch_commits(&database, &told, &told_holds);
+                // What was known is not of now.
+                _ = told_holds.send_replace(Holds::default());
                 std::thread::sleep(BEAT);
             }
         });
         let market = Arc::new(watch::Sender::new(None));
-        let live = Live { commits, market, dir: dir.to_owned() };
+        let live = Live { commits, holds, market, dir: dir.to_owned() };
         let (heard, dir) = (Arc::downgrade(&live.market), dir.to_owned());
         std::thread::spawn(move || {
             while let Some(market) = heard.upgrade() {
@@ -80,7 +98,9 @@ impl Live {
             let told = standing.map(|standing| told(&standing, &about));
             Event::default().event("market").json_data(told).ok()
         });
-        commits.throttle(APART).merge(market).map(Ok)
+        let holds = WatchStream::new(self.holds.clone())
+            .filter_map(|holds| Event::default().event("holds").json_data(holds).ok());
+        commits.throttle(APART).merge(market).merge(holds).map(Ok)
     }
 }
 
@@ -109,10 +129,16 @@ fn told(standing: &MarketStatus, about: &Value) -> Value {
     })
 }
 
-/// Tells of each commit point, until the store is lost.
-fn watch_commits(database: &postgres::Config, told: &watch::Sender<Option<Point>>) -> Result<()> {
+/// Tells of each commit point, and of what keeps others from coming, until the store is lost.
+fn watch_commits(
+    database: &postgres::Config,
+    told: &watch::Sender<Option<Point>>,
+    told_holds: &watch::Sender<Holds>,
+) -> Result<()> {
     let mut client = store::connect(database)?;
     client.batch_execute("LISTEN commit_point")?;
+    let mut looked: Option<Stopwatch> = None;
+    let mut out_since: BTreeMap<(i64, bool), Stopwatch> = BTreeMap::new();
     while !told.is_closed() {
         let row = client.query_one(
             "SELECT coalesce(epoch, 0), (extract(epoch FROM now) * 1000)::bigint, lag
@@ -123,6 +149,21 @@ fn watch_commits(database: &postgres::Config, told: &watch::Sender<Option<Point>
         )?;
         let newest = Some(Point { epoch: row.get(0), now: row.get(1), waiting: row.get(2) });
         told.send_if_modified(|known| std::mem::replace(known, newest) != newest);
+        if looked.is_none_or(|looked| looked.elapsed() >= BEAT) {
+            looked = Some(Stopwatch::start());
+            let mut out_of_step = waits::out_of_step(&mut client)?;
+            let place = |it: &OutOfStep| (it.partition, it.left_out);
+            out_since.retain(|known, _| out_of_step.iter().any(|it| place(it) == *known));
+            out_of_step.retain(|it| {
+                out_since.entry(place(it)).or_insert_with(Stopwatch::start).elapsed() >= OUT_OF_STEP
+            });
+            let newest = Holds { waits: waits::waits(&mut client)?, out_of_step };
+            told_holds.send_if_modified(|known| {
+                let changed = *known != newest;
+                *known = newest;
+                changed
+            });
+        }
         store::wait_for_commit(&mut client, BEAT)?;
     }
     Ok(())

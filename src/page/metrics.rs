@@ -6,7 +6,7 @@ use anyhow::Result;
 use postgres::Client;
 
 /// What is told: name, kind, help, and the query that has a label text and a number in each row.
-const METRICS: [(&str, &str, &str, &str); 12] = [
+const METRICS: [(&str, &str, &str, &str); 14] = [
     (
         "marketday_market_time_seconds",
         "gauge",
@@ -65,6 +65,21 @@ const METRICS: [(&str, &str, &str, &str); 12] = [
         "Records of a partition that are not committed yet.",
         "SELECT format('topic=\"%s\",partition=\"%s\"', topic, partition), lag::float8
          FROM pipeline_status ORDER BY 1",
+    ),
+    (
+        "marketday_wait_seconds",
+        "gauge",
+        "How long the analytics have waited for what is not theirs, while they do.",
+        "SELECT format('what=\"%s\",place=\"%s\"', what, place),
+                extract(epoch FROM clock_timestamp() - since)::float8
+         FROM current_waits ORDER BY 1",
+    ),
+    (
+        "marketday_behind_furthest_seconds",
+        "gauge",
+        "Market time by which a partition of orders is behind the furthest one.",
+        "SELECT format('partition=\"%s\"', partition), extract(epoch FROM behind)::float8
+         FROM times_reached WHERE behind IS NOT NULL ORDER BY 1",
     ),
     (
         "marketday_resident_memory_bytes",

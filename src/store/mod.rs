@@ -10,6 +10,7 @@ pub mod changes;
 mod commit;
 mod hydrate;
 pub mod migrate;
+pub mod waits;
 
 pub use commit::Committer;
 pub use hydrate::{Counted, Known, LedgerDiffers, dead_letters, hydrate, stored_rows};
@@ -165,28 +166,6 @@ pub fn wait_for_commit(client: &mut Client, longest: Duration) -> Result<()> {
     heard.timeout_iter(longest).next().context("waiting for commit points")?;
     while heard.iter().next()?.is_some() {}
     Ok(())
-}
-
-/// Who keeps a session of marketday waiting for a lock, if one waits: the session of that backend,
-/// or the one that has waited longest.
-pub fn waits_for_lock(client: &mut Client, backend: Option<i32>) -> Result<Option<String>> {
-    let row = client.query_opt(
-        "SELECT (extract(epoch FROM clock_timestamp() - waiting.query_start))::bigint,
-                holder.pid::text, coalesce(nullif(holder.application_name, ''), 'unnamed'),
-                coalesce(left(regexp_replace(holder.query, '[[:space:]]+', ' ', 'g'), 80), '')
-         FROM pg_stat_activity AS waiting
-         CROSS JOIN LATERAL unnest(pg_blocking_pids(waiting.pid)) AS blocking (pid)
-         JOIN pg_stat_activity AS holder ON holder.pid = blocking.pid
-         WHERE waiting.wait_event_type = 'Lock' AND waiting.datname = current_database()
-           AND (waiting.pid = $1 OR $1 IS NULL AND waiting.application_name = $2)
-         ORDER BY waiting.query_start, holder.pid LIMIT 1",
-        &[&backend, &SESSION],
-    )?;
-    Ok(row.map(|row| {
-        let (seconds, pid): (i64, String) = (row.get(0), row.get(1));
-        let (name, query): (String, String) = (row.get(2), row.get(3));
-        format!("for {seconds} s for a lock that backend {pid} holds ({name}: {query})")
-    }))
 }
 
 /// How long a transaction of who only reads may last, and a little more than the time-outs that their

@@ -28,7 +28,7 @@ pub use cluster::Place;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -38,11 +38,13 @@ use rdkafka::metadata::MetadataTopic;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::{Broker, Log, OffsetNotHeld, Owner, Reader, Writer};
-use cluster::{ANSWER, Client, Logged, ends, metadata};
+use cluster::{ANSWER, Client, Logged, TRY, ends, metadata};
 use identity::{IDENTITY, OWNER, identity, owner, said, write_word};
 use reader::KafkaReader;
 use topics::{made, make, partitions};
 use writer::KafkaWriter;
+
+use crate::platform::clock::Stopwatch;
 
 /// How long it may take to find out that there are no brokers, for who only looks.
 const LOOK: Duration = Duration::from_secs(10);
@@ -87,7 +89,8 @@ pub fn open(place: Place, create: bool) -> Result<Arc<dyn Log>> {
     }
     let identity = identity(&place)?;
     let consumers = Mutex::default();
-    Ok(Arc::new(Kafka { place, identity, counts, questions, consumers }))
+    let uncommitted = OnceLock::new();
+    Ok(Arc::new(Kafka { place, identity, counts, questions, uncommitted, consumers }))
 }
 
 struct Kafka {
@@ -97,6 +100,8 @@ struct Kafka {
     counts: [AtomicU32; Topic::ALL.len()],
     /// A client that only asks.
     questions: Arc<Client>,
+    /// One that asks of what is not committed too.
+    uncommitted: OnceLock<Client>,
     /// The consumers that read at present: group offsets are committed through them.
     consumers: Mutex<Vec<(Topic, Weak<Client>)>>,
 }
@@ -130,6 +135,48 @@ impl Log for Kafka {
 
     fn end(&self, topic: Topic, partition: u32) -> Result<u64> {
         Ok(self.ends(topic, partition)?.1)
+    }
+
+    fn written(&self) -> Result<BTreeMap<(Topic, u32), u64>> {
+        let client = if let Some(client) = self.uncommitted.get() {
+            client
+        } else {
+            let mut config = self.place.consumer("marketday");
+            config.set("isolation.level", "read_uncommitted");
+            let client = config.create_with_context(Logged)?;
+            self.uncommitted.get_or_init(|| client)
+        };
+        // Events that are nobody's; they would pile up.
+        while client.poll(Duration::ZERO).is_some() {}
+        let mut ends = TopicPartitionList::new();
+        for topic in Topic::ALL {
+            for partition in 0..self.partitions(topic) {
+                let name = self.topic(topic);
+                ends.add_partition_offset(&name, partition as i32, Offset::End)?;
+            }
+        }
+        let since = Stopwatch::start();
+        let ends = loop {
+            // One question to each broker, however many partitions there are.
+            match client.offsets_for_times(ends.clone(), TRY) {
+                Ok(ends) => break ends,
+                // As in `ends`.
+                Err(_) if since.elapsed() < ANSWER => _ = client.fetch_metadata(None, TRY),
+                Err(error) => return Err(error).with_context(|| self.place.asking()),
+            }
+        };
+        let mut written = BTreeMap::new();
+        for topic in Topic::ALL {
+            for partition in 0..self.partitions(topic) {
+                let end = ends.find_partition(&self.topic(topic), partition as i32);
+                // A partition whose leader is not known at the moment is heard of the next time.
+                if let Some((Offset::Offset(end), Ok(()))) = end.map(|it| (it.offset(), it.error()))
+                {
+                    written.insert((topic, partition), end as u64);
+                }
+            }
+        }
+        Ok(written)
     }
 
     fn writer(&self) -> Result<Box<dyn Writer>> {

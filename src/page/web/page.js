@@ -3,6 +3,7 @@
 import { use } from './colors.js';
 import { h, setText } from './dom.js';
 import { SEOUL, moment, number, stamp } from './format.js';
+import * as holds from './holds.js';
 import * as market from './market.js';
 import { makePanel } from './panels.js';
 import { language, translate, word } from './words.js';
@@ -312,6 +313,7 @@ function setLanguage(lang) {
     $('language').lang = lang === 'ko' ? 'en' : 'ko';
     translate(document);
     market.translated();
+    holds.show();
 }
 
 // ---- The live wire
@@ -326,6 +328,7 @@ function connect() {
         if (!connected) { connected = true; say(word('back')); fetched.clear(); ask(); }
     });
     wire.addEventListener('market', event => market.show(JSON.parse(event.data)));
+    wire.addEventListener('holds', event => holds.show(JSON.parse(event.data)));
     wire.addEventListener('commit', event => {
         const point = JSON.parse(event.data);
         market.committed(point);
@@ -335,6 +338,7 @@ function connect() {
     });
     wire.addEventListener('error', () => {
         connected = false;
+        holds.show({ waits: [], out_of_step: [] });
         say(word('lost'), true);
         // The browser tries again by itself, unless the server refused.
         if (wire.readyState === EventSource.CLOSED) setTimeout(connect, 2000);

@@ -16,6 +16,12 @@ const WORDS = {
     failed: ['The server said: {error}', '서버 응답: {error}'], unreachable: ['The server cannot be reached.', '서버에 연결할 수 없습니다.'], loading: ['Loading …', '불러오는 중 …'], unknown: ['There is no dashboard of this name.', '그런 이름의 대시보드가 없습니다.'],
     nothing: ['Nothing to show', '표시할 내용이 없습니다'], noAnswer: ['The server sent nothing for this panel.', '서버가 이 패널의 자료를 보내지 않았습니다.'], about: ['About “{title}”', '“{title}” 설명'], asTable: ['Show as a table', '표로 보기'], hide: ['Show or hide', '표시 또는 숨김'],
     warning: ['warning', '경고'], alarm: ['alarm', '경보'], most: ['Most', '최대'], mean: ['mean', '평균'], max: ['max', '최대'], min: ['min', '최소'], sum: ['total', '합계'], lastNotNull: ['last', '최근'], last: ['last', '최근'],
+    holds: ['What the results wait for', '결과가 기다리는 것'], waitsFor: ['({span})', '({span}째)'],
+    'wait-transaction': ['A producer holds a transaction open in {place} from offset {offset} on: {n} records from there on are not read until it ends.', '{place}의 오프셋 {offset}부터 끝나지 않은 프로듀서 트랜잭션이 있습니다. 끝날 때까지 그 뒤의 레코드 {n}건을 읽지 못합니다.'],
+    'wait-partition': ['The log holds {n} records of {place} from offset {offset} on, and does not give them.', '로그가 {place}의 오프셋 {offset}부터 레코드 {n}건을 보관하고 있지만 내주지 않습니다.'],
+    'wait-brokers': ['The brokers do not answer{said}', '브로커가 응답하지 않습니다{said}'], 'wait-lock': ['PostgreSQL: waiting for a lock that {told}', 'PostgreSQL 잠금을 기다리고 있습니다: {told}'],
+    reached: ['it is read up to {at}, {span} behind the furthest', '{at}까지 읽었고 가장 앞선 파티션보다 {span} 늦습니다'], reachedNone: ['no two customers and no heartbeat have spoken there', '고객 두 명이나 하트비트가 아직 없습니다'],
+    heldBack: ['The market time waits for {place}: {said}.', '마켓 시간이 {place}을(를) 기다립니다: {said}.'], leftOut: ['The market time goes on without {place}: {said}.', '마켓 시간이 {place} 없이 진행됩니다: {said}.'],
     skip: ['Skip to the panels', '패널로 건너뛰기'], toKorean: ['한국어', 'English'],
 };
 
