@@ -886,6 +886,8 @@ fn alerts_fire_on_planted_incidents_and_on_nothing_else() {
                             DELETE FROM commit_points WHERE committed_at > clock_timestamp() - interval '90 s'"),
         ("lag-growing", "UPDATE pipeline_status SET lag = 1200, log_end = 7200 WHERE partition = 1"),
         ("broker-missing", "UPDATE broker_status SET in_sync = 0 WHERE broker = 2"),
+        ("waits-outside", "INSERT INTO waits VALUES (1, 'transaction', 'orders-1', clock_timestamp() - interval '70 s',
+                                                     5990, 12, NULL, clock_timestamp())"),
         ("dead-letters", "INSERT INTO dead_letters VALUES ('orders', 1, 5990, now(), 'broken', NULL, NULL)"),
     ];
     for (expected, incident) in incidents {
@@ -893,14 +895,17 @@ fn alerts_fire_on_planted_incidents_and_on_nothing_else() {
         assert_eq!(firing(db), BTreeSet::from([expected.to_owned()]), "{incident}");
         // What is over is silent again.
         db.batch_execute(
-            "TRUNCATE commit_points, pipeline_status, broker_status, dead_letters, order_alerts",
+            "TRUNCATE commit_points, pipeline_status, broker_status, dead_letters, order_alerts, waits",
         )
         .unwrap();
         db.batch_execute(well).unwrap();
         assert!(firing(db).is_empty(), "after {incident}: {:?}", firing(db));
     }
     let calm = [
-        // Behind, but it catches up; a broker that is behind; it is paused: nothing comes, nothing waits.
+        // Who was killed while it waited; behind, but it catches up; a broker that is behind; it is paused:
+        // nothing comes, nothing waits.
+        "INSERT INTO waits VALUES (1, 'brokers', '', clock_timestamp() - interval '1 hour', NULL, NULL, NULL,
+                                   clock_timestamp() - interval '11 s')",
         "UPDATE pipeline_status SET lag = 400, log_end = 6400",
         "UPDATE broker_status SET in_sync = 7 WHERE broker = 2",
         "UPDATE commit_points SET committed_at = committed_at - interval '20 minutes';
