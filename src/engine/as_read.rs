@@ -46,9 +46,9 @@ pub(super) fn has_all(log: &dyn Log, tallies: &BTreeMap<(Topic, u32), Tally>) ->
         let (name, count) = (topic.name(), log.partitions(topic));
         ensure!(
             since.elapsed() < HEARD,
-            "{name}-{partition} was counted, and the log has {count} partitions of {name}: was the \
-             topic deleted and made again? `marketday analytics --rebuild` counts again what the log \
-             holds"
+            "{name}-{partition} was counted, and the log has no such partition, only {count} of {name}: \
+             was the topic deleted and made again? `marketday analytics --rebuild` counts again what \
+             the log holds"
         );
         log.brokers()?;
         sleep(LOOK);

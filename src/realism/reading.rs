@@ -78,9 +78,11 @@ pub(super) struct Buyers {
 impl Market {
     /// Reads all of it, as of one moment.
     pub(super) fn read(client: &mut Client) -> Result<Market> {
-        client
-            .batch_execute(statement("tables"))
+        // Temporary tables are no harm, where a login may only read, too.
+        let mut tx = client.build_transaction().read_only(false).start()?;
+        tx.batch_execute(statement("tables"))
             .context("making temporary tables for the scorecard")?;
+        tx.commit()?;
         let mut tx = client
             .build_transaction()
             .isolation_level(IsolationLevel::RepeatableRead)

@@ -241,12 +241,15 @@ fn lists_fit(topic: Topic, row: &[u8]) -> bool {
     true
 }
 
-/// What an event adds to its partition's amount.
+/// What an event adds to its partition's amount; its pieces must be a number, too.
 fn amount(event: &Event) -> Result<i64, String> {
     let Event::Order(order) = event else { return Ok(0) };
-    let add =
-        |sum: i64, line: &Line| sum.checked_add(line.quantity.checked_mul(line.unit_price.0)?);
-    order.order.lines.iter().try_fold(0, add).ok_or_else(|| "an amount beyond 64 bits".to_owned())
+    let add = |(pieces, amount): (i64, i64), line: &Line| {
+        let of_line = line.quantity.checked_mul(line.unit_price.0)?;
+        Some((pieces.checked_add(line.quantity)?, amount.checked_add(of_line)?))
+    };
+    let sums = order.order.lines.iter().try_fold((0, 0), add);
+    sums.map(|(_, amount)| amount).ok_or_else(|| "a sum beyond 64 bits".to_owned())
 }
 
 /// What of a worker's partitions is not what was committed. Where the rows' hash was not kept yet, it is
