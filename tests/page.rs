@@ -502,7 +502,10 @@ fn what_the_results_wait_for_stands_above_the_panels_while_it_lasts() {
         "INSERT INTO commit_offsets (topic, partition, next_offset, counted, duplicate, dead, heartbeat, amount, hash, reached_at)
          SELECT 'orders', partition, 9, 9, 0, 0, 0, 0, 0, reached_at
          FROM (VALUES (0, timestamptz '2026-11-20 12:00+09'), (1, '2026-11-20 06:00+09'),
-                      (2, '2026-11-18 12:00+09'), (3, NULL)) AS times (partition, reached_at)",
+                      (2, '2026-11-18 12:00+09'), (3, NULL)) AS times (partition, reached_at);
+         -- The panels are asked for at a commit point.
+         INSERT INTO commit_points VALUES (1, '2026-11-20 06:00+09', '{}', 5, 0, clock_timestamp());
+         UPDATE progress SET epoch = 1",
     )
     .unwrap();
     let said = |browser: &mut Browser| -> Vec<String> {

@@ -52,6 +52,7 @@ const SETTINGS: &str = "
 # marketday: few connections, large commits, a database that can be computed again from the log.
 listen_addresses = '127.0.0.1'
 unix_socket_directories = '..'
+unix_socket_permissions = 0700
 password_encryption = 'scram-sha-256'
 shared_buffers = '256MB'
 work_mem = '64MB'
