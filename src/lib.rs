@@ -49,3 +49,6 @@ pub mod cli;
 pub mod commands;
 
 pub mod platform;
+
+#[cfg(test)]
+mod fuzz;

@@ -353,7 +353,8 @@ impl Customers {
             Selection::All => 0,
         };
         let band = customer.person.band(day);
-        let again = demand_time[usize::from(band)] + wait;
+        // Whose factors are 0 has no rhythm, and rests for ever.
+        let again = demand_time[usize::from(band)].saturating_add(wait);
         customer.stage = Stage::Resting(band, again);
         self.resting[usize::from(band)].push(Reverse((again, id)));
 

@@ -49,7 +49,7 @@ pub use truth::Truth;
 use crate::model::{
     Day, Event, Millis, Order, OrderEvent, OrderId, OrderKind, ProductEvent, Status, Topic,
     UserEvent, UserId, Word,
-    time::{DAY, MINUTE, SECOND, Span, day_of, hour_of},
+    time::{DAY, MINUTE, SECOND, Span, TIME_END, day_of, hour_of},
 };
 use basket::BasketContext;
 use cache::Offer;
@@ -62,6 +62,10 @@ use working_set::{Candidate, WorkingSet};
 
 /// In history no partition of orders is silent for longer: then it gets a heartbeat.
 pub const SILENCE: Millis = 10 * MINUTE;
+/// The oldest customers of a market that begins then were born in 1900, as valid events have it.
+const EARLIEST: Millis = 978_274_800_000;
+/// A market that goes live then has a year until its events are no longer valid.
+const LATEST: Millis = TIME_END - 366 * DAY;
 /// A month of rates.
 const MONTH: f64 = 30.0 * DAY as f64;
 
@@ -95,6 +99,19 @@ impl Settings {
             profile,
             scenarios,
         }
+    }
+
+    /// Refuses what no market could live by: where a file was changed by hand, say.
+    pub fn check(&self) -> Result<(), String> {
+        self.profile.check()?;
+        Scenario::check(&self.scenarios, &self.profile.words())?;
+        if self.partitions.contains(&0) {
+            return Err("there is a topic without partitions".into());
+        }
+        if self.origin < EARLIEST || self.start < self.origin || self.start > LATEST {
+            return Err("a market begins in 2001 at the earliest, and goes live before 2099".into());
+        }
+        Ok(())
     }
 
     /// The working set holds for so long.
@@ -616,9 +633,14 @@ impl Market {
     fn pick(&mut self, hour: usize) -> u32 {
         let own = &mut self.common.working_set;
         let roster = self.offer.as_ref().map_or(&own.roster, |offer| &offer.customers);
-        // Whole numbers: thousandths of the hour's liking.
-        let liking =
-            |band: usize| (self.hours[band][hour].powf(self.settings.sharpness()) * 1e3) as u64 + 1;
+        // Whole numbers: thousandths of the hour's liking. At a low temperature they have no end, but
+        // what all bands have together is to stay within 64 bits.
+        let heaviest = (0..BANDS).map(|band| roster.total(band)).max().unwrap_or(0).max(1);
+        let most = u64::MAX / BANDS as u64 / heaviest - 1;
+        let liking = |band: usize| {
+            let liking = self.hours[band][hour].powf(self.settings.sharpness()) * 1e3;
+            (liking as u64).min(most) + 1
+        };
         let id = if self.settings.profile.score.temperature > 0.0 {
             let likings: [u64; BANDS] = std::array::from_fn(liking);
             let shares =

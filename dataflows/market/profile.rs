@@ -171,7 +171,7 @@ impl Profile {
     }
 
     /// Refuses numbers that the rules could not live by.
-    fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), String> {
         let claims = self.claims_of_customers().into_iter().chain(self.claims_of_orders());
         match claims.into_iter().find(|(holds, _)| !holds) {
             Some((_, claim)) => Err(claim.to_owned()),
@@ -202,12 +202,16 @@ impl Profile {
                 "[working_set] buyers are among the customers, best_sellers among the products",
             ),
             (
+                working_set.best_sellers_days <= 3_660,
+                "[working_set] best_sellers_days are 3660 at the most",
+            ),
+            (
                 customers.reach >= f64::from(customers.initial)
                     && customers.reach <= 1e8
-                    && customers.growth >= 0.0
-                    && customers.rush >= 0.0
+                    && factors(&[customers.growth])
+                    && (0.0..=1_000.0).contains(&customers.rush)
                     && customers.rush_decay.0 > 0,
-                "[customers] reach is at least initial, growth and rush at least 0",
+                "[customers] reach is from initial to 100000000, growth 0 to 100, rush 0 to 1000",
             ),
             (
                 share(customers.women) && share(customers.consent) && share(customers.withdrawn),
@@ -231,7 +235,7 @@ impl Profile {
                     && positive(rhythm.drop_out.1)
                     && share(rhythm.only_one)
                     && rhythm.back.0 > 0,
-                "[rhythm] numbers are above 0, only_one and the first of regulars are shares",
+                "[rhythm] numbers are 0.001 to 1000000, only_one and the first of regulars shares",
             ),
             (
                 score.temperature >= 0.0 && score.temperature <= 10.0,
@@ -295,11 +299,13 @@ impl Profile {
                 "[basket] again, new, cancelled and refunded are shares, 0 to 1",
             ),
             (
-                products.initial > 0
+                (1..=10_000_000).contains(&products.initial)
                     && span(products.listing)
                     && positive(products.listed_a_day)
-                    && products.listed_more >= 0.0,
-                "[products] initial, listing and listed_a_day are above 0",
+                    && products.listed_a_day <= 100_000.0
+                    && (0.0..=100_000.0).contains(&products.listed_more),
+                "[products] initial is 1 to 10000000, listing spans, listed_a_day 0.001 to 100000, \
+                 listed_more 0 to 100000",
             ),
             (
                 products.popularity.0 >= 0.0
@@ -326,9 +332,10 @@ impl Profile {
                             && (Krw(1_000)..=high).contains(&low)
                             && high <= Krw(100_000_000)
                             && !category.goods.is_empty()
+                            && category.goods.iter().all(|name| is_name(name))
                     }),
                 "a category has a word of letters and hyphens, a share, a price range from 1,000 \
-                 won on, and goods",
+                 won on, and goods, whose names have at most 200 bytes",
             ),
         ]
     }
@@ -341,8 +348,10 @@ fn share(value: f64) -> bool {
     (0.0..=1.0).contains(&value)
 }
 
+/// Whether it is above 0, and neither so small nor so great that what is worked out of it leaves
+/// its type.
 fn positive(value: f64) -> bool {
-    value > 0.0 && value.is_finite()
+    (1e-3..=1e6).contains(&value)
 }
 
 fn factors(values: &[f64]) -> bool {
@@ -352,6 +361,11 @@ fn factors(values: &[f64]) -> bool {
 /// Whether it is the least and the most of a span.
 fn span([least, most]: [Span; 2]) -> bool {
     least.0 > 0 && least.0 <= most.0
+}
+
+/// Whether a text can be part of a product's name.
+fn is_name(text: &str) -> bool {
+    (1..=200).contains(&text.len()) && !text.contains(char::is_control)
 }
 
 /// Whether a text is a word as scenarios and categories are named by.
@@ -408,6 +422,17 @@ mod tests {
             ("base = \"year\"\n[score]\ntemperature = -1", "temperature is 0 to 10"),
             ("base = \"year\"\n[demand]\nwait = \"soon\"", "such as 50s, 10m, 2h or 30d"),
             ("base = \"year\"\n[working_set]\nrefresh = \"7s\"", "divides an hour"),
+            ("base = \"year\"\n[working_set]\nbest_sellers_days = 4000000000", "3660 at the most"),
+            ("base = \"year\"\n[customers]\ngrowth = 1e9", "growth 0 to 100"),
+            ("base = \"year\"\n[customers]\nrush = 1e9", "rush 0 to 1000"),
+            ("base = \"year\"\n[rhythm]\nspread = 1e-310", "0.001 to 1000000"),
+            ("base = \"year\"\n[products]\nlisted_a_day = 1e300", "listed_a_day 0.001 to"),
+            ("base = \"year\"\n[products]\ninitial = 4000000000", "initial is 1 to 10000000"),
+            (
+                "base = \"year\"\n[[category]]\nname = \"a\"\nshare = 1.0\nprice = [1000, 2000]\n\
+                 goods = [\"a\\u0000\"]",
+                "at most 200 bytes",
+            ),
             ("base = \"year\"\n[working_set]\nselection = \"some\"", "unknown variant `some`"),
             ("[customers]", "missing field"),
             ("base = year", "expected"),

@@ -37,6 +37,9 @@ const LINE: usize = 64 << 10;
 /// The pause after one could not be heard: the process may have no descriptor left for a moment.
 const BEAT: Duration = Duration::from_millis(100);
 
+/// The longest answer: far above the figures of a market with hundreds of scenarios.
+const ANSWER_BYTES_MAX: u64 = 1 << 20;
+
 /// What one asks of a market.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -176,6 +179,13 @@ fn carry_out(line: &str, settings: &Settings, handle: &Handle) -> Result<MarketS
     })
 }
 
+/// Reads a line, or what there is of one that has no end.
+fn read_answer(stream: &UnixStream) -> Result<String> {
+    let mut line = String::new();
+    BufReader::new(stream.take(ANSWER_BYTES_MAX)).read_line(&mut line)?;
+    Ok(line)
+}
+
 fn send(mut stream: &UnixStream, what: &impl Serialize) -> Result<()> {
     let mut line = serde_json::to_vec(what)?;
     line.push(b'\n');
@@ -195,10 +205,76 @@ pub fn ask(dir: &Path, what: &ControlRequest) -> Result<MarketStatus> {
     let patience = if matches!(what, ControlRequest::Scenario(_)) { CARRY_OUT } else { PATIENCE };
     stream.set_read_timeout(Some(patience + PATIENCE))?;
     send(&stream, what)?;
-    let mut line = String::new();
-    BufReader::new(&stream).read_line(&mut line).context("waiting for the market's answer")?;
+    let line = read_answer(&stream).context("waiting for the market's answer")?;
     match serde_json::from_str(&line).context("the market ended before it answered")? {
         Answer::Done(standing) => Ok(standing),
         Answer::Refused(why) => bail!("{why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::market::cache::Cache;
+    use dataflows::model::time::DAY;
+
+    /// Whatever is said to a market: what it takes on is what it can carry out.
+    #[test]
+    fn fuzz_requests() {
+        let settings = crate::fuzz::settings();
+        let seeds = [
+            r#""look""#,
+            r#"{"pause":true}"#,
+            r#"{"speed":"max"}"#,
+            r#"{"speed":{"times":60.0}}"#,
+            r#"{"scenario":{"name":"black-friday","wish":{"start":{"strength":2.5,"categories":["food"],"lasts":7200000}}}}"#,
+            r#"{"scenario":{"name":"flash","command":{"start":{"strength":null,"categories":[],"lasts":null}}}}"#,
+            r#"{"scenario":{"name":"seollal","wish":"stop"}}"#,
+        ];
+        crate::fuzz::fuzz!(300_000, seeds, |input| {
+            let Ok(request) = serde_json::from_slice::<ControlRequest>(&input.0) else {
+                return false;
+            };
+            let said = serde_json::to_string(&request).unwrap();
+            let again: ControlRequest = serde_json::from_str(&said).unwrap();
+            assert_eq!(serde_json::to_string(&again).unwrap(), said);
+            let market = Handle::new(Cache::default(), Speed::Max);
+            match request {
+                ControlRequest::Scenario(request) => {
+                    if market.ask(&settings, request).is_ok() {
+                        let mut asked = market.requests.lock().unwrap();
+                        let mut command = asked.pop().unwrap().command;
+                        // As the driver has it.
+                        command.until = command.until.map(|lasts| settings.start + lasts);
+                        command.at = settings.start;
+                        command.check(&settings.profile.words()).unwrap();
+                        assert!(command.until.is_none_or(|it| it <= settings.start + 3_660 * DAY));
+                    }
+                }
+                request => {
+                    let line = serde_json::to_string(&request).unwrap();
+                    let standing = carry_out(&line, &settings, &market).unwrap();
+                    assert!(
+                        !matches!(standing.speed, Speed::Times(times) if !(0.0..=1e5).contains(&times))
+                    );
+                }
+            }
+            true
+        });
+    }
+
+    /// Who sends no end of a line costs no more memory than the longest one.
+    #[test]
+    fn a_line_without_an_end_is_read_no_further() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let sender = thread::spawn(move || {
+            let chunk = vec![b'x'; 64 << 10];
+            // Ends with an error once nobody reads any more.
+            while theirs.write_all(&chunk).is_ok() {}
+        });
+        assert_eq!(read_answer(&ours).unwrap().len() as u64, ANSWER_BYTES_MAX);
+        drop(ours);
+        sender.join().unwrap();
     }
 }

@@ -6,11 +6,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use dataflows::market::{Command, Figures, Scenario, Settings, word};
+use anyhow::{Context, Result, anyhow, bail};
+use dataflows::market::{Command, Figures, Scenario, Settings};
 use dataflows::model::Millis;
-use dataflows::model::time::DAY;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::cache::Cache;
 
@@ -21,7 +20,19 @@ pub enum Speed {
     /// As fast as the machine allows.
     Max,
     /// So many times as fast as the wall clock. At 1 the market catches up with an absence.
-    Times(f64),
+    Times(#[serde(deserialize_with = "times")] f64),
+}
+
+/// What a speed is, where something else was said.
+const NO_SPEED: &str = "a speed is a number above 0 and at most 100000, or max";
+
+fn is_speed(times: f64) -> bool {
+    times > 0.0 && times <= 100_000.0
+}
+
+fn times<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    let times = f64::deserialize(from)?;
+    if is_speed(times) { Ok(times) } else { Err(de::Error::custom(NO_SPEED)) }
 }
 
 impl FromStr for Speed {
@@ -30,8 +41,8 @@ impl FromStr for Speed {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match (text, text.parse()) {
             ("max", _) => Ok(Speed::Max),
-            (_, Ok(times)) if times > 0.0 && times <= 100_000.0 => Ok(Speed::Times(times)),
-            _ => Err("a speed is a number above 0 and at most 100000, or max"),
+            (_, Ok(times)) if is_speed(times) => Ok(Speed::Times(times)),
+            _ => Err(NO_SPEED),
         }
     }
 }
@@ -160,17 +171,9 @@ impl Handle {
             }
             ScenarioCommand::Stop => (None, Vec::new(), None),
         };
-        let allowed = |strength: f64| (0.05..=10.0).contains(&strength);
-        ensure!(strength.is_none_or(allowed), "a strength is a factor from 0.05 to 10");
-        let possible = |lasts| (1..=3_660 * DAY).contains(&lasts);
-        ensure!(lasts.is_none_or(possible), "a scenario lasts for some time, ten years at most");
-        ensure!(word(&name), "a scenario's name has letters, digits and hyphens, at most 100");
-        let words = settings.profile.words();
-        if let Some(category) = categories.iter().find(|it| !words.contains(&it.as_str())) {
-            bail!("there is no category `{category}`; there are {}", words.join(", "));
-        }
         // The driver knows the time, and adds it.
         let command = Command { at: 0, name, strength, categories, until: lasts };
+        command.check(&settings.profile.words()).map_err(|what| anyhow!(what))?;
         let ((answer, receiver), open) = (sync_channel(1), Arc::new(AtomicBool::new(true)));
         let asked = PendingRequest { command, answer, open: Arc::clone(&open) };
         self.requests.lock().expect("no panic while held").push(asked);
@@ -196,5 +199,18 @@ mod tests {
         assert_eq!(taken, [false, true]);
         asked[1].answer.send(Ok(7)).unwrap();
         assert_eq!(waiting.wait(Duration::ZERO).unwrap(), 7);
+    }
+
+    /// What a socket or a file says is held to what a flag may say.
+    #[test]
+    fn a_speed_is_one_wherever_it_is_read() {
+        for (text, speed) in [("\"max\"", Speed::Max), ("{\"times\":60}", Speed::Times(60.0))] {
+            assert_eq!(serde_json::from_str::<Speed>(text).unwrap(), speed);
+        }
+        for times in ["0", "-5", "1e300", "100001"] {
+            let text = format!("{{\"times\":{times}}}");
+            let said = serde_json::from_str::<Speed>(&text).unwrap_err().to_string();
+            assert!(said.contains("at most 100000"), "{said}");
+        }
     }
 }

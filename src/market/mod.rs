@@ -59,7 +59,7 @@ pub fn run(
     }
     let until = history_only.then_some(settings.start);
     let run = Run { settings, workers, until, market, truth: None };
-    run.run(Some(&state), &state.commands()?, checkpoint, Output::Log(Box::new(output)))
+    run.run(Some(&state), &state.commands(settings)?, checkpoint, Output::Log(Box::new(output)))
 }
 
 /// Runs a market without a log: a JSON line for each event goes to `out`, in market-time order.
@@ -83,7 +83,7 @@ pub fn truth(
     until: Millis,
     tell: &dyn Fn(Vec<Truth>) -> Result<()>,
 ) -> Result<Ended> {
-    let commands = StateDir::open(dir, "")?.commands()?;
+    let commands = StateDir::open(dir, "")?.commands(settings)?;
     let market = Handle::new(Cache::default(), Speed::Max);
     let (truth, until) = (Some(tell), Some(until));
     let run = Run { settings, workers: 1, until, market: &market, truth };

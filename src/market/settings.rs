@@ -91,6 +91,7 @@ impl Options {
                 )
             })?,
         };
+        settings.check().map_err(|what| anyhow!(what))?;
         Ok(settings)
     }
 }
@@ -119,14 +120,20 @@ impl About {
     pub(super) fn read(path: &Path) -> Result<Option<About>> {
         match fs::read(path) {
             Ok(text) => {
-                let about = serde_json::from_slice(&text);
                 let what =
                     || format!("reading {}: was it written by another version?", path.display());
-                about.with_context(what).map(Some)
+                About::of_json(&text).with_context(what).map(Some)
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| path.display().to_string()),
         }
+    }
+
+    /// Reads what the file says, and refuses what no market could live by.
+    fn of_json(text: &[u8]) -> Result<About> {
+        let about: About = serde_json::from_slice(text)?;
+        about.settings.check().map_err(|what| anyhow!(what))?;
+        Ok(about)
     }
 
     pub(super) fn write(&self, path: &Path) -> Result<()> {
@@ -149,8 +156,9 @@ pub fn load_or_create(dir: &Path, options: &Options, log: &dyn Log) -> Result<Se
             dir.display(),
             log.another()
         );
-        claim(log)?;
         let settings = Settings { partitions, ..options.settings()? };
+        settings.check().map_err(|what| anyhow!(what))?;
+        claim(log)?;
         let log = log.identity().to_owned();
         let about = About { log, settings, faults: options.faults, delivered: false };
         fs::create_dir_all(dir)?;
@@ -292,4 +300,138 @@ fn each_record(
 /// The settings of the market in a directory, if there is one.
 pub fn settings_in(dir: &Path) -> Result<Option<Settings>> {
     Ok(About::read(&dir.join("market.json"))?.map(|about| about.settings))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::fuzz::{SMALL, fuzz};
+    use crate::market::{Handle, Speed, cache::Cache, write_lines};
+    use dataflows::model::time::MINUTE;
+
+    /// Reads a file of scenarios for the profile that ships.
+    fn scenarios(text: &str) -> Result<Vec<Scenario>> {
+        read_scenarios(text, &Profile::named("year").unwrap())
+    }
+
+    /// Lives through a history; what comes of it is valid.
+    fn live(settings: &Settings) {
+        settings.check().unwrap();
+        let (mut lines, handle) = (Vec::new(), Handle::new(Cache::default(), Speed::Max));
+        write_lines(settings, 1, true, &handle, &mut lines).unwrap();
+        for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let line: serde_json::Value = serde_json::from_slice(line).unwrap();
+            let topic = Topic::from_name(line["topic"].as_str().unwrap()).unwrap();
+            let value = line["value"].to_string();
+            codec::decode(topic, Some(value.as_bytes())).expect(&value);
+        }
+    }
+
+    /// Whatever a profile is: it is refused, or a market can live by it, and what it makes is valid.
+    #[test]
+    fn fuzz_profiles() {
+        let year = include_str!("../../dataflows/market/year.toml");
+        // Comments would take most of the damage.
+        let year = year.lines().map(|line| line.split('#').next().unwrap_or_default().trim_end());
+        let year = year.collect::<Vec<_>>().join("\n");
+        let brief = include_str!("../../dataflows/market/brief.toml");
+        let small = [
+            ("10_000\n", "60\n"),
+            ("20_000\n", "40\n"),
+            ("300_000\n", "300\n"),
+            ("\"8d\"", "\"10m\""),
+            ("\"75m\"", "\"5m\""),
+        ];
+        let small =
+            small.iter().fold(format!("{year}\n"), |text, (from, to)| text.replace(from, to));
+        fuzz!(10_000, [SMALL, &small, &small, &year, brief], |input| {
+            let Ok(text) = str::from_utf8(&input.0) else { return false };
+            let Ok(profile) = Profile::read(text) else { return false };
+            let said = serde_json::to_value(&profile).unwrap();
+            let again: Profile = serde_json::from_value(said.clone()).unwrap();
+            assert_eq!(again, profile);
+            let number = |of: [&str; 2]| said[of[0]][of[1]].as_f64().unwrap();
+            // What takes long is not lived by here.
+            if number(["customers", "initial"]) > 1e3 || number(["products", "initial"]) > 1e3 {
+                return false;
+            }
+            if number(["customers", "growth"]) * number(["customers", "reach"]) > 1e4 {
+                return false;
+            }
+            let mut settings = crate::fuzz::settings();
+            settings.profile = profile;
+            settings.scenarios.clear();
+            settings.start = settings.origin + 5 * MINUTE;
+            live(&settings);
+            true
+        });
+    }
+
+    /// Whatever a file of scenarios is: it is refused, or some years have their occurrences, and a market
+    /// lives through the beginning of the first.
+    #[test]
+    fn fuzz_scenarios() {
+        let shipped = include_str!("../../dataflows/market/scenarios.toml");
+        let parts: Vec<&str> = shipped.split("[[scenario]]").skip(1).collect();
+        let seeds = parts.iter().map(|part| format!("[[scenario]]{part}"));
+        let settings = crate::fuzz::settings();
+        fuzz!(8_000, seeds, |input| {
+            let Ok(text) = str::from_utf8(&input.0) else { return false };
+            let Ok(scenarios) = scenarios(text) else { return false };
+            let all = dataflows::market::occurrences(&scenarios, 1, 2010..=2012);
+            assert!(all.iter().all(|one| one.from < one.until && one.scenario < scenarios.len()));
+            let peaks = scenarios.iter().map(|it| dataflows::model::Strength::new(it.peak()));
+            assert!(peaks.flatten().count() == scenarios.len());
+            let said = serde_json::to_vec(&scenarios).unwrap();
+            let again: Vec<Scenario> = serde_json::from_slice(&said).unwrap();
+            assert_eq!(again, scenarios);
+            if let Some(first) = all.first() {
+                let (origin, start) = (first.from, first.from + MINUTE);
+                live(&Settings { origin, start, scenarios, ..settings.clone() });
+            }
+            true
+        });
+    }
+
+    /// Whatever `market.json` is: it is refused, or names a market that can be.
+    #[test]
+    fn fuzz_market_files() {
+        let mut settings = crate::fuzz::settings();
+        settings.scenarios.truncate(2);
+        settings.profile = Profile::read("base = \"brief\"").unwrap();
+        let faults = "late=2%:30d,duplicate=5%,shuffle=60s,corrupt=0.5%".parse().ok();
+        let about = About { log: "abc".into(), settings, faults, delivered: true };
+        let seeds =
+            [serde_json::to_vec(&about).unwrap(), serde_json::to_vec_pretty(&about).unwrap()];
+        fuzz!(50_000, seeds, |input| {
+            let Ok(about) = About::of_json(&input.0) else { return false };
+            let settings = &about.settings;
+            settings.check().unwrap();
+            assert!(settings.border(settings.refresh_of(settings.start)) <= settings.start);
+            let said = serde_json::to_vec(&about).unwrap();
+            let again = About::of_json(&said).unwrap();
+            assert_eq!((again.settings == about.settings, again.faults), (true, about.faults));
+            true
+        });
+    }
+
+    #[test]
+    fn a_market_lives_when_its_events_are_valid() {
+        let at = |date: &str| Some(start_of_day(day_of_date(date.parse().unwrap())));
+        let of = |start: &str| {
+            let history = Some(History::Days(30));
+            Options { start: at(start), history, ..Options::default() }.settings()
+        };
+        for start in ["2001-02-01", "2026-11-30", "2098-12-30"] {
+            of(start).unwrap();
+        }
+        for start in ["1990-01-01", "2001-01-15", "2099-06-01"] {
+            let said = of(start).unwrap_err().to_string();
+            assert!(said.contains("2001 at the earliest"), "{said}");
+        }
+        let mut settings = crate::fuzz::settings();
+        settings.partitions[2] = 0;
+        assert!(settings.check().unwrap_err().contains("without partitions"));
+    }
 }

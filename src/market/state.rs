@@ -4,8 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
-use dataflows::market::{Command, Delayed, Faults, Snapshot};
+use anyhow::{Context, Result, anyhow, ensure};
+use dataflows::market::{Command, Delayed, Faults, Settings, Snapshot};
 use dataflows::model::Millis;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -106,12 +106,16 @@ impl StateDir {
 
     fn read(&self, path: &Path) -> Result<Option<Checkpoint>> {
         let bytes = fs::read(path).with_context(|| path.display().to_string())?;
-        let Some((body, sum)) = bytes.split_last_chunk() else { return Ok(None) };
+        Ok(self.decode(&bytes))
+    }
+
+    /// The snapshot, if it is whole and of this log and form.
+    fn decode(&self, bytes: &[u8]) -> Option<Checkpoint> {
+        let (body, sum) = bytes.split_last_chunk()?;
         if xxh3_64(body) != u64::from_le_bytes(*sum) {
-            return Ok(None);
+            return None;
         }
-        let Some(body) = body.strip_prefix(self.mark.as_slice()) else { return Ok(None) };
-        Ok(bincode::deserialize(body).ok())
+        bincode::deserialize(body.strip_prefix(self.mark.as_slice())?).ok()
     }
 
     /// Saves a snapshot, and forgets all but the one before it.
@@ -157,8 +161,8 @@ impl StateDir {
         Ok(paths)
     }
 
-    /// The commands of all times, oldest first.
-    pub(super) fn commands(&self) -> Result<Vec<Command>> {
+    /// The commands of all times, oldest first, as a market of these settings takes them.
+    pub(super) fn commands(&self, settings: &Settings) -> Result<Vec<Command>> {
         let path = self.dir.join("commands.ndjson");
         let text = match fs::read_to_string(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -179,6 +183,12 @@ impl StateDir {
             "{}: out of order",
             path.display()
         );
+        // The file may have been changed by hand.
+        let words = settings.profile.words();
+        for (command, number) in commands.iter().zip(1..) {
+            let checked = command.check(&words).map_err(|what| anyhow!(what));
+            checked.with_context(|| format!("line {number} of {}", path.display()))?;
+        }
         Ok(commands)
     }
 
@@ -191,5 +201,93 @@ impl StateDir {
         file.write_all(&line)?;
         file.sync_all()?;
         Ok(File::open(&self.dir)?.sync_all()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::fuzz::fuzz;
+
+    /// The newest snapshot's file of a small market, and its directory's own.
+    fn snapshot() -> (tempfile::TempDir, StateDir, Vec<u8>) {
+        let dir = crate::fuzz::dir();
+        let log = crate::fuzz::market(dir.path());
+        let state = StateDir::open(dir.path(), log.identity()).unwrap();
+        let bytes = fs::read(state.snapshots().unwrap().last().unwrap()).unwrap();
+        (dir, state, bytes)
+    }
+
+    /// Whatever a snapshot's file is: it is passed over, or it is one. An input says whether the
+    /// checksum is put right, so that what is behind it is reached.
+    #[test]
+    fn fuzz_snapshots() {
+        let (_dir, state, whole) = snapshot();
+        assert!(state.decode(&whole).is_some());
+        // Lengths stand all over a snapshot; it is cut short, so that many of the damages hit one.
+        let head = &whole[..whole.len().min(4 << 10)];
+        let seeds = [&whole, head].map(|bytes| [&[1], bytes].concat());
+        fuzz!(10_000, seeds, |input| {
+            let Some((sealed, bytes)) = input.0.split_first() else { return false };
+            let mut bytes = bytes.to_vec();
+            if sealed % 2 > 0 {
+                bytes.truncate(bytes.len().saturating_sub(8));
+                bytes.extend_from_slice(&xxh3_64(&bytes).to_le_bytes());
+            }
+            let Some(checkpoint) = state.decode(&bytes) else { return false };
+            let again = bincode::serialize(&checkpoint).unwrap();
+            let twice: Checkpoint = bincode::deserialize(&again).unwrap();
+            assert_eq!(bincode::serialized_size(&twice).unwrap(), again.len() as u64);
+            assert!(sealed % 2 > 0 || bytes == whole, "damaged, and yet taken");
+            true
+        });
+    }
+
+    const JOURNAL: &str = concat!(
+        r#"{"at":1795964400000,"name":"black-friday","strength":2.5,"categories":["food"],"until":1795971600000}"#,
+        "\n",
+        r#"{"at":1795964405000,"name":"flash","strength":0.05,"categories":[],"until":null}"#,
+        "\n",
+        r#"{"at":1795964405000,"name":"flash","strength":null,"categories":[]}"#,
+        "\n",
+    );
+
+    /// Whatever the journal is: it is refused, or each command is one that a market takes.
+    #[test]
+    fn fuzz_journals() {
+        let dir = crate::fuzz::dir();
+        let (state, settings) = (StateDir::open(dir.path(), "").unwrap(), crate::fuzz::settings());
+        let words = settings.profile.words();
+        fuzz!(100_000, [JOURNAL], |input| {
+            fs::write(state.dir.join("commands.ndjson"), &input.0).unwrap();
+            let Ok(commands) = state.commands(&settings) else { return false };
+            assert!(commands.is_sorted_by_key(|command| command.at));
+            for command in commands {
+                command.check(&words).unwrap();
+                assert!(dataflows::model::Strength::new(command.strength.unwrap_or(1.0)).is_some());
+            }
+            true
+        });
+    }
+
+    #[test]
+    fn a_command_that_no_market_takes_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, settings) = (StateDir::open(dir.path(), "").unwrap(), crate::fuzz::settings());
+        for (from, to, says) in [
+            ("0.05", "-1", "from 0.05 to 10"),
+            ("0.05", "1e300", "from 0.05 to 10"),
+            ("\"until\":null", "\"until\":9223372036854775807", "ten years at most"),
+            ("\"food\"", "\"cars\"", "no category `cars`"),
+            ("\"at\":1795964405000", "\"at\":9223372036854775807", "before 2100"),
+        ] {
+            assert!(JOURNAL.contains(from), "{from}");
+            fs::write(state.dir.join("commands.ndjson"), JOURNAL.replace(from, to)).unwrap();
+            let said = format!("{:#}", state.commands(&settings).unwrap_err());
+            assert!(said.contains(says) && said.contains("line "), "{said}");
+        }
+        fs::write(state.dir.join("commands.ndjson"), JOURNAL).unwrap();
+        assert_eq!(state.commands(&settings).unwrap().len(), 3);
     }
 }

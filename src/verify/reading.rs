@@ -526,4 +526,73 @@ mod tests {
         }
         assert!(differing.is_empty(), "{}", differing.join("\n"));
     }
+
+    /// The row of an event in its ledger; a heartbeat has none.
+    fn ledger_row(event: &dataflows::model::Event) -> Option<dataflows::row::Row> {
+        use dataflows::ledger::{Origin, Sourced, ledger_row};
+        use dataflows::model::{Event, Record};
+
+        fn row<E: Record>(event: &E) -> dataflows::row::Row {
+            ledger_row(0, &Sourced { origin: Origin::default(), event: event.clone() })
+        }
+        Some(match event {
+            Event::User(event) => row(event),
+            Event::Product(event) => row(event),
+            Event::Order(event) => row(event),
+            Event::Scenario(event) => row(event),
+            Event::Heartbeat(_) => return None,
+        })
+    }
+
+    /// Whatever a value is: both readers say the same of it, and what is an event is the same event
+    /// after it was written again, and after it went through a row of the ledger.
+    #[test]
+    fn fuzz_records() {
+        use dataflows::model::{self, codec::decode};
+        use dataflows::row::Fields as Columns;
+
+        let value = |line: &Vec<u8>| {
+            let at = line.windows(9).position(|it| it == b",\"value\":").map(|at| at + 9);
+            at.map(|at| line[at..line.len() - 2].to_vec())
+        };
+        let samples = EVENTS.iter().map(|(_, sample)| sample.as_bytes().to_vec());
+        let seeds = samples.chain(crate::fuzz::lines().iter().filter_map(value));
+        crate::fuzz::fuzz!(300_000, seeds, |input| {
+            let (mut canon, mut is_past) = (Canon::default(), false);
+            for topic in Topic::ALL {
+                let ours = read(topic, Some(&input.0), &mut canon);
+                let event = match (&ours, decode(topic, Some(&input.0))) {
+                    (Reading::Dead, Err(reason)) => {
+                        assert!(!reason.to_string().contains('\0'), "{reason}");
+                        continue;
+                    }
+                    (Reading::Heartbeat { at }, Ok(model::Event::Heartbeat(other))) => {
+                        assert_eq!(*at, (other - POSTGRES_EPOCH) * 1000);
+                        model::Event::Heartbeat(other)
+                    }
+                    (Reading::Event(ours), Ok(event)) if event.event_id().is_some() => {
+                        assert_eq!(Some(ours.event_id), event.event_id());
+                        assert_eq!(ours.at, (event.at() - POSTGRES_EPOCH) * 1000);
+                        event
+                    }
+                    (ours, theirs) => panic!("{topic:?}: {ours:?} here, {theirs:?} there"),
+                };
+                is_past = true;
+                let mut again = Vec::new();
+                event.write(&mut again);
+                assert_eq!(decode(topic, Some(&again)).as_ref(), Ok(&event));
+                assert_eq!(read(topic, Some(&again), &mut canon), ours);
+                if let Some(row) = ledger_row(&event) {
+                    let mut columns = Columns(row.value());
+                    let (event_id, _, _) = (columns.unsigned(), columns.int(), columns.int());
+                    assert_eq!(
+                        model::Event::take(topic, event_id, &mut columns).as_ref(),
+                        Ok(&event)
+                    );
+                    assert!(columns.0.is_empty(), "more columns than fields");
+                }
+            }
+            is_past
+        });
+    }
 }

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 pub use rules::{MonthDay, Occurrence, Rule, Scenario, occurrences};
 
-use super::Settings;
+use super::{Settings, word};
 use crate::model::{
     Millis, ScenarioAction, ScenarioEvent, Strength, Word,
-    time::{HOUR, date_of, day_of},
+    time::{DAY, HOUR, TIME_END, date_of, day_of},
 };
 
 /// How much more the categories of a command are chosen where no rule says it.
@@ -32,6 +32,35 @@ pub struct Command {
     /// Market time at which it ends by itself.
     #[serde(default)]
     pub until: Option<Millis>,
+}
+
+impl Command {
+    /// Refuses what no market takes, whoever says it; `categories` are the profile's words.
+    pub fn check(&self, categories: &[&str]) -> Result<(), String> {
+        let refuse = |what: &str| Err(what.to_owned());
+        if self.strength.is_some_and(|strength| !(0.05..=10.0).contains(&strength)) {
+            return refuse("a strength is a factor from 0.05 to 10");
+        }
+        if !(0..TIME_END).contains(&self.at) {
+            return refuse("a scenario starts and stops before 2100");
+        }
+        let lasts = |until: Millis| until.checked_sub(self.at);
+        if self.until.is_some_and(|until| {
+            lasts(until).is_none_or(|lasts| !(1..=3_660 * DAY).contains(&lasts))
+        }) {
+            return refuse("a scenario lasts for some time, ten years at most");
+        }
+        if !word(&self.name) {
+            return refuse("a scenario's name has letters, digits and hyphens, at most 100");
+        }
+        match self.categories.iter().find(|it| !categories.contains(&it.as_str())) {
+            Some(category) => {
+                let known = categories.join(", ");
+                Err(format!("there is no category `{category}`; there are {known}"))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// A scenario that is active.

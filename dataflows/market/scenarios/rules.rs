@@ -160,14 +160,20 @@ impl Scenario {
         }
         let file: File =
             toml::from_str(text).map_err(|error: toml::de::Error| error.to_string())?;
-        for (place, scenario) in file.scenario.iter().enumerate() {
+        Scenario::check(&file.scenario, categories)?;
+        Ok(file.scenario)
+    }
+
+    /// Refuses scenarios that the rules could not live by.
+    pub(in crate::market) fn check(all: &[Scenario], categories: &[&str]) -> Result<(), String> {
+        for (place, scenario) in all.iter().enumerate() {
             let name = &scenario.name;
-            scenario.check(categories).map_err(|what| format!("scenario `{name}`: {what}"))?;
-            if file.scenario[..place].iter().any(|other| other.name == *name) {
+            scenario.check_one(categories).map_err(|what| format!("scenario `{name}`: {what}"))?;
+            if all[..place].iter().any(|other| other.name == *name) {
                 return Err(format!("scenario `{name}` is there twice"));
             }
         }
-        Ok(file.scenario)
+        Ok(())
     }
 
     /// The scenarios that ship.
@@ -175,7 +181,7 @@ impl Scenario {
         Scenario::read(include_str!("../scenarios.toml"), categories)
     }
 
-    fn check(&self, categories: &[&str]) -> Result<(), String> {
+    fn check_one(&self, categories: &[&str]) -> Result<(), String> {
         let refuse = |what: &str| Err(what.to_owned());
         if !word(&self.name) {
             return refuse("a name has letters, digits and hyphens, at most 100");
@@ -192,8 +198,9 @@ impl Scenario {
         {
             return refuse("`drawn` is the first and the last date of a year");
         }
-        if self.phases.is_empty() {
-            return refuse("it has no phase");
+        // Where phases meet their factors are multiplied, and a hundred of them still have a number.
+        if !(1..=100).contains(&self.phases.len()) {
+            return refuse("it has 1 to 100 phases");
         }
         for phase in &self.phases {
             let (from, to) = (phase.from, phase.to);
@@ -450,6 +457,11 @@ mod tests {
             let error = Scenario::read(&format!("[[scenario]]\n{text}\n{phase}"), &[]).unwrap_err();
             assert!(error.contains(says), "{text}: {error}");
         }
+        let many = "{ from = 0, to = 0, demand = 10 }, ".repeat(400);
+        let text = format!(
+            "[[scenario]]\nname = \"a\"\ncategories = []\nday = \"sambok\"\nphases = [{many}]"
+        );
+        assert!(Scenario::read(&text, &[]).unwrap_err().contains("1 to 100 phases"));
         for (phase, says) in [
             ("from = 1, to = 0", "`from` one day `to` a later one"),
             ("from = 0, to = 0, demand = 11", "factors from 0.05 to 10"),
