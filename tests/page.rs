@@ -413,6 +413,41 @@ fn the_page_is_for_its_own_visitors() {
     assert!(status(&empty) == "200" && empty.contains(r#""epoch":null"#), "{empty}");
 }
 
+/// Whoever imports events names the categories.
+#[test]
+fn a_category_may_be_called_what_a_macro_is() {
+    let (_page, config, url) = empty_page();
+    connect(&config)
+        .batch_execute(
+            "INSERT INTO commit_points VALUES (7, '2026-11-20 12:00+09', '{}', 5, 0, clock_timestamp());
+             INSERT INTO sales_by_category
+             SELECT '2026-11-20', category, 1, 1, 1, 0
+             FROM unnest(ARRAY['$__timeFrom()', '$__x', '${tz:sqlstring}', 'it''s']) AS category",
+        )
+        .unwrap();
+    let post = |body: &str| {
+        let head = "Host: HERE\nContent-Type: application/json\nConnection: close";
+        let length = body.len();
+        raw(&url, &format!("POST /api/panels HTTP/1.1\n{head}\nContent-Length: {length}\n\n{body}"))
+    };
+    let answer = post(r#"{"uid":"trends","from":"now-30d","to":"now"}"#);
+    let body = answer.split_once("\r\n\r\n").unwrap().1;
+    assert!(status(&answer) == "200" && !body.contains(r#""error""#), "{answer}");
+    for category in ["$__timeFrom()", "$__x", "${tz:sqlstring}", "it's"] {
+        assert!(body.matches(category).count() > 1, "{category}: {body}");
+    }
+    for (from, said) in [
+        ("-9223372036854775808", "from 1900 to 2199"),
+        ("\"now-100000y\"", "from 1900 to 2199"),
+        ("\"now-900y/y\"", "from 1900 to 2199"),
+        ("{}", "is no time"),
+        ("9223372036854775807", "from 1900 to 2199"),
+    ] {
+        let answer = post(&format!(r#"{{"uid":"trends","from":{from},"to":"now"}}"#));
+        assert!(status(&answer) == "400" && answer.contains(said), "{from}: {answer}");
+    }
+}
+
 #[test]
 fn metrics_and_the_feed_are_those_of_the_store() {
     let (_page, config, url) = empty_page();
@@ -450,6 +485,13 @@ fn metrics_and_the_feed_are_those_of_the_store() {
     assert!(status(&refused) == "400" && refused.contains("there is no result table"), "{refused}");
     let foreign = "Host: HERE\nSec-Fetch-Site: cross-site";
     assert_eq!(status(&get("/api/tables/users/changes", foreign)), "403");
+    for (last, said) in
+        [("9223372036854775807", "has not come yet"), ("-9223372036854775808", "begin anew")]
+    {
+        let refused =
+            get("/api/tables/users/changes", &format!("Host: HERE\nLast-Event-ID: {last}"));
+        assert!(status(&refused) == "400" && refused.contains(said), "{refused}");
+    }
     let host = url.strip_prefix("http://").unwrap();
     let heard = |head: &str, until: &str| {
         let mut stream = TcpStream::connect(host).unwrap();

@@ -12,9 +12,7 @@ use std::sync::LazyLock;
 use anyhow::{Context, Result, bail, ensure};
 use chrono::{Datelike, Months, NaiveDate};
 use dataflows::model::Millis;
-use dataflows::model::time::{
-    DAY, HOUR, MINUTE, date_of, day_of, day_of_date, start_of_day, wall_clock,
-};
+use dataflows::model::time::{DAY, HOUR, MINUTE, date_of, day_of, day_of_date, start_of_day};
 use include_dir::{Dir, include_dir};
 use postgres::types::Type;
 use postgres::{Client, IsolationLevel, Row, Transaction};
@@ -151,10 +149,7 @@ pub fn draw(client: &mut Client, ask: &Ask) -> Result<Drawn> {
         let name = variable["name"].as_str().context("a variable without a name")?;
         let options = options(&mut tx, variable, &words)?;
         let chosen = chosen(variable, &options, ask.variables.get(name));
-        let list: Vec<String> = chosen.iter().map(|text| quoted(text)).collect();
-        // Nothing to choose from is nothing chosen: `IN (NULL)` holds for no row.
-        let list = if list.is_empty() { "NULL".into() } else { list.join(",") };
-        words.push((format!("${{{name}:sqlstring}}"), list));
+        words.push((format!("${{{name}:sqlstring}}"), quoted_list(&chosen)));
         drawn.variables.insert(name.to_owned(), options);
     }
     for panel in dashboard["panels"].as_array().into_iter().flatten() {
@@ -206,6 +201,14 @@ fn expand(sql: &str, words: &[(String, String)]) -> Result<String> {
 
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
+}
+
+/// A list of texts for `IN`. Nothing to choose from is nothing chosen: `IN (NULL)` holds for no row.
+fn quoted_list(texts: &[String]) -> String {
+    if texts.is_empty() {
+        return "NULL".into();
+    }
+    texts.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(",")
 }
 
 fn quoted_instant(at: Millis) -> String {
@@ -270,12 +273,18 @@ fn interval(range: Millis, points: i64) -> Millis {
     STEPS.into_iter().find(|step| *step >= least).unwrap_or(7 * DAY)
 }
 
+/// What a range may look at, far beyond all valid events: 1900 to 2199.
+const RANGE: std::ops::Range<Millis> = -2_208_988_800_000..7_258_118_400_000;
+
 /// An instant as Grafana writes it: milliseconds, or `now`, less a span, rounded to a unit; the end
 /// of a range is rounded up.
 fn instant(text: &Value, now: Millis, end: bool) -> Result<Millis> {
-    if let Some(at) = text.as_i64() {
-        return Ok(at);
-    }
+    let at = text.as_i64().map_or_else(|| relative(text, now, end), Ok)?;
+    ensure!(RANGE.contains(&at), "the range leaves the years from 1900 to 2199: {text}");
+    Ok(at)
+}
+
+fn relative(text: &Value, now: Millis, end: bool) -> Result<Millis> {
     let text = text.as_str().unwrap_or_default();
     let what =
         || format!("`{text}` is no time: it is now, now-6h, now/d, now-1d/d or milliseconds");
@@ -298,8 +307,8 @@ fn instant(text: &Value, now: Millis, end: bool) -> Result<Millis> {
         at -= Millis::from(count) * span;
         if span == 0 {
             let months = if of == "y" { count * 12 } else { count };
-            let clock = wall_clock(at);
-            let date = clock.date().checked_sub_months(Months::new(months)).with_context(what)?;
+            let date = date_of(day_of(at)).checked_sub_months(Months::new(months));
+            let date = date.with_context(what)?;
             at = start_of_day(day_of_date(date)) + (at - start_of_day(day_of(at)));
         }
     } else if !less.is_empty() {
@@ -371,6 +380,8 @@ fn kind(of: &Type) -> Result<Kind> {
 
 #[cfg(test)]
 mod tests {
+    use dataflows::model::time::wall_clock;
+
     use super::*;
 
     /// 2026-11-23 15:30:20 in Seoul.
@@ -419,7 +430,85 @@ mod tests {
         assert_eq!(of(&["$__all"]), options);
         assert_eq!(chosen(&variable, &options, None), ["b"]);
         assert_eq!(quoted("it's"), "'it''s'");
-        assert!(expand("SELECT $__interval", &[]).is_err());
+        assert_eq!(quoted_list(&[]), "NULL");
+        let said = expand("SELECT $__interval 가가가가가가가가가가가가가가", &[]).unwrap_err();
+        assert!(said.to_string().contains("$__interval"), "{said}");
+    }
+
+    #[test]
+    fn a_range_of_no_calendar_is_refused() {
+        for bad in [json!(i64::MIN), json!(i64::MAX), json!("now-200y"), json!("now-100000M/y")] {
+            let said = instant(&bad, NOW, false).unwrap_err().to_string();
+            assert!(said.contains("1900 to 2199"), "{said}");
+        }
+    }
+
+    /// The words of a query outside of its quotes and comments.
+    fn unquoted(sql: &str) -> String {
+        let (mut outside, mut inside) = (String::new(), false);
+        let mut chars = sql.chars().peekable();
+        while let Some(char) = chars.next() {
+            if char == '\'' && inside && chars.next_if_eq(&'\'').is_some() {
+                continue;
+            }
+            if char == '-' && !inside && chars.next_if_eq(&'-').is_some() {
+                _ = chars.find(|char| *char == '\n');
+                continue;
+            }
+            inside ^= char == '\'';
+            if char == '\'' || !inside {
+                outside.push(char);
+            }
+        }
+        outside
+    }
+
+    /// Whatever is asked: a range is one that PostgreSQL knows, and what is chosen stays in its quotes.
+    /// An input is a request, and what the variables' queries gave, a line each.
+    #[test]
+    fn fuzz_pages() {
+        let ask = r#"{"uid":"now","from":"now-24h","to":"now","points":500,"variables":{"category":["food","it's"],"segment":["$__all"]},"only":[1,2]}"#;
+        let korean = r#"{"uid":"trends-ko","from":1795415420000,"to":"now/d","variables":{}}"#;
+        let earlier = r#"{"uid":"customers","from":"now-13M/M","to":"now-1y/y"}"#;
+        let seeds =
+            [ask, korean, earlier].map(|ask| format!("{ask}\nfood\n${{tz:sqlstring}}\n$__x\n'"));
+        crate::fuzz::fuzz!(100_000, seeds, |input| {
+            let text = String::from_utf8_lossy(&input.0);
+            let mut lines = text.lines();
+            let Ok(ask) = serde_json::from_str::<Ask>(lines.next().unwrap_or_default()) else {
+                return false;
+            };
+            let ends = (instant(&ask.from, NOW, false), instant(&ask.to, NOW, true));
+            let (Ok(from), Ok(to)) = ends else { return false };
+            for at in [from, to] {
+                let written = quoted_instant(at);
+                let read = chrono::DateTime::parse_from_rfc3339(written.trim_matches('\''));
+                assert_eq!(read.unwrap().timestamp_millis(), at);
+            }
+            assert!(interval((to - from).max(0), ask.points) >= MINUTE);
+            let Some(dashboard) = dashboard(&ask.uid) else { return false };
+            let options: Vec<String> = lines.map(str::to_owned).collect();
+            let mut words = vec![
+                ("$__timeFrom()".to_owned(), quoted_instant(from)),
+                ("$__timeTo()".to_owned(), quoted_instant(to)),
+                ("$__interval_ms".to_owned(), "60000".to_owned()),
+            ];
+            let mut plain = words.clone();
+            for variable in dashboard["templating"]["list"].as_array().into_iter().flatten() {
+                let name = variable["name"].as_str().unwrap();
+                let chosen = chosen(variable, &options, ask.variables.get(name));
+                assert!(chosen.iter().all(|one| options.contains(one)), "{chosen:?}");
+                let word = format!("${{{name}:sqlstring}}");
+                words.push((word.clone(), quoted_list(&chosen)));
+                plain.push((word, quoted_list(&vec!["a".to_owned(); chosen.len()])));
+            }
+            for panel in dashboard["panels"].as_array().into_iter().flatten() {
+                let Some(sql) = panel["targets"][0]["rawSql"].as_str() else { continue };
+                let (sql, plain) = (expand(sql, &words).unwrap(), expand(sql, &plain).unwrap());
+                assert_eq!(unquoted(&sql), unquoted(&plain));
+            }
+            true
+        });
     }
 
     #[test]

@@ -357,25 +357,30 @@ enum Control {
     Speed(Value),
 }
 
+impl Control {
+    fn request(self) -> Result<ControlRequest> {
+        let scenario =
+            |name, command| ControlRequest::Scenario(market::ScenarioRequest { name, command });
+        Ok(match self {
+            Control::Start { name, for_ms: lasts, strength } => {
+                let categories = Vec::new();
+                scenario(name, ScenarioCommand::Start { strength, categories, lasts })
+            }
+            Control::Stop { name } => scenario(name, ScenarioCommand::Stop),
+            Control::Pause(paused) => ControlRequest::Pause(paused),
+            Control::Speed(speed) => {
+                let text = speed.as_str().map_or_else(|| speed.to_string(), str::to_owned);
+                ControlRequest::Speed(text.parse::<Speed>().map_err(|error| anyhow!(error))?)
+            }
+        })
+    }
+}
+
 async fn control_market(
     State(shop): State<Arc<AppState>>,
     Json(control): Json<Control>,
 ) -> Result<Json<Value>, Refusal> {
-    let request = match control {
-        Control::Start { name, for_ms: lasts, strength } => {
-            let command = ScenarioCommand::Start { strength, categories: Vec::new(), lasts };
-            ControlRequest::Scenario(market::ScenarioRequest { name, command })
-        }
-        Control::Stop { name } => ControlRequest::Scenario(market::ScenarioRequest {
-            name,
-            command: ScenarioCommand::Stop,
-        }),
-        Control::Pause(paused) => ControlRequest::Pause(paused),
-        Control::Speed(speed) => {
-            let text = speed.as_str().map_or_else(|| speed.to_string(), str::to_owned);
-            ControlRequest::Speed(text.parse::<Speed>().map_err(|error| anyhow!(error))?)
-        }
-    };
+    let request = control.request()?;
     let turn = Arc::clone(&shop.steering).acquire_owned().await?;
     let from = blocking(move || {
         let _turn = turn;
@@ -438,4 +443,31 @@ struct After {
 async fn show_metrics(State(shop): State<Arc<AppState>>) -> Result<Response, Refusal> {
     let text = shop.with(metrics::metrics).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever a visitor asks of the market: it is refused, or the market can read it.
+    #[test]
+    fn fuzz_controls() {
+        let seeds = [
+            r#"{"start":{"name":"black-friday","for_ms":7200000,"strength":2.5}}"#,
+            r#"{"start":{"name":"flash"}}"#,
+            r#"{"stop":{"name":"seollal"}}"#,
+            r#"{"pause":true}"#,
+            r#"{"speed":60}"#,
+            r#"{"speed":"max"}"#,
+            r#"{"speed":"0.5"}"#,
+        ];
+        crate::fuzz::fuzz!(200_000, seeds, |input| {
+            let Ok(control) = serde_json::from_slice::<Control>(&input.0) else { return false };
+            let Ok(request) = control.request() else { return false };
+            let said = serde_json::to_string(&request).unwrap();
+            let read: ControlRequest = serde_json::from_str(&said).unwrap();
+            assert_eq!(serde_json::to_string(&read).unwrap(), said);
+            true
+        });
+    }
 }
