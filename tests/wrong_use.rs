@@ -60,6 +60,8 @@ fn flags_that_do_not_exist_or_make_no_sense_are_named() {
         (&["up", "--speed", "NaN"], "a speed is a number above 0"),
         (&["up", "--history", "5y"], "a history is 12mo, 30d or 0"),
         (&["up", "--start", "nonsense"], "--start"),
+        (&["up", "--start", "+262142-12-31"], "from 1990 to 2099"),
+        (&["scenario", "list", "--from=-262143-01-01"], "from 1990 to 2099"),
         (&["analytics", "--seed", "2"], "--seed"),
         (&["up", "-w", "0"], "--workers"),
         (&["market", "-w", "0"], "--workers"),
@@ -108,6 +110,8 @@ fn a_redis_that_cannot_be_used_is_named() {
 #[test]
 fn processes_that_do_not_fit_are_refused() {
     let dir = scratch();
+    let nonsense = dir.join("hosts");
+    fs::write(&nonsense, "localhost:2101\nlocalhost:70000\n").unwrap();
     let dir = dir.to_str().unwrap();
     let database = fresh_database();
     for (args, expected) in [
@@ -115,10 +119,47 @@ fn processes_that_do_not_fit_are_refused() {
         (&["-p", "1"], "an index below"),
         (&["-n", "2", "-p", "0", "-h", "/nowhere/hosts"], "reading the hosts from /nowhere/hosts"),
         (&["-n", "3", "-p", "0", "-h", "/dev/null"], "as many addresses (there are 0)"),
+        (&["-n", "2", "-p", "0", "-h", nonsense.to_str().unwrap()], "line 2 is no address such as"),
     ] {
         let args = [&["analytics", "--exit-when-caught-up", "--dir", dir], args].concat();
         refused(&mut with_database(&args, &database), expected);
     }
+}
+
+/// Files of a market that were changed by hand.
+#[test]
+fn a_market_that_cannot_live_is_refused() {
+    let dir = scratch();
+    let (dir, market) = (dir.to_str().unwrap(), dir.join("market.json"));
+    let early = ["market", "--to", dir, "--start", "2000-06-01", "--history", "1d"];
+    refused(&mut command(&early), "a market begins in 2001 at the earliest");
+    assert!(!market.exists());
+
+    marketday(&[
+        "market",
+        "--to",
+        dir,
+        "--history",
+        "1d",
+        "--start",
+        "2026-11-30",
+        "--exit-when-caught-up",
+    ]);
+    let whole = fs::read_to_string(&market).unwrap();
+    for (from, to, expected) in [
+        ("\"temperature\": 1.0", "\"temperature\": -1.0", "temperature is 0 to 10"),
+        ("\"origin\": 1", "\"origin\": 9", "2001 at the earliest"),
+        ("\"demand\": 3.0", "\"demand\": 1e300", "factors from 0.05 to 10"),
+    ] {
+        assert!(whole.contains(from), "{from}");
+        fs::write(&market, whole.replacen(from, to, 1)).unwrap();
+        refused(&mut command(&["market", "--to", dir]), expected);
+    }
+    fs::write(&market, whole).unwrap();
+    let journal = r#"{"at":1795964400000,"name":"flash","strength":-1.0,"categories":[]}"#;
+    fs::write(Path::new(dir).join("market/commands.ndjson"), format!("{journal}\n")).unwrap();
+    let said = "commands.ndjson: a strength is a factor from 0.05 to 10";
+    refused(&mut command(&["market", "--to", dir, "--speed", "max"]), said);
 }
 
 #[test]

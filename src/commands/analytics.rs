@@ -163,6 +163,22 @@ fn run_processes(command: &Analytics, database: &Database, stop: &AtomicBool) ->
     })
 }
 
+/// The addresses in a file of hosts.
+pub(crate) fn addresses(text: &str) -> Result<Vec<String>> {
+    let lines = text.lines().map(str::trim).zip(1..).filter(|(line, _)| !line.is_empty());
+    lines
+        .map(|(line, number)| {
+            let port = line.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+            let port = port.and_then(|(_, port)| port.parse::<u16>().ok());
+            ensure!(
+                port.is_some_and(|port| port > 0),
+                "line {number} is no address such as host:2101: {line:?}"
+            );
+            Ok(line.to_owned())
+        })
+        .collect()
+}
+
 impl Workers {
     fn communication(&self) -> Result<timely::CommunicationConfig> {
         use timely::CommunicationConfig as To;
@@ -180,13 +196,9 @@ impl Workers {
         }
         let addresses = match &self.hosts {
             Some(file) => {
-                let text = std::fs::read_to_string(file)
-                    .with_context(|| format!("reading the hosts from {}", file.display()))?;
-                text.lines()
-                    .map(str::trim)
-                    .filter(|line| !line.is_empty())
-                    .map(str::to_owned)
-                    .collect()
+                let reading = || format!("reading the hosts from {}", file.display());
+                addresses(&std::fs::read_to_string(file).with_context(reading)?)
+                    .with_context(reading)?
             }
             None => supervise::addresses().unwrap_or_else(|| {
                 (0..self.processes).map(|process| format!("localhost:{}", 2101 + process)).collect()

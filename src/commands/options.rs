@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use chrono::{DateTime, NaiveDate, NaiveDateTime};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime};
 use clap::Args;
 use clap::builder::{NonEmptyStringValueParser, TypedValueParser};
 use dataflows::QUERIES;
@@ -157,7 +157,7 @@ pub(crate) struct Which {
     #[arg(long)]
     pub(crate) history: Option<market::History>,
     /// Market date at which live running starts, as 2026-11-27 [default: today].
-    #[arg(long)]
+    #[arg(long, value_parser = date)]
     pub(crate) start: Option<NaiveDate>,
     #[command(flatten)]
     pub(crate) rules: Rules,
@@ -203,6 +203,12 @@ impl FromStr for Instant {
              market's zone) or 2026-11-27T05:00:00Z, from 1990 to 2099",
         )
     }
+}
+
+/// A date of the market's calendar.
+pub(crate) fn date(text: &str) -> Result<NaiveDate, String> {
+    let date = text.parse().ok().filter(|date: &NaiveDate| (1990..2100).contains(&date.year()));
+    date.ok_or_else(|| "a date is written as 2026-11-27, from 1990 to 2099".into())
 }
 
 /// Which result tables are kept.
@@ -383,5 +389,74 @@ mod tests {
         assert!(
             ["", "soon", "5", "2100-01-02"].iter().all(|form| Instant::from_str(form).is_err())
         );
+    }
+
+    /// Whatever is said on a command line, in an environment or in a file of hosts: it is refused, or
+    /// lies where the program can go on with it. An input is a word a line.
+    #[test]
+    fn fuzz_words() {
+        use clap::Parser;
+        use dataflows::model::time::Span;
+
+        use crate::cli::Cli;
+        use crate::platform::logging;
+
+        let seeds = [
+            "up\n--history\n12mo\n--start\n2026-11-27\n--speed\n60\n--seed\n7\n--dirt\nlate=2%:30d,duplicate=5%",
+            "up\n--history\n30d\n--speed\nmax\n--dirt\nshuffle=60s,corrupt=0.5%\n--page\n127.0.0.1:8020",
+            "analytics\n--rebuild\n--latest\n2026-11-27T14:00:00+09:00\n-w\n2\n-n\n3\n-p\n0\n-h\nhosts",
+            "analytics\n--tables\norders_by_minute,best_sellers\n--log\ninfo,librdkafka=debug,json",
+            "import\n-\n--until\n1795755600000\n--max-rejects\n5",
+            "scenario\nstart\nflash\n--for\n75min\n--strength\n2.5\n--categories\nfood,toys",
+            "scenario\nlist\n--from\n2026-11-27\n--json",
+            "host:2101\n[::1]:2102\n10.0.0.1:2103",
+        ];
+        crate::fuzz::fuzz!(2_000, seeds, |input| {
+            let text = String::from_utf8_lossy(&input.0);
+            let words = || text.lines().filter(|word| !word.contains('\0'));
+            let is_past = Cli::try_parse_from(std::iter::once("marketday").chain(words())).is_ok();
+            for word in words() {
+                if let Ok(Instant(at)) = word.parse() {
+                    assert!((TIME_MIN..TIME_END).contains(&at));
+                }
+                if let Ok(date) = date(word) {
+                    let start = Some(start_of_day(day_of_date(date)));
+                    for history in [None, Some(market::History::Months(120))] {
+                        _ = market::Options { history, start, ..market::Options::default() }
+                            .settings();
+                    }
+                }
+                if let Ok(history) = word.parse::<market::History>() {
+                    let start = Some(1_795_964_400_000);
+                    let options = market::Options {
+                        start,
+                        history: Some(history),
+                        ..market::Options::default()
+                    };
+                    options.settings().unwrap();
+                }
+                if let Ok(span) = word.parse::<Span>() {
+                    assert_eq!(span.to_string().parse(), Ok(span));
+                }
+                if let Ok(faults) = word.parse::<Faults>() {
+                    assert_eq!(faults.to_string().parse(), Ok(faults));
+                }
+                if let Ok(Speed::Times(times)) = word.parse() {
+                    assert!(times > 0.0 && times <= 1e5);
+                }
+                _ = logging::read(word);
+                let tables = TableList { tables: word.split(',').map(str::to_owned).collect() };
+                if tables.tables().is_ok() {
+                    assert!(
+                        word.bytes().all(|byte| byte.is_ascii_lowercase() || b"_,".contains(&byte))
+                    );
+                }
+            }
+            let hosts = crate::commands::analytics::addresses(&text);
+            assert!(
+                hosts.is_err() || words().all(|word| word.trim().is_empty() || word.contains(':'))
+            );
+            is_past
+        });
     }
 }

@@ -12,7 +12,7 @@ use dataflows::model::Millis;
 use dataflows::model::time::{DAY, Span, date_of, day_of, day_of_date, start_of_day, wall_clock};
 use serde::Serialize;
 
-use super::options::Rules;
+use super::options::{Rules, date};
 use crate::market::control::{self, ControlRequest};
 use crate::market::{self, ScenarioCommand, ScenarioRequest};
 use crate::platform::output::Output;
@@ -36,7 +36,7 @@ pub(crate) struct ScenarioList {
     #[command(flatten)]
     rules: Rules,
     /// The first day of the list [default: the day on which the market goes live].
-    #[arg(long)]
+    #[arg(long, value_parser = date)]
     from: Option<NaiveDate>,
     /// Answer in JSON.
     #[arg(long)]

@@ -30,6 +30,8 @@ pub(super) enum Next {
 pub(super) struct Input {
     source: BufReader<Source>,
     line: Vec<u8>,
+    /// It is only the beginning of one.
+    too_long: bool,
     number: u64,
     /// The line was given; the next one begins.
     given: bool,
@@ -66,7 +68,7 @@ impl Input {
         let is_file = file.metadata().is_ok_and(|about| about.is_file());
         let begin = if is_file { file.stream_position().ok() } else { None };
         let source = BufReader::with_capacity(1 << 16, Source { file, begin });
-        Ok(Input { source, line: Vec::new(), number: 0, given: true })
+        Ok(Input { source, line: Vec::new(), too_long: false, number: 0, given: true })
     }
 
     /// Whether it can be read twice.
@@ -81,7 +83,7 @@ impl Input {
             source.file.seek(SeekFrom::Start(begin)).context("reading the file again")?;
         }
         let source = BufReader::with_capacity(1 << 16, source);
-        Ok(Input { source, line: self.line, number: 0, given: true })
+        Ok(Input { source, line: self.line, too_long: false, number: 0, given: true })
     }
 
     /// The number of the line, from 1.
@@ -96,7 +98,7 @@ impl Input {
 
     /// Whether it is only the beginning of a line.
     pub(super) fn is_too_long(&self) -> bool {
-        self.line.len() == LINE_BYTES_MAX && !self.line.ends_with(b"\n")
+        self.too_long
     }
 
     /// Reads on.
@@ -132,7 +134,9 @@ impl Input {
     fn read(&mut self) -> io::Result<()> {
         let room = LINE_BYTES_MAX - self.line.len();
         self.source.by_ref().take(room as u64).read_until(b'\n', &mut self.line)?;
-        if self.is_too_long() {
+        // What can wait for more of a pipe is asked again with the line as it is.
+        self.too_long = self.line.len() == LINE_BYTES_MAX && !self.line.ends_with(b"\n");
+        if self.too_long {
             self.source.skip_until(b'\n')?;
         }
         Ok(())
