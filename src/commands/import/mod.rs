@@ -276,8 +276,14 @@ impl Importing<'_> {
         let Ok((line, event)) = read else { return Ok(()) };
         let (key, value) =
             (line.key.as_ref().map(|key| key.as_bytes()), line.value.get().as_bytes());
-        let partition =
-            key.map_or(0, |key| partition_of(key, self.partitions[line.topic as usize]));
+        let partitions = self.partitions[line.topic as usize];
+        ensure!(
+            partitions > 0,
+            "the log has no partition of {}: import into another one with {}",
+            line.topic.name(),
+            self.log.another()
+        );
+        let partition = key.map_or(0, |key| partition_of(key, partitions));
         let at = event.as_ref().map_or(0, Event::at);
         self.append(line.topic, partition, at, key, value)
             .with_context(|| format!("importing line {number}"))
@@ -418,5 +424,58 @@ mod tests {
         assert!(refused.first[2].1.contains("carts"), "{:?}", refused.first);
         assert_eq!(records(&*log, Topic::Orders).len(), 1, "without a valid time no heartbeat");
         assert_eq!(records(&*log, Topic::Users).len(), 1);
+    }
+
+    #[test]
+    fn a_first_line_that_is_too_long_is_one_behind_a_mark_too() {
+        let mut text = form::BOM.to_vec();
+        text.resize(LINE_BYTES_MAX + 10, b'x');
+        text.extend_from_slice(b"\n{\"topic\":\"users\",\"key\":\"1\",\"value\":{}}\n");
+        let (_dir, _log, imported) = import_text(&text);
+        let first = vec![(1, format!("longer than {LINE_BYTES_MAX} bytes"))];
+        let long = Listed { count: 1, first };
+        assert_eq!((imported.counts.records, imported.counts.refused), (1, long));
+    }
+
+    /// Whatever a file is: it is refused as a whole, or each of its lines is a record, as it stands
+    /// there, or refused.
+    #[test]
+    fn fuzz_imports() {
+        let lines = || crate::fuzz::lines().iter().map(Vec::as_slice);
+        let cases = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+        let mut seeds = vec![lines().take(6).collect::<Vec<_>>().concat()];
+        seeds.extend(lines().map(<[u8]>::to_vec));
+        for case in ["03-one-future-record/good.ndjson", "05-file-forms/crlf_bom.ndjson"]
+            .into_iter()
+            .chain(["05-file-forms/value_as_string.ndjson", "06-other-tools-forms/input.ndjson"])
+        {
+            let text = std::fs::read(cases.join(case)).unwrap();
+            let first = text.split_inclusive(|byte| *byte == b'\n').take(8);
+            seeds.push(first.collect::<Vec<_>>().concat());
+        }
+        crate::fuzz::fuzz!(10_000, seeds, |input| {
+            let dir = crate::fuzz::dir();
+            let (log, file) = (embedded::open(dir.path()).unwrap(), dir.path().join("lines"));
+            let text = &input.0[..];
+            std::fs::write(&file, text).unwrap();
+            let how = How { until: None, conflicts_max: u64::MAX, stop: &AtomicBool::default() };
+            let Ok(imported) = import(&*log, Input::open(&file).unwrap(), &how) else {
+                assert!(crate::log::is_empty(&*log).unwrap(), "refused, and yet imported");
+                return false;
+            };
+            let Counts { records: put, valid, duplicate, conflict, dead, refused } =
+                &imported.counts;
+            let lines = text.split_inclusive(|byte| *byte == b'\n').count() as u64;
+            assert_eq!(put + refused.count, lines, "{:?}", imported.counts);
+            assert_eq!(*put, valid + duplicate + conflict.count + dead.count);
+            let all = Topic::ALL.map(|topic| records(&*log, topic).len() as u64);
+            let beats = imported.until.map_or(0, |_| u64::from(log.partitions(Topic::Orders)));
+            assert_eq!(all.iter().sum::<u64>(), put + beats);
+            for (_, _, _, value) in Topic::ALL.map(|topic| records(&*log, topic)).concat() {
+                let is_there = text.windows(value.len()).any(|part| part == value.as_bytes());
+                assert!(is_there || value.contains("heartbeat"), "{value}");
+            }
+            *put > 0
+        });
     }
 }
