@@ -127,7 +127,9 @@ fn a_history_that_is_stopped_says_where_and_goes_on() {
     let has_begun = || dir.join("log/log.json").exists() && log_end(&dir) > 1_000;
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let mut up = up(&["--history", "36mo", "--start", "2026-11-30"]);
-        up.wait_until("it has begun", has_begun);
+        let said = dir.join("said");
+        let runs = || std::fs::read_to_string(&said).is_ok_and(|said| said.contains("look at"));
+        up.wait_until("it has begun", || runs() && has_begun());
         up.signal(signal);
         assert_eq!(up.end().code(), Some(code), "{}", up.said());
         let said = up.said();
