@@ -119,6 +119,15 @@ fn tail_ends_with_its_reader() {
 
 #[test]
 fn a_history_that_is_stopped_says_where_and_goes_on() {
+    // Before there is a server, which a terminal's Ctrl-C ends as well.
+    let new = scratch();
+    let up = ["up", "--dir", new.to_str().unwrap(), "--page", "127.0.0.1:0"];
+    let mut up = Running::start(&mut command(&up), new.join("said"));
+    up.wait_until("initdb is at work", || new.join("postgres/lock").exists());
+    assert_eq!(up.interrupt().code(), Some(130));
+    assert!(up.said().ends_with("(market time); run again to go on\n"), "{}", up.said());
+    assert!(!is_served(&new));
+
     let dir = scratch();
     let up = |more: &[&str]| {
         let up = ["up", "--dir", dir.to_str().unwrap(), "--page", "127.0.0.1:0"];

@@ -73,11 +73,14 @@ impl Market {
         let _listening = control::listen(&place.dir, &settings, &market)?;
         let ended = market::run(&place.dir, &*log, &settings, workers, history_only, &market)?;
         if let Ended::InHistory(at) = ended {
-            bail!(stopped_at(at, "; run again to go on"));
+            bail!(stopped_at(at, GO_ON));
         }
         Ok(ExitCode::SUCCESS)
     }
 }
+
+/// How a history in a log goes on.
+pub(crate) const GO_ON: &str = "; run again to go on";
 
 /// What is said of a history that was cut off at a market time, and of how to go on.
 pub(crate) fn stopped_at(at: Millis, how: &str) -> Interrupted {

@@ -14,22 +14,22 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use dataflows::analytics::Tables;
-use dataflows::model::Millis;
 use dataflows::model::time::{DAY, wall_clock};
+use dataflows::model::{Millis, Topic};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tracing::info;
 
-use super::market::stopped_at;
+use super::market::{GO_ON, stopped_at};
 use super::options::{Cached, Listen, Place, TableList, Which, count};
 use crate::engine;
-use crate::log::Log;
+use crate::log::{Log, newest_record};
 use crate::market::cache::{Cache, Counts, Link, market_name};
 use crate::market::{self, Ended, Handle, Options, Speed, control};
 use crate::page;
 use crate::platform::clock::Stopwatch;
 use crate::platform::output::{self, Output};
-use crate::platform::retry::{self, Patience};
+use crate::platform::retry::{self, Patience, Stopped};
 use crate::platform::signals::{self, Interrupted};
 use crate::platform::{files, logging, process};
 use crate::verify;
@@ -73,7 +73,11 @@ impl Up {
         let _only_one = lock(dir)?;
         let stopped = || stop.load(Ordering::SeqCst);
         let log = self.place.log.open(&stopped)?;
-        let database = self.place.database(Patience::Start, &stopped)?;
+        let database = self.place.database(Patience::Start, &stopped);
+        let database = database.map_err(|error| match self.in_history(&*log) {
+            Ok(Some(at)) if error.is::<Stopped>() => stopped_at(at, GO_ON).into(),
+            _ => error,
+        })?;
         let look = match &database.private {
             Some(private) => format!(
                 "PGPASSWORD=$(cat {}) psql -h 127.0.0.1 -p {} -U marketday marketday",
@@ -88,13 +92,27 @@ impl Up {
         database.stop()?;
         output::heard_or_unread(summary.tell(self.json, &mut Output::lock()))?;
         if let Ended::InHistory(at) = ended {
-            bail!(stopped_at(at, "; run again to go on"));
+            bail!(stopped_at(at, GO_ON));
         }
         if self.exit_when_caught_up && stopped() {
             let how = "stopped before all of the history was committed; run again to go on";
             bail!(Interrupted(how.into()));
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// The market time of the newest order in the log, if the history goes on behind it.
+    fn in_history(&self, log: &dyn Log) -> Result<Option<Millis>> {
+        let market = match market::settings_in(&self.place.log.dir)? {
+            Some(settings) => settings,
+            None => self.which.market_options()?.settings()?,
+        };
+        let mut at = market.origin;
+        for partition in 0..log.partitions(Topic::Orders) {
+            let newest = newest_record(log, Topic::Orders, partition)?;
+            at = newest.iter().map(|record| record.timestamp).fold(at, Millis::max);
+        }
+        Ok((at < market.start).then_some(at))
     }
 }
 
@@ -264,7 +282,11 @@ fn run(
         view.finish();
         engine_stop.store(true, Ordering::Relaxed);
         let joined = |panicked| anyhow::anyhow!("a thread died: {panicked:?}");
-        analytics.join().map_err(joined)?.context("running the analytics")?;
+        match analytics.join().map_err(joined)? {
+            // While the store was away: it goes on from the last commit.
+            Err(error) if error.is::<Stopped>() => {}
+            ended => ended.context("running the analytics")?,
+        }
         let ended = market.join().map_err(joined)?.context("running the market")?;
         Ok((market_seconds, ended))
     })?;

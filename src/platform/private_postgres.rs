@@ -482,7 +482,9 @@ impl Home {
                 }
             } else if let Ok(Some((pid, _))) = self.live_server() {
                 _ = kill_process(pid, Signal::QUIT);
-            } else if self.open("lock").is_ok_and(|lock| lock.try_lock().is_ok()) {
+            } else if !self.data().exists()
+                || self.open("lock").is_ok_and(|lock| lock.try_lock().is_ok())
+            {
                 // And nobody is about to start or stop it.
                 return;
             }
