@@ -174,7 +174,8 @@ fn status(
     };
     // Asked for after the log was, which may take its time.
     let mut waits_for = waits::waits(&mut client)?;
-    waits_for.retain(|wait| wait.what != What::Lock);
+    // Who may not see other logins' sessions is told what the analytics have.
+    waits_for.retain(|wait| waits.is_none() || wait.what != What::Lock);
     let partitions = partitions(&mut client, &ends, &waits_for)?;
     let status = Report {
         now: progress.get(0),
