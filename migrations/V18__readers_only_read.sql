@@ -19,13 +19,15 @@ BEGIN
     -- `verify` puts the twins' rows into temporary tables.
     EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO marketday_twin', current_database());
     EXECUTE format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', current_schema());
-    FOR anybodys IN
-        SELECT oid FROM pg_proc
-        WHERE pronamespace = 'pg_catalog'::regnamespace
-          AND proname ~ '^(pg_(try_)?advisory_.*|lo_(creat|create|from_bytea)|pg_notify|pg_logical_emit_message)$'
-    LOOP
-        EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', anybodys);
-    END LOOP;
-EXCEPTION WHEN insufficient_privilege THEN
-    RAISE NOTICE 'only a superuser can keep PUBLIC from advisory locks and large objects';
+    BEGIN
+        FOR anybodys IN
+            SELECT oid FROM pg_proc
+            WHERE pronamespace = 'pg_catalog'::regnamespace
+              AND proname ~ '^(pg_(try_)?advisory_.*|lo_(creat|create|from_bytea)|pg_notify|pg_logical_emit_message)$'
+        LOOP
+            EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', anybodys);
+        END LOOP;
+    EXCEPTION WHEN insufficient_privilege THEN
+        RAISE NOTICE 'only a superuser can keep PUBLIC from advisory locks and large objects';
+    END;
 END $$;

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use marketday::cli::Cli;
+use marketday::engine::supervise;
 use marketday::platform::logging::LAST_WORD;
 use marketday::platform::private_postgres;
 
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
                 target: LAST_WORD,
                 "another process of the analytics is gone, so this one ends too ({cause})"
             );
-            std::process::exit(i32::from(marketday::engine::supervise::LOST));
+            supervise::end_at_once(i32::from(supervise::LOST));
         }
         report(panic);
         private_postgres::end_at_once();

@@ -73,7 +73,7 @@ impl Analytics {
         let stop = signals::stop();
         let ended = self.analyse(&stop);
         let is_stopped = match &ended {
-            Ok(_) => true,
+            Ok(code) => *code == ExitCode::SUCCESS,
             Err(error) => error.is::<Stopped>(),
         };
         // What a supervisor stops, it knows; what runs on for good has come to its end.

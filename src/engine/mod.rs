@@ -101,8 +101,10 @@ pub fn run(log: &Arc<dyn Log>, settings: Settings) -> Result<()> {
             failed.end(worker, error);
         }
     });
-    let workers =
-        workers.map_err(|message| anyhow!("starting the analytics' workers: {message}"))?;
+    let workers = workers.map_err(|message| {
+        reading.end(false);
+        anyhow!("starting the analytics' workers: {message}")
+    })?;
     let ended: Vec<_> = workers.join().into_iter().collect();
     let first = failure.first();
     reading.end(first.is_ok());
@@ -148,7 +150,7 @@ fn end_process(error: &anyhow::Error) -> ! {
     // With the lock held: the first error is the one that counts.
     let _first = std::io::stderr().lock();
     error!(target: LAST_WORD, "{error:#}");
-    std::process::exit(code);
+    supervise::end_at_once(code)
 }
 
 /// Timely's and differential's settings, for whoever runs the graph.

@@ -17,6 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tracing::{info, warn};
 
 use crate::platform::clock::Stopwatch;
+use crate::platform::private_postgres;
 use crate::platform::retry::{self, PAUSE, STEADY};
 use crate::platform::signals;
 
@@ -53,6 +54,15 @@ pub fn end_with_supervisor() -> Result<()> {
 pub fn addresses() -> Option<Vec<String>> {
     let addresses = std::env::var(ADDRESSES).ok()?;
     Some(addresses.split(',').map(str::to_owned).collect())
+}
+
+/// Ends this process at once, with that code. A supervisor sees to the server that it started; without one
+/// a private server that nobody else uses ends too.
+pub fn end_at_once(code: i32) -> ! {
+    if std::env::var_os(SUPERVISOR).is_none() {
+        private_postgres::end_at_once();
+    }
+    std::process::exit(code)
 }
 
 /// Runs processes of the analytics until they end or `stop` is set: the one of that `place`, or all

@@ -13,8 +13,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use dataflows::model::{Millis, Topic};
+
+use crate::platform::retry;
 
 /// A log: what was appended and flushed can be read from any offset, in order, for ever.
 pub trait Log: Send + Sync {
@@ -267,12 +269,12 @@ pub trait Reader: Send {
             std::thread::sleep(WAIT_POLL);
         }
         let (topic, partition) = self.partition();
-        bail!(
-            "the log has given nothing of {}-{partition} from offset {before} on for {} s; is it \
-             reachable?",
-            topic.name(),
-            (WAIT_POLL * WAIT_POLLS).as_secs()
-        )
+        Err(retry::NoAnswer(WAIT_POLL * WAIT_POLLS)).with_context(|| {
+            format!(
+                "the log has given nothing of {}-{partition} from offset {before} on; is it reachable?",
+                topic.name()
+            )
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use std::fmt;
 pub const ENCODE: &str = "in a password @ : / ? # and % are written %40 %3A %2F %3F %23 and %25";
 
 /// Marks of a word that may hold a password.
-const MARKS: [&str; 5] = ["://", "@", "password", "--database", "--redis"];
+const MARKS: [&str; 5] = ["://", "@", "password", "database", "redis"];
 
 /// Where a server is and how one logs in there, as it was given. It is never shown.
 #[derive(Clone)]

@@ -81,7 +81,10 @@ impl Market {
         // Temporary tables are no harm, where a login may only read, too.
         let mut tx = client.build_transaction().read_only(false).start()?;
         tx.batch_execute(statement("tables"))
-            .context("making temporary tables for the scorecard")?;
+            .context(
+                "making temporary tables for the scorecard, for which it takes `GRANT TEMPORARY` on the \
+                 database",
+            )?;
         tx.commit()?;
         let mut tx = client
             .build_transaction()

@@ -17,6 +17,10 @@ mod embedded {
 /// Where refinery keeps what has run.
 const HISTORY: &str = "refinery_schema_history";
 
+/// Since which migrations there are `followed_tables`, and a hash of each ledger.
+const FOLLOWED: i32 = 13;
+const HASHED: i32 = 17;
+
 /// The roles to whom the tables are granted. They are the cluster's: another database of it may have
 /// made them.
 const ROLES: &str = "marketday_twin, marketday_reader";
@@ -45,7 +49,8 @@ pub fn run(config: &Config) -> Result<()> {
          CREATE DATABASE shop ENCODING 'UTF8' TEMPLATE template0",
         name(config)
     );
-    match standing(&mut client)? {
+    let standing = standing(&mut client)?;
+    match standing {
         Standing::Same => return Ok(()),
         Standing::Newer(version) => bail!(newer(version)),
         Standing::Missing => is_fit(&mut client, config)?,
@@ -56,22 +61,31 @@ pub fn run(config: &Config) -> Result<()> {
     holder.batch_execute(store::PATIENCE)?;
     // Of two programs that make the table of what has run at once, one may have to look again.
     let table = |client: &mut Client| client.assert_migrations_table(HISTORY);
-    table(&mut client).or_else(|_| table(&mut client)).context("preparing the database")?;
+    let made = table(&mut client).or_else(|_| table(&mut client));
+    made.map_err(Error::from).map_err(explained)?;
     // Two programs at once: the second waits, then finds nothing to do. It waits for a lock on a table,
     // since an advisory one anybody can take who may only read.
     let mut held = holder.transaction()?;
-    held.batch_execute(&format!("LOCK TABLE {HISTORY} IN SHARE UPDATE EXCLUSIVE MODE"))
-        .context("waiting for another marketday that migrates this database")?;
+    held.batch_execute(&format!("LOCK TABLE {HISTORY} IN SHARE UPDATE EXCLUSIVE MODE")).map_err(
+        |error| match Error::from(error) {
+            error if retry::refused(&error) => explained(error),
+            error => error.context("waiting for another marketday that migrates this database"),
+        },
+    )?;
     make_roles(&mut client)?;
     // All of them or none: where one fails, as over a stranger's table, nothing is left behind.
     let runner = embedded::migrations::runner().set_grouped(true);
-    let ran = runner.run(&mut client).map_err(Error::from).map_err(explained)?;
-    if !ran.applied_migrations().is_empty() {
-        // One of them may have made a table anew, and told nobody; or changed the rows of a ledger.
-        client.batch_execute(
-            "DELETE FROM followed_tables; UPDATE commit_offsets SET ledger_hash = NULL",
-        )?;
+    // One of them may make a table anew, and tell nobody; or change the rows of a ledger. Before them: cut
+    // off in between, the hashes are only taken anew.
+    if let Standing::Older(version) = standing {
+        if version >= FOLLOWED {
+            client.batch_execute("DELETE FROM followed_tables")?;
+        }
+        if version >= HASHED {
+            client.batch_execute("UPDATE commit_offsets SET ledger_hash = NULL")?;
+        }
     }
+    runner.run(&mut client).map_err(Error::from).map_err(explained)?;
     held.commit()?;
     Ok(())
 }

@@ -135,7 +135,7 @@ pub fn config(address: &Secret) -> Result<Config> {
     };
     config.ok().filter(is_read).with_context(|| {
         format!(
-            "reading the database's URL (--database or DATABASE_URL){}: it is like \
+            "reading the database's URL{}: it is like \
              postgres://USER:PASSWORD@HOST:PORT/NAME, where {}, or like host=HOST user=USER \
              password='PASSWORD' dbname=NAME",
             wrong.map(|wrong| format!(", {wrong}")).unwrap_or_default(),

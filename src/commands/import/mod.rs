@@ -12,6 +12,7 @@ use std::io::Write;
 use std::iter::repeat_n;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use crate::log::{Log, Owner, Writer};
 use crate::market;
 use crate::platform::clock::Stopwatch;
 use crate::platform::output::{self, Output};
+use crate::platform::retry::Stopped;
 use crate::platform::signals::{self, Interrupted};
 use input::{Input, Next};
 use look::{Counts, Look, Read, read};
@@ -57,7 +59,13 @@ impl Import {
             conflicts_max: self.max_rejects,
             stop: &signals::stop(),
         };
-        let imported = import(&*log, input, &how)?;
+        let imported = import(&*log, input, &how).map_err(|error| match error.is::<Stopped>() {
+            true => {
+                let how = "run again to go on: what is in the log already counts once";
+                Interrupted(format!("stopped while the log was waited for; {how}")).into()
+            }
+            false => error,
+        })?;
         output::heard_or_unread(imported.tell(&mut Output::lock()))?;
         if let Some(line) = imported.stopped {
             let how = "run again to go on: what is in the log already counts once";
@@ -87,7 +95,7 @@ struct How<'a> {
     /// So many conflicts do not end it.
     conflicts_max: u64,
     /// Set to end early.
-    stop: &'a AtomicBool,
+    stop: &'a Arc<AtomicBool>,
 }
 
 /// What an import did.
@@ -168,6 +176,7 @@ fn import(log: &dyn Log, mut input: Input, how: &How<'_>) -> Result<Imported> {
     // The writer knows these: of what is added meanwhile the next import hears.
     let partitions = Topic::ALL.map(|topic| log.partitions(topic));
     let mut writer = log.writer()?;
+    writer.end_when(how.stop);
     ensure!(log.owner()? != Some(Owner::Market), belongs_to_market(log));
     let mut importing =
         Importing { log, partitions, writer: &mut *writer, written: 0, unflushed: None };
@@ -364,7 +373,7 @@ mod tests {
         std::fs::write(&file, text).unwrap();
         let input = Input::open(&file).unwrap();
         std::fs::remove_file(file).unwrap();
-        let stop = &AtomicBool::default();
+        let stop = &Arc::default();
         let imported = import(&*log, input, &How { until: None, conflicts_max: 0, stop }).unwrap();
         (dir, log, imported)
     }
@@ -458,7 +467,7 @@ mod tests {
             let (log, file) = (embedded::open(dir.path()).unwrap(), dir.path().join("lines"));
             let text = &input.0[..];
             std::fs::write(&file, text).unwrap();
-            let how = How { until: None, conflicts_max: u64::MAX, stop: &AtomicBool::default() };
+            let how = How { until: None, conflicts_max: u64::MAX, stop: &Arc::default() };
             let Ok(imported) = import(&*log, Input::open(&file).unwrap(), &how) else {
                 assert!(crate::log::is_empty(&*log).unwrap(), "refused, and yet imported");
                 return false;
