@@ -260,9 +260,9 @@ fn partitions_that_hold_now_back_or_are_left_out_of_it_are_named() {
     };
     let none = "left out      orders-2, where no two customers and no heartbeat have spoken: the \
                 market time goes on without it";
-    let held = "held back     orders-1, read up to 2026-09-22 00:13:20, 8 h 0 min behind the \
+    let held = "held back     orders-1, read up to 2026-09-22 01:13:20, 8 h 0 min behind the \
                 furthest: the market time waits for it";
-    let left = "left out      orders-1, read up to 2026-09-22 00:13:20, 2 d 10 h behind the \
+    let left = "left out      orders-1, read up to 2026-09-22 01:13:20, 2 d 10 h behind the \
                 furthest: the market time goes on without it";
     let told =
         |lines: &[&str], now: i64| (lines.iter().map(|it| (*it).to_owned()).collect(), Some(now));

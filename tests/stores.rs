@@ -324,7 +324,7 @@ fn an_own_schema_and_other_settings_change_no_answer() {
         "`GRANT marketday_reader TO viewer; GRANT USAGE ON SCHEMA shop TO marketday_reader`",
     );
     db.batch_execute("REVOKE marketday_twin FROM viewer").unwrap();
-    let rights = "`GRANT marketday_twin TO viewer; GRANT USAGE ON SCHEMA shop TO marketday_twin; ";
+    let rights = "`GRANT marketday_twin TO viewer; GRANT USAGE ON SCHEMA shop TO marketday_twin`";
     refused(&mut on(&viewer, &verify), rights);
     db.batch_execute(
         "GRANT marketday_twin TO viewer; REVOKE USAGE ON SCHEMA shop FROM marketday_twin",

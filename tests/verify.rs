@@ -413,20 +413,17 @@ fn what_cannot_be_compared_is_a_line_and_the_others_go_on() {
     );
 }
 
-/// What another session holds is waited for as long as the database says.
+/// What another session holds is waited for some seconds.
 #[test]
 fn a_table_that_is_locked_is_a_line_and_the_others_go_on() {
     let config = fresh_database();
     commit(&config, &story());
-    let name = config.get_dbname().unwrap();
-    let wait = format!("ALTER DATABASE {name} SET lock_timeout = '100ms'");
-    connect(&config).batch_execute(&wait).unwrap();
     let mut other = connect(&config);
     let mut holding = other.transaction().unwrap();
-    holding.batch_execute("LOCK TABLE best_sellers, product_events").unwrap();
+    holding.batch_execute("LOCK TABLE best_sellers").unwrap();
     let (equal, report) = verified(&config, &story());
     assert!(!equal, "{report}");
-    for locked in ["best_sellers could not be", "topic products could not be", "lock timeout"] {
+    for locked in ["best_sellers could not be", "lock timeout"] {
         assert!(report.contains(locked), "{locked}\n{report}");
     }
     for other in ["orders_by_minute", "users/0", "orders/0"] {

@@ -278,6 +278,11 @@ pub(super) fn differing(
     let records = ProgressBar::hidden();
     let found =
         compare_topic(tx, log, topic, &committed, Some(&letters), latest, &records, &mut report)?;
+    for (partition, committed) in found.iter().zip(&committed) {
+        if let Some(committed) = committed {
+            compare_counts(partition, committed, &mut report);
+        }
+    }
     let samples = found.into_iter().flat_map(|partition| partition.samples);
     Ok(samples.chain(report.differences).take(SAMPLES).collect())
 }

@@ -75,6 +75,7 @@ pub fn verify(
     out: &mut dyn Write,
     json: bool,
 ) -> Result<bool> {
+    store::can_act_as(config, "marketday_twin", "`verify`")?;
     let mut client = store::connect(config)?;
     let mut tx = begin(&mut client)?;
     let snapshot: String = tx
@@ -135,13 +136,16 @@ pub fn differing(config: &Config, log: &dyn Log, topic: Topic) -> Vec<String> {
 }
 
 fn begin(client: &mut Client) -> Result<Transaction<'_>> {
+    let taking = "taking a snapshot of the database";
+    // What somebody holds is a line after that.
+    client.batch_execute(store::PATIENCE).context(taking)?;
     client
         .build_transaction()
         .isolation_level(IsolationLevel::RepeatableRead)
         // What a twin gives is put into a temporary table, by a login that may only read, too.
         .read_only(false)
         .start()
-        .context("taking a snapshot of the database")
+        .context(taking)
 }
 
 /// The base tables against the log, over a connection of its own that sees the same snapshot.
@@ -268,21 +272,13 @@ fn not_kept(tx: &mut Transaction<'_>) -> Result<Vec<&'static str>> {
 /// Finds once for all twins which order events count: a temporary table goes before the view of its
 /// name. Gives how many do not.
 fn count_orders(tx: &mut Transaction<'_>, schema: &str) -> Result<u64> {
-    let rights = "SELECT format('GRANT marketday_twin TO %I; GRANT USAGE ON SCHEMA %s TO marketday_twin; \
-                  GRANT TEMPORARY ON DATABASE %I TO marketday_twin', current_user, $1::text, current_database())";
-    let rights: String = tx.query_one(rights, &[&schema])?.try_get(0)?;
     tx.batch_execute(&format!(
         "SET LOCAL ROLE marketday_twin;
          CREATE TEMP TABLE counted_order_events ON COMMIT DROP AS TABLE {schema}.counted_order_events;
          ANALYZE counted_order_events;
          RESET ROLE"
     ))
-    .map_err(|error| match anyhow!(error) {
-        error if retry::refused(&error) => {
-            error.context(format!("acting as the role of the twins, for which it takes `{rights}`"))
-        }
-        error => error,
-    })?;
+    .context("finding the order events that count")?;
     let superseded: i64 = tx
         .query_one(
             "SELECT (SELECT count(*) FROM order_events)
