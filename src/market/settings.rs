@@ -376,7 +376,7 @@ mod tests {
         let parts: Vec<&str> = shipped.split("[[scenario]]").skip(1).collect();
         let seeds = parts.iter().map(|part| format!("[[scenario]]{part}"));
         let settings = crate::fuzz::settings();
-        fuzz!(8_000, seeds, |input| {
+        fuzz!(1_000, seeds, |input| {
             let Ok(text) = str::from_utf8(&input.0) else { return false };
             let Ok(scenarios) = scenarios(text) else { return false };
             let all = dataflows::market::occurrences(&scenarios, 1, 2010..=2012);

@@ -78,12 +78,10 @@ pub fn run(config: &Config) -> Result<()> {
     // One of them may make a table anew, and tell nobody; or change the rows of a ledger. Before them: cut
     // off in between, the hashes are only taken anew.
     if let Standing::Older(version) = standing {
-        if version >= FOLLOWED {
-            client.batch_execute("DELETE FROM followed_tables")?;
-        }
-        if version >= HASHED {
-            client.batch_execute("UPDATE commit_offsets SET ledger_hash = NULL")?;
-        }
+        let followed = (version >= FOLLOWED).then_some("DELETE FROM followed_tables;");
+        let hashed = (version >= HASHED).then_some("UPDATE commit_offsets SET ledger_hash = NULL;");
+        let forget: String = followed.into_iter().chain(hashed).collect();
+        client.batch_execute(&forget).map_err(Error::from).map_err(explained)?;
     }
     runner.run(&mut client).map_err(Error::from).map_err(explained)?;
     held.commit()?;

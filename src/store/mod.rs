@@ -266,14 +266,18 @@ pub(crate) fn taken_over(generation: i64) -> anyhow::Error {
 pub fn can_act_as(database: &Config, role: &str, does: &str) -> Result<()> {
     let mut client = connect(database)?;
     let login = login(&mut client)?;
-    let schema: String = client.query_one("SELECT quote_ident(current_schema())", &[])?.get(0);
-    let reads = format!("SET ROLE {role}; SELECT FROM {schema}.commit_points LIMIT 0");
-    client.batch_execute(&reads).with_context(|| {
-        format!(
-            "acting as {role}, as {does} does: have an administrator run `GRANT {role} TO {login}; \
-             GRANT USAGE ON SCHEMA {schema} TO {role}`"
-        )
-    })
+    let schema = "SELECT quote_ident(current_schema()), current_schema()::text";
+    let schema = client.query_one(schema, &[])?;
+    let (schema, name): (String, String) = (schema.get(0), schema.get(1));
+    let rights = format!(
+        "acting as {role}, as {does} does: have an administrator run `GRANT {role} TO {login}; \
+         GRANT USAGE ON SCHEMA {schema} TO {role}`"
+    );
+    client.batch_execute(&format!("SET ROLE {role}")).with_context(|| rights.clone())?;
+    let may = "SELECT has_schema_privilege($1, 'USAGE')";
+    let may: bool = client.query_one(may, &[&name])?.get(0);
+    ensure!(may, rights);
+    Ok(())
 }
 
 /// As whom we are connected, as SQL names it.
