@@ -731,14 +731,18 @@ fn who_takes_nothing_of_the_feed_gives_the_place_back() {
     let page = page::serve(settings(&config, Duration::from_secs(1))).unwrap();
     let db = &mut connect(&config);
     let sessions = |db: &mut postgres::Client| -> i64 {
-        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()";
+        let sql = "SELECT count(*) FROM pg_stat_activity
+                   WHERE datname = current_database() AND backend_type = 'client backend'";
         db.query_one(sql, &[]).unwrap().get(0)
+    };
+    let follows = |db: &mut postgres::Client| -> bool {
+        db.query_one("SELECT EXISTS (SELECT FROM followed_tables)", &[]).unwrap().get(0)
     };
     wait_until("the page has looked at the store", || sessions(db) == 2);
     let mut stalled = TcpStream::connect(page.address).unwrap();
     let ask = "GET /api/tables/active_customers/changes HTTP/1.1\r\nHost: localhost\r\n\r\n";
     stalled.write_all(ask.as_bytes()).unwrap();
-    wait_until("it follows", || sessions(db) == 3);
+    wait_until("it follows", || follows(db) && sessions(db) == 3);
     // More than the buffers of both ends take.
     db.batch_execute(
         "BEGIN; UPDATE progress SET epoch = 1;
