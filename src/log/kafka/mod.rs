@@ -14,9 +14,9 @@
 //! records are kept for ever, and may bear any time, since market time is not the brokers'.
 //!
 //! Each worker has one consumer a topic, with the partitions assigned by us, and another one for those that
-//! are added while it runs. Its queue, filled by
-//! librdkafka's own threads, holds at most [`FETCHED_KIB`]. Offsets are committed to the consumer
-//! groups for the eyes of Kafka's tools only; nothing here ever reads them back.
+//! are added while it runs. Its queue, filled by librdkafka's own threads, holds at most [`FETCHED_KIB`].
+//! Offsets are committed to the consumer groups for the eyes of Kafka's tools only; nothing here ever
+//! reads them back.
 
 mod cluster;
 mod identity;
