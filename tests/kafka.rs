@@ -531,7 +531,9 @@ fn a_market_goes_on_in_the_partitions_that_it_began_with() {
     let goes_on = |market: &mut Running| {
         let before = records(&*log);
         market.wait_until("it goes on", || records(&*log) > before);
-        assert!(market.interrupt().success(), "{}", market.said());
+        // In its history, or live.
+        let code = market.interrupt().code();
+        assert!(matches!(code, Some(0 | 130)), "{code:?} {}", market.said());
     };
     goes_on(&mut market);
     goes_on(&mut start());
