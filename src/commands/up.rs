@@ -72,11 +72,12 @@ impl Up {
         let dir = &self.place.log.dir;
         let _only_one = lock(dir)?;
         let stopped = || stop.load(Ordering::SeqCst);
-        let log = self.place.log.open(&stopped).map_err(|error| match error.is::<Stopped>() {
-            true => {
+        let log = self.place.log.open(&stopped).map_err(|error| {
+            if error.is::<Stopped>() {
                 Interrupted("stopped before the log was there; run again to go on".into()).into()
+            } else {
+                error
             }
-            false => error,
         })?;
         let database = self.place.database(Patience::Start, &stopped);
         let database = database.map_err(|error| match self.in_history(&*log) {

@@ -120,17 +120,16 @@ impl AppState {
             let mut idle = self.clients.lock().unwrap_or_else(PoisonError::into_inner).pop();
             // The server may have been started again.
             let valid = |client: &mut Client| client.is_valid(Duration::from_secs(1)).is_ok();
-            let mut client = match idle.take_if(valid) {
-                Some(client) => client,
-                None => {
-                    let mut client = store::connect(&self.reader)?;
-                    // Those of the login, which ours do without.
-                    client.batch_execute(
-                        "RESET statement_timeout; RESET lock_timeout;
-                         RESET idle_in_transaction_session_timeout",
-                    )?;
-                    client
-                }
+            let mut client = if let Some(client) = idle.take_if(valid) {
+                client
+            } else {
+                let mut client = store::connect(&self.reader)?;
+                // Those of the login, which ours do without.
+                client.batch_execute(
+                    "RESET statement_timeout; RESET lock_timeout;
+                     RESET idle_in_transaction_session_timeout",
+                )?;
+                client
             };
             let done = run(&mut client);
             // A transaction that was given up is rolled back by now.

@@ -59,12 +59,13 @@ impl Import {
             conflicts_max: self.max_rejects,
             stop: &signals::stop(),
         };
-        let imported = import(&*log, input, &how).map_err(|error| match error.is::<Stopped>() {
-            true => {
+        let imported = import(&*log, input, &how).map_err(|error| {
+            if error.is::<Stopped>() {
                 let how = "run again to go on: what is in the log already counts once";
                 Interrupted(format!("stopped while the log was waited for; {how}")).into()
+            } else {
+                error
             }
-            false => error,
         })?;
         output::heard_or_unread(imported.tell(&mut Output::lock()))?;
         if let Some(line) = imported.stopped {
