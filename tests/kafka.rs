@@ -36,6 +36,13 @@ fn on_brokers(name: &str, dir: &Path, args: &[&str]) -> Command {
     command
 }
 
+/// The same, with its store in that database.
+fn on_brokers_into(name: &str, dir: &Path, database: &postgres::Config, args: &[&str]) -> Command {
+    let mut command = on_brokers(name, dir, args);
+    command.env("DATABASE_URL", database_url(database));
+    command
+}
+
 /// Number of records that readers can see.
 fn records(log: &dyn Log) -> u64 {
     hashes(log, |_, _| u64::MAX).values().map(|(count, _)| count).sum()
@@ -331,8 +338,7 @@ fn partitions_in_which_one_customer_speaks_count_and_have_no_time() {
         producer.flush(MINUTE).unwrap();
     };
     let on_brokers = |args: &[&str]| {
-        let mut command = on_brokers("wide", &scratch, args);
-        let output = command.env("DATABASE_URL", database_url(&database)).output().unwrap();
+        let output = on_brokers_into("wide", &scratch, &database, args).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
@@ -401,9 +407,8 @@ fn a_transaction_that_stays_open_is_named_while_it_does() {
     let other: BaseProducer = client().create().unwrap();
     (1..6).for_each(|id| send(&other, id));
 
-    let mut analytics = on_brokers("open", &dir, &["analytics", "-w", "2"]);
-    let analytics = analytics.env("DATABASE_URL", database_url(&database));
-    let mut analytics = Running::start(analytics, dir.join("said"));
+    let mut analytics = on_brokers_into("open", &dir, &database, &["analytics", "-w", "2"]);
+    let mut analytics = Running::start(&mut analytics, dir.join("said"));
     analytics.wait_until("it is named", || !waits(&database).is_empty());
     let named = ("transaction".to_owned(), "orders-1".to_owned(), Some(0), Some(6));
     assert_eq!(waits(&database), [named]);
@@ -437,9 +442,8 @@ fn brokers_that_do_not_answer_are_named_while_they_do_not() {
     let orders = NewTopic::new("paused.orders", 1, TopicReplication::Variable(&[&[3]]));
     pollster::block_on(admin.create_topics([&orders], &AdminOptions::new())).unwrap();
     kafka_log("paused");
-    let mut analytics = on_brokers("paused", &dir, &["analytics"]);
-    let analytics = analytics.env("DATABASE_URL", database_url(&database));
-    let mut analytics = Running::start(analytics, dir.join("said"));
+    let mut analytics = on_brokers_into("paused", &dir, &database, &["analytics"]);
+    let mut analytics = Running::start(&mut analytics, dir.join("said"));
     let told = || -> bool {
         let told = "SELECT count(*) FROM pipeline_status
                     WHERE written_at > clock_timestamp() - interval '2 s'";
@@ -465,11 +469,7 @@ fn brokers_that_do_not_answer_are_named_while_they_do_not() {
 fn partitions_that_are_added_while_it_runs_are_read() {
     let (scratch, database) = (scratch(), fresh_database());
     kafka_log("grown");
-    let on_brokers = |args: &[&str]| {
-        let mut command = on_brokers("grown", &scratch, args);
-        command.env("DATABASE_URL", database_url(&database));
-        command
-    };
+    let on_brokers = |args: &[&str]| on_brokers_into("grown", &scratch, &database, args);
     let mut analytics =
         Running::start(&mut on_brokers(&["analytics", "--processes", "2"]), scratch.join("said"));
     let producer: BaseProducer = client().create().unwrap();
@@ -552,11 +552,7 @@ fn a_market_goes_on_in_the_partitions_that_it_began_with() {
 fn a_topic_that_was_deleted_and_made_again_is_told() {
     let (scratch, database) = (scratch(), fresh_database());
     kafka_log("remade");
-    let on_brokers = |args: &[&str]| {
-        let mut command = on_brokers("remade", &scratch, args);
-        command.env("DATABASE_URL", database_url(&database));
-        command
-    };
+    let on_brokers = |args: &[&str]| on_brokers_into("remade", &scratch, &database, args);
     let fill = |producer: &BaseProducer, ids: std::ops::Range<i64>| {
         for id in ids {
             send(producer, "remade.orders", id as i32 % 3, &order(id, id % 20));

@@ -66,8 +66,9 @@ pub fn end_at_once(code: i32) -> ! {
 }
 
 /// Runs processes of the analytics until they end or `stop` is set: the one of that `place`, or all
-/// of them on this machine, at free ports, new ones every time. `start` gives the command of each. `ready`
-/// waits until they can be started again; it is told to stop with [`Stopped`](retry::Stopped). False if one has ended with an error of its own.
+/// of them on this machine, at free ports, new ones every time. `start` gives the command of each.
+/// `ready` waits until they can be started again; it is told to stop with
+/// [`Stopped`](retry::Stopped). False if one has ended with an error of its own.
 pub fn supervise(
     processes: usize,
     place: Option<usize>,

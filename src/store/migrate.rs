@@ -91,8 +91,7 @@ pub fn run(config: &Config) -> Result<()> {
 /// Sees that a database's schema is there and of this version; makes nothing.
 pub fn check(config: &Config) -> Result<()> {
     let mut client = store::connect(config)?;
-    let ours = embedded::migrations::runner().get_migrations().iter().map(Migration::version).max();
-    let ours = ours.unwrap_or_default();
+    let ours = newest();
     match standing(&mut client)? {
         Standing::Same => Ok(()),
         Standing::Newer(version) => bail!(newer(version)),
@@ -112,6 +111,12 @@ pub fn check(config: &Config) -> Result<()> {
 
 fn name(config: &Config) -> &str {
     config.get_dbname().or(config.get_user()).unwrap_or_default()
+}
+
+/// The version of the schema that this program has.
+fn newest() -> i32 {
+    let runner = embedded::migrations::runner();
+    runner.get_migrations().iter().map(Migration::version).max().unwrap_or_default()
 }
 
 fn newer(version: i32) -> Error {
@@ -150,7 +155,7 @@ fn standing(client: &mut Client) -> Result<Standing> {
              {SCHEMA}"
         );
     }
-    let newest = ours.iter().map(|it| it.0).max().unwrap_or_default();
+    let newest = newest();
     Ok(match last {
         _ if last > newest => Standing::Newer(last),
         _ if seen.len() < ours.len() => Standing::Older(last),

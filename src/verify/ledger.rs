@@ -210,13 +210,8 @@ pub(super) fn compare(
                 topic.name()
             )),
             Ok(found) => {
-                for ((partition, committed), place) in found.iter().zip(committed).zip(0..) {
-                    if let Some(letters) = &letters {
-                        compare_dead(partition, &letters[place], &mut dead);
-                    }
-                    if let Some(committed) = committed {
-                        compare_counts(partition, &committed, report);
-                    }
+                for (partition, letters) in found.iter().zip(letters.iter().flatten()) {
+                    compare_dead(partition, letters, &mut dead);
                 }
                 report.partitions.extend(found);
             }
@@ -236,7 +231,7 @@ pub(super) fn compare(
     Ok(())
 }
 
-/// Compares the base table of one topic with its partitions.
+/// Compares the base table of one topic, and what is committed of its partitions, with the log.
 #[expect(clippy::too_many_arguments, reason = "what is known of the topic, and where it is told")]
 fn compare_topic(
     tx: &mut Transaction<'_>,
@@ -261,6 +256,11 @@ fn compare_topic(
             .with_context(|| format!("reading {name} from the log"))?;
     }
     judge(&mut seen, &mut found, letters, report);
+    for (partition, committed) in found.iter().zip(committed) {
+        if let Some(committed) = committed {
+            compare_counts(partition, committed, report);
+        }
+    }
     Ok(found)
 }
 
@@ -278,11 +278,6 @@ pub(super) fn differing(
     let records = ProgressBar::hidden();
     let found =
         compare_topic(tx, log, topic, &committed, Some(&letters), latest, &records, &mut report)?;
-    for (partition, committed) in found.iter().zip(&committed) {
-        if let Some(committed) = committed {
-            compare_counts(partition, committed, &mut report);
-        }
-    }
     let samples = found.into_iter().flat_map(|partition| partition.samples);
     Ok(samples.chain(report.differences).take(SAMPLES).collect())
 }

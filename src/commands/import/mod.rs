@@ -61,21 +61,22 @@ impl Import {
         };
         let imported = import(&*log, input, &how).map_err(|error| {
             if error.is::<Stopped>() {
-                let how = "run again to go on: what is in the log already counts once";
-                Interrupted(format!("stopped while the log was waited for; {how}")).into()
+                Interrupted(format!("stopped while the log was waited for; {AGAIN}")).into()
             } else {
                 error
             }
         })?;
         output::heard_or_unread(imported.tell(&mut Output::lock()))?;
         if let Some(line) = imported.stopped {
-            let how = "run again to go on: what is in the log already counts once";
-            bail!(Interrupted(format!("stopped at line {line}; {how}")));
+            bail!(Interrupted(format!("stopped at line {line}; {AGAIN}")));
         }
         let well = imported.counts.rejects() <= self.max_rejects;
         Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
+
+/// How an import that was stopped goes on.
+const AGAIN: &str = "run again to go on: what is in the log already counts once";
 
 /// Lines between two flushes: what may be lost by a crash, against the cost of waiting for a disk.
 const FLUSH_LINES: u64 = 10_000;
@@ -213,8 +214,7 @@ fn import(log: &dyn Log, mut input: Input, how: &How<'_>) -> Result<Imported> {
     }
     importing.flush()?;
     if looked && let Some(line) = stopped {
-        let how = "run again to go on: what is in the log already counts once";
-        bail!(Interrupted(format!("stopped at line {line}; {how}")));
+        bail!(Interrupted(format!("stopped at line {line}; {AGAIN}")));
     }
 
     let mut done = Imported { until: how.until.or(look.newest), ..Imported::default() };
