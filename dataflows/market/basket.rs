@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use rand::RngExt;
-use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, Poisson};
+use rand::{Rng, RngExt};
 
 use super::{
-    catalog::{BEST, Catalog, NEWEST},
+    catalog::{Catalog, Offered},
     customers::Customer,
+    draw::{Purpose, draw},
     people::{TASTE_MAX, taste, weighted},
     profile::Basket,
-    roster::Roster,
     scenarios::Scenarios,
+    shelf::Shelf,
 };
 use crate::model::{Krw, Line, ProductId, Word};
 
@@ -21,78 +20,120 @@ pub(super) struct BasketContext<'m> {
     pub(super) rules: &'m Basket,
     pub(super) seed: u64,
     /// The products of the working set.
-    pub(super) offered: &'m Roster,
+    pub(super) offered: &'m Offered,
     pub(super) catalog: &'m Catalog,
     pub(super) scenarios: &'m Scenarios,
     pub(super) words: &'m [Word],
 }
 
-/// Fills the basket of customer `id`.
+/// Fills the basket of customer `id`. How many lines it has, and how many of each product, is drawn
+/// from `random`; each line's product from a stream of its own.
 pub(super) fn fill(
-    random: &mut ChaCha8Rng,
+    random: &mut impl Rng,
     id: u32,
     customer: &Customer,
-    shelf: &BasketContext<'_>,
+    context: &BasketContext<'_>,
 ) -> Arc<[Line]> {
-    let BasketContext { rules, catalog, words, .. } = *shelf;
-    let remembered = &customer.remembered;
-    let more = Poisson::new(f64::from(customer.person.lines).max(1e-9));
-    let more = more.map_or(0.0, |poisson| poisson.sample(random));
-    let count = (1 + more as usize).min(rules.most);
-    let mut chosen: Vec<u32> = Vec::with_capacity(count);
-    // Where little is left to choose from, the basket stays smaller.
-    for _ in 0..count * 4 {
-        if chosen.len() == count {
-            break;
-        }
-        if let Some(product) = choose(random, id, remembered, shelf)
-            && !chosen.contains(&product)
-        {
-            chosen.push(product);
+    let BasketContext { rules, catalog, scenarios, words, .. } = *context;
+    let mean = f64::from(customer.person.lines) * scenarios.lines;
+    let count = 1 + truncated_poisson(random.random(), mean, rules.most - 1);
+    let mut choosing = Choosing {
+        context,
+        id,
+        remembered: &customer.remembered,
+        tastes: vec![None; words.len()],
+        chosen: Vec::with_capacity(count),
+    };
+    for line in 0..count {
+        let name = u64::from(customer.orders) << 8 | line as u64;
+        let random = &mut draw(context.seed, Purpose::Choice, u64::from(id), name);
+        // Where little is left to choose from, the basket stays smaller.
+        if let Some(product) = choosing.choose(random) {
+            choosing.chosen.push(product);
         }
     }
     let line = |product: u32| {
         let goods = catalog.get(product);
-        let quantity = weighted(random, &rules.quantity, |weight| *weight) as i64 + 1;
+        let category = usize::from(goods.category);
         Line {
             product_id: ProductId(product.into()),
-            category: words[usize::from(goods.category)].clone(),
-            quantity,
-            unit_price: Krw(goods.price.into()),
+            category: words[category].clone(),
+            quantity: weighted(random, &rules.quantity, |weight| *weight) as i64 + 1,
+            unit_price: reduced(goods.price, scenarios.discount[category]),
         }
     };
-    chosen.into_iter().map(line).collect()
+    choosing.chosen.into_iter().map(line).collect()
 }
 
-/// One product: bought before, newly listed, or from the best sellers, by taste and scenarios.
-fn choose(
-    random: &mut ChaCha8Rng,
+/// A price less a discount, in steps of ten won.
+fn reduced(price: u32, discount: f64) -> Krw {
+    let price = i64::from(price);
+    Krw(if discount > 0.0 { price - (price as f64 * discount / 10.0) as i64 * 10 } else { price })
+}
+
+/// A Poisson number that is at most `most`: drawn again where it would be more, not cut off, so that
+/// there is no heap at the end. Inverted, so it grows with `uniform` and with the mean.
+fn truncated_poisson(uniform: f64, mean: f64, most: usize) -> usize {
+    let first = (-mean).exp();
+    let terms = (1..=most).scan(first, |term, k| {
+        *term *= mean / k as f64;
+        Some(*term)
+    });
+    let all: f64 = first + terms.clone().sum::<f64>();
+    let mut left = uniform * all - first;
+    terms.take_while(|term| {
+        let more = left >= 0.0;
+        left -= term;
+        more
+    })
+    .count()
+}
+
+/// The products of one order.
+struct Choosing<'m> {
+    context: &'m BasketContext<'m>,
     id: u32,
-    remembered: &[u32],
-    shelf: &BasketContext<'_>,
-) -> Option<u32> {
-    let BasketContext { rules, seed, offered, catalog, scenarios, .. } = *shelf;
-    let way = random.random::<f64>();
-    if way < rules.again && !remembered.is_empty() {
-        let product = remembered[random.random_range(0..remembered.len())];
-        if !catalog.get(product).sold_out {
-            return Some(product);
+    remembered: &'m [u32],
+    tastes: Vec<Option<f64>>,
+    chosen: Vec<u32>,
+}
+
+/// Throws at a shelf until one gives up.
+const THROWS: usize = 20_000;
+
+impl Choosing<'_> {
+    /// One product: bought before, newly listed, or from the best sellers, by taste and scenarios.
+    fn choose(&mut self, random: &mut impl Rng) -> Option<u32> {
+        let BasketContext { rules, offered, catalog, .. } = *self.context;
+        let (way, known) = (random.random::<f64>(), random.random::<f64>());
+        if way < rules.again && !self.remembered.is_empty() {
+            let product = self.remembered[(known * self.remembered.len() as f64) as usize];
+            if !catalog.get(product).sold_out && !self.chosen.contains(&product) {
+                return Some(product);
+            }
         }
+        let Offered { best, newest } = offered;
+        let (first, second) =
+            if way < rules.again + rules.new { (newest, best) } else { (best, newest) };
+        self.from(first, random).or_else(|| self.from(second, random))
     }
-    let first = if way < rules.again + rules.new { NEWEST } else { BEST };
-    let band = if offered.total(first) > 0 { first } else { BEST + NEWEST - first };
-    if offered.total(band) == 0 {
-        return None;
-    }
-    let mut product = 0;
-    // Rejection: a category is taken in proportion to what speaks for it.
-    for _ in 0..100 {
-        product = offered.at(band, random.random_range(0..offered.total(band)));
-        let category = usize::from(catalog.get(product).category);
-        let effect = taste(seed, id, category) * scenarios.focus[category];
-        if random.random::<f64>() * TASTE_MAX * scenarios.focus_max < effect {
-            break;
+
+    /// One that is not in the basket; a category is taken in proportion to the customer's taste.
+    fn from(&mut self, shelf: &Shelf, random: &mut impl Rng) -> Option<u32> {
+        let BasketContext { seed, catalog, .. } = *self.context;
+        if shelf.len() <= self.chosen.len() {
+            return None;
         }
+        for _ in 0..THROWS {
+            let Some(product) = shelf.throw(random) else { continue };
+            let category = usize::from(catalog.get(product).category);
+            let taste = *self.tastes[category].get_or_insert_with(|| taste(seed, self.id, category));
+            if random.random::<f64>() * TASTE_MAX < taste
+                && !self.chosen.contains(&product)
+            {
+                return Some(product);
+            }
+        }
+        None
     }
-    Some(product)
 }

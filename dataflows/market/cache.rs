@@ -8,11 +8,14 @@
 //! member by member, and one that differs (stale, foreign, damaged) is treated as missing. So the
 //! cache can be lost at any moment, and nobody who writes into it can change the market.
 
-use std::collections::HashSet;
-
 use serde::{Deserialize, Serialize};
 
-use super::{profile::BANDS, roster::Roster};
+use super::{
+    catalog::Offered,
+    profile::BANDS,
+    shelf::Sizes,
+    working_set::{Member, Members},
+};
 use crate::model::Millis;
 
 /// A place for working sets that is quicker to ask than a database; the shell says where it is.
@@ -45,17 +48,15 @@ pub struct CachedSet {
     pub version: u64,
     /// Market time at which it begins.
     pub at: Millis,
-    /// The customers to win, by slot.
+    /// The customers to win, by id.
     pub customers: Vec<CachedCustomer>,
-    /// The products offered first, by slot.
+    /// The products offered first, by id.
     pub products: Vec<CachedProduct>,
 }
 
-/// A customer of the working set. Slots are part of it, because a draw goes along them.
+/// A customer of the working set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CachedCustomer {
-    /// Its place in draws.
-    pub slot: u16,
     /// Who it is.
     pub user_id: u32,
     /// Decades of age share an hour's liking.
@@ -69,14 +70,12 @@ pub struct CachedCustomer {
 /// A product of the working set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CachedProduct {
-    /// Its place in draws.
-    pub slot: u16,
     /// Which it is.
     pub product_id: u32,
     /// Why it is offered.
     pub group: Group,
     /// Its share in draws: how much people like it.
-    pub weight: u64,
+    pub weight: u32,
 }
 
 /// Ages that buy at the same hours.
@@ -113,7 +112,7 @@ pub enum Group {
     Newest,
 }
 
-/// In the order of the roster's bands.
+/// In the order of the bands.
 const AGE_BANDS: [AgeBand; BANDS] = [
     AgeBand::Tens,
     AgeBand::Twenties,
@@ -122,62 +121,51 @@ const AGE_BANDS: [AgeBand; BANDS] = [
     AgeBand::Fifties,
     AgeBand::Sixties,
 ];
-/// In the order of the roster's bands.
-const GROUPS: [Group; 2] = [Group::BestSeller, Group::Newest];
 
 impl CachedSet {
-    /// The set as two rosters and the past buyers have it.
-    pub(super) fn new(
-        version: u64,
-        at: Millis,
-        customers: &Roster,
-        has_bought: impl Fn(u32) -> bool,
-        products: &Roster,
-    ) -> Self {
-        let customer = |(slot, user_id, band, weight)| CachedCustomer {
-            slot,
+    pub(super) fn new(version: u64, at: Millis, members: &Members, offered: &Offered) -> Self {
+        let customer = |(user_id, member): (u32, Member)| CachedCustomer {
             user_id,
-            age_band: AGE_BANDS[usize::from(band)],
-            bought_before: has_bought(user_id),
-            weight,
+            age_band: AGE_BANDS[usize::from(member.band)],
+            bought_before: member.group == 0,
+            weight: member.weight,
         };
-        let product = |(slot, product_id, band, weight)| CachedProduct {
-            slot,
-            product_id,
-            group: GROUPS[usize::from(band)],
-            weight,
-        };
-        CachedSet {
+        let shelves = [(&offered.best, Group::BestSeller), (&offered.newest, Group::Newest)];
+        let products = shelves.into_iter().flat_map(|(shelf, group)| {
+            let product = move |(product_id, weight)| CachedProduct { product_id, group, weight };
+            shelf.iter().map(product)
+        });
+        let mut set = CachedSet {
             version,
             at,
-            customers: customers.by_slot().map(customer).collect(),
-            products: products.by_slot().map(product).collect(),
-        }
+            customers: members.iter().map(customer).collect(),
+            products: products.collect(),
+        };
+        set.customers.sort_unstable_by_key(|one| one.user_id);
+        set.products.sort_unstable_by_key(|one| one.product_id);
+        set
     }
 }
 
 /// What a refresh draws from, made of a set that was read.
 pub(super) struct Offer {
-    pub(super) customers: Roster,
-    pub(super) products: Roster,
-    buyers: HashSet<u32>,
+    pub(super) members: Members,
+    pub(super) products: Offered,
 }
 
 impl Offer {
-    pub(super) fn new(set: &CachedSet) -> Self {
-        let (mut customers, mut products) = (Roster::new(BANDS), Roster::new(GROUPS.len()));
+    /// `sizes` are those of the market's own shelves: where a product lies belongs to the draw.
+    pub(super) fn new(sizes: [Sizes; 2], set: &CachedSet) -> Self {
+        let mut members = Members::default();
         for one in &set.customers {
-            customers.seat(one.slot, one.user_id, one.age_band as u8, one.weight);
+            let group = u8::from(!one.bought_before);
+            let member = Member { group, band: one.age_band as u8, weight: one.weight };
+            members.set(one.user_id, member);
         }
-        for one in &set.products {
-            products.seat(one.slot, one.product_id, one.group as u8, one.weight);
-        }
-        let buyers = set.customers.iter().filter(|one| one.bought_before);
-        Offer { customers, products, buyers: buyers.map(|one| one.user_id).collect() }
-    }
-
-    /// Whether a customer has bought before.
-    pub(super) fn has_bought(&self, id: u32) -> bool {
-        self.buyers.contains(&id)
+        let of = |group| {
+            let products = set.products.iter().filter(move |one| one.group == group);
+            products.map(|one| (one.product_id, one.weight))
+        };
+        Offer { members, products: Offered::new(sizes, of(Group::BestSeller), of(Group::Newest)) }
     }
 }

@@ -15,13 +15,37 @@ use super::{
     leading::Leading,
     people::weighted,
     profile::{self, Profile},
-    roster::Roster,
+    shelf::{Shelf, Sizes, WEIGHT_MAX},
 };
 use crate::model::{Krw, Millis, Product, ProductId, Word};
 
-/// Bands of the roster.
-pub(super) const BEST: usize = 0;
-pub(super) const NEWEST: usize = 1;
+/// What is offered: the best sellers, and the newest of the others.
+#[derive(Clone)]
+pub(super) struct Offered {
+    pub(super) best: Shelf,
+    pub(super) newest: Shelf,
+}
+
+impl Offered {
+    /// Shelves of these sizes: of the best sellers, and of the newest.
+    pub(super) fn new(
+        [best_sizes, newest_sizes]: [Sizes; 2],
+        best: impl Iterator<Item = (u32, u32)>,
+        newest: impl Iterator<Item = (u32, u32)>,
+    ) -> Self {
+        Offered { best: Shelf::new(best_sizes, best), newest: Shelf::new(newest_sizes, newest) }
+    }
+
+    pub(super) fn sizes(&self) -> [Sizes; 2] {
+        [self.best.sizes(), self.newest.sizes()]
+    }
+
+    /// The same products, weighed anew.
+    pub(super) fn again(&self, weight: impl Fn(u32) -> u32) -> Self {
+        Offered { best: self.best.again(&weight), newest: self.newest.again(&weight) }
+    }
+}
+
 /// Units that the shop holds back: two workers may sell the same product in one refresh.
 const HELD_BACK: i64 = 20;
 
@@ -58,9 +82,12 @@ pub(super) struct Catalog {
     sales: VecDeque<(u32, u32)>,
     /// Deliveries to come: refresh and product.
     deliveries: BTreeSet<(u32, u32)>,
-    /// Products that were there at the last refresh.
-    known: u32,
-    pub(super) roster: Roster,
+    /// The factor on each category by which the products on the shelves are weighed.
+    focus: Vec<f64>,
+    /// Of a snapshot: that of the shelves.
+    sizes: [Sizes; 2],
+    #[serde(skip, default = "bare")]
+    offered: Offered,
     #[serde(skip, default = "empty")]
     best: Leading<(Reverse<u32>, u32)>,
     /// The newest that are no best sellers.
@@ -68,26 +95,38 @@ pub(super) struct Catalog {
     newest: Leading<Reverse<u32>>,
 }
 
+fn bare() -> Offered {
+    Offered { best: Shelf::default(), newest: Shelf::default() }
+}
+
 /// It has no places until it is told how many.
 fn empty<K: Ord + Copy>() -> Leading<K> {
     Leading::new(0)
 }
 
+/// Ranks of popularity, and the appeal of the first.
+const RANKS: f64 = 20_000.0;
+const APPEAL: f64 = 1e6;
+
 impl Catalog {
-    pub(super) fn new(rules: &profile::WorkingSet) -> Self {
+    pub(super) fn new(profile: &Profile) -> Self {
+        let rules = &profile.working_set;
         Catalog {
             goods: Vec::new(),
             sales: VecDeque::new(),
             deliveries: BTreeSet::new(),
-            known: 0,
-            roster: Roster::new(2),
+            focus: vec![1.0; profile.categories.len()],
+            sizes: Default::default(),
+            offered: Offered::new(Default::default(), std::iter::empty(), std::iter::empty()),
             best: Leading::new(rules.best_sellers),
             newest: Leading::new(rules.products),
         }
     }
 
     /// Builds the orders anew after a snapshot was read.
-    pub(super) fn restore(&mut self, rules: &profile::WorkingSet) {
+    pub(super) fn restore(&mut self, profile: &Profile) {
+        let rules = &profile.working_set;
+        self.offered = Offered::new(self.sizes, std::iter::empty(), std::iter::empty());
         self.best.resize(rules.best_sellers);
         for (goods, id) in self.goods.iter().zip(1..) {
             if goods.orders > 0 && !goods.sold_out {
@@ -95,17 +134,39 @@ impl Catalog {
             }
         }
         let best: HashSet<u32> = self.best.leaders().map(|(_, id)| id).collect();
-        let others = |id: &u32| !best.contains(id) && !self.goods[*id as usize - 1].sold_out;
-        for id in (1..=self.known).filter(others) {
-            self.newest.insert(Reverse(id));
-        }
         self.newest.resize(rules.products - best.len());
-        self.best.take_changes();
-        self.newest.take_changes();
-        // What was listed since the last refresh is still to enter the roster.
-        for id in self.known + 1..=self.goods.len() as u32 {
+        let others = |id: &u32| !best.contains(id) && !self.goods[*id as usize - 1].sold_out;
+        // What was listed since the last refresh enters with what has changed by the next one.
+        for id in (1..=self.goods.len() as u32).filter(others) {
             self.newest.insert(Reverse(id));
         }
+    }
+
+    /// What a snapshot keeps.
+    pub(super) fn kept(&self) -> Catalog {
+        Catalog { sizes: self.offered.sizes(), ..self.clone() }
+    }
+
+    /// What speaks for a product: how much people like it, and what scenarios make of its category.
+    pub(super) fn weight(&self, id: u32) -> u32 {
+        let Goods { appeal, category, .. } = self.get(id);
+        let weight = f64::from(appeal) * self.focus[usize::from(category)];
+        (weight as u32).clamp(1, WEIGHT_MAX)
+    }
+
+    /// By what is offered is weighed now.
+    pub(super) fn focus(&self) -> &[f64] {
+        &self.focus
+    }
+
+    /// Weighs what is offered by these factors on the categories; the boards follow.
+    pub(super) fn weigh(&mut self, focus: &[f64]) {
+        self.focus = focus.to_vec();
+        self.offered = self.offered.again(|id| self.weight(id));
+    }
+
+    pub(super) fn offered(&self) -> &Offered {
+        &self.offered
     }
 
     pub(super) fn len(&self) -> usize {
@@ -163,41 +224,33 @@ impl Catalog {
             }
         }
         self.draw_up(rules);
-        self.known = self.goods.len() as u32;
         changed
     }
 
-    /// Moves the working set on to the leaders of the two groups.
+    /// Moves what is offered on to the leaders of the two groups.
     fn draw_up(&mut self, rules: &profile::WorkingSet) {
         let (mut left, mut entered) = self.best.take_changes();
         // A best seller with another count stays one.
         left.sort_by_key(|(_, id)| *id);
         entered.sort_by_key(|(_, id)| *id);
-        for (_, id) in &left {
-            if entered.binary_search_by_key(id, |(_, id)| *id).is_err() {
-                self.roster.remove(*id);
-                if !self.get(*id).sold_out {
-                    self.newest.insert(Reverse(*id));
-                }
+        let is_in = |all: &[(Reverse<u32>, u32)], id: &u32| all.binary_search_by_key(id, |(_, id)| *id).is_ok();
+        for (_, id) in left.iter().filter(|(_, id)| !is_in(&entered, id)) {
+            self.offered.best.remove(*id, self.weight(*id));
+            if !self.get(*id).sold_out {
+                self.newest.insert(Reverse(*id));
             }
         }
-        for (_, id) in &entered {
-            if left.binary_search_by_key(id, |(_, id)| *id).is_err() {
-                self.newest.remove(Reverse(*id));
-            }
+        for (_, id) in entered.iter().filter(|(_, id)| !is_in(&left, id)) {
+            self.newest.remove(Reverse(*id));
+            self.offered.best.add(*id, self.weight(*id));
         }
         self.newest.resize(rules.products - self.best.leaders_len());
-        let (left_new, entered_new) = self.newest.take_changes();
-        for Reverse(id) in left_new {
-            self.roster.remove(id);
+        let (left, entered) = self.newest.take_changes();
+        for Reverse(id) in left {
+            self.offered.newest.remove(id, self.weight(id));
         }
-        for (_, id) in entered {
-            if left.binary_search_by_key(&id, |(_, id)| *id).is_err() {
-                self.roster.set(id, BEST as u8, u64::from(self.get(id).appeal));
-            }
-        }
-        for Reverse(id) in entered_new {
-            self.roster.set(id, NEWEST as u8, u64::from(self.get(id).appeal));
+        for Reverse(id) in entered {
+            self.offered.newest.add(id, self.weight(id));
         }
     }
 
@@ -279,7 +332,7 @@ fn goods(profile: &Profile, seed: u64, id: u32, listed_at: Millis) -> (Goods, St
     let price = charm(low + Krw(((high - low).0 as f64 * level) as i64), random.random());
     // Zipf-Mandelbrot over 20,000 ranks with a random rank: few are liked much, most a little.
     let (exponent, offset) = rules.popularity;
-    let appeal = 1e6 * (offset / (random.random::<f64>() * 20_000.0 + offset)).powf(exponent);
+    let appeal = APPEAL * (offset / (random.random::<f64>() * RANKS + offset)).powf(exponent);
     let noun = &category.goods[random.random_range(0..category.goods.len())];
     let style = STYLES[weighted(random, STYLES, |(_, weight)| *weight)].0;
     let name = format!("{style} {noun} {}", random.random_range(100..1000));
@@ -287,7 +340,7 @@ fn goods(profile: &Profile, seed: u64, id: u32, listed_at: Millis) -> (Goods, St
     let goods = Goods {
         category: place as u8,
         price: price.0 as u32,
-        appeal: appeal as u32 + 1,
+        appeal: (appeal as u32).max(1),
         orders: 0,
         stock: full + HELD_BACK,
         full,

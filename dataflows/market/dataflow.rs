@@ -25,6 +25,9 @@ use super::{
 };
 use crate::model::{Millis, OrderEvent, Topic, partition_of, time::SECOND};
 
+/// A worker that is alone lives through so many refreshes of history under one stamp.
+const TOGETHER: u64 = 64;
+
 /// Stamps of a refresh: more than it has ticks, as no tick is shorter than a second and no refresh
 /// longer than an hour.
 const STAMPS: u64 = 4_096;
@@ -115,7 +118,8 @@ fn generate<'scope>(
     cache: Arc<dyn Cache>,
 ) -> (Stream<'scope, u64, Vec<Told>>, Stream<'scope, u64, Vec<Routed>>) {
     let peers = scope.peers();
-    let leads = scope.index() == 0;
+    let leader = scope.index();
+    let leads = leader == 0;
     let mut builder = OperatorBuilder::new("Market".to_owned(), scope);
     // What goes out has the stamps of the market's own progress, not those of what comes in.
     let mut control = builder.new_input_connection(control, Pipeline, []);
@@ -126,6 +130,7 @@ fn generate<'scope>(
     let mut told = OutputBuilder::<_, CapacityContainerBuilder<Vec<Told>>>::from(told);
     let mut events = OutputBuilder::<_, CapacityContainerBuilder<Vec<Routed>>>::from(events);
 
+    let activator = scope.activator_for(builder.operator_info().address);
     builder.build(move |mut capabilities| {
         let (mut of_events, mut of_told) = (capabilities.pop(), capabilities.pop());
         let mut leave = Millis::MIN;
@@ -133,6 +138,8 @@ fn generate<'scope>(
         let mut heard: BTreeMap<u64, Vec<Arc<Proposal>>> = BTreeMap::new();
         // The refresh whose proposal is out.
         let mut proposed = None;
+        // The refresh at which a worker that is alone has let the others of the graph run.
+        let mut rested = None;
         // The newest refresh whose set went to the cache.
         let mut cached = None;
         move |_frontiers| {
@@ -163,8 +170,16 @@ fn generate<'scope>(
                 let refresh = market.common.refresh;
                 if market.next_tick().is_none() {
                     if proposed != Some(refresh) {
-                        of_events.downgrade(&(refresh * STAMPS));
-                        of_told.downgrade(&(refresh * STAMPS));
+                        // Who hears nobody else need not stop at each refresh, only now and then.
+                        if peers > 1 || refresh.is_multiple_of(TOGETHER) {
+                            of_events.downgrade(&(refresh * STAMPS));
+                            of_told.downgrade(&(refresh * STAMPS));
+                            if peers == 1 && rested != Some(refresh) {
+                                rested = Some(refresh);
+                                activator.activate();
+                                return;
+                            }
+                        }
                         if leads {
                             out(Output::Figures(market.figures()));
                         }
@@ -173,9 +188,12 @@ fn generate<'scope>(
                             out(Output::Part(refresh, market.part()));
                         }
                         let proposal = Arc::new(market.propose());
-                        let mut session = told.session(&*of_told);
-                        let tell = |peer| (peer, News::Proposal(proposal.clone()));
-                        session.give_iterator((0..peers).map(tell));
+                        if peers > 1 {
+                            let mut session = told.session(&*of_told);
+                            let tell = |peer| (peer, News::Proposal(proposal.clone()));
+                            session.give_iterator((1..peers).map(|it| (leader + it) % peers).map(tell));
+                        }
+                        heard.entry(refresh).or_default().push(proposal);
                         proposed = Some(refresh);
                     }
                     if heard.get(&refresh).is_none_or(|heard| heard.len() < peers) {

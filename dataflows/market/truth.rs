@@ -31,10 +31,10 @@ pub enum Truth {
     Demand {
         /// Market time at which it ends.
         at: Millis,
-        /// Customers who were due, and newcomers.
+        /// Customers who were due, and those who never bought and were ready to.
         due: u32,
         /// See `due`.
-        newcomers: u32,
+        ready: u32,
         /// Orders expected: the mean that their number was drawn from.
         expected: f64,
         /// Orders placed.

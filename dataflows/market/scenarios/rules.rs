@@ -76,6 +76,9 @@ struct Phase {
     demand: f64,
     #[serde(default = "one")]
     focus: f64,
+    /// The share taken off the prices of the scenario's categories, at the peak.
+    #[serde(default)]
+    discount: f64,
     /// First hour of the day, and the first hour after.
     #[serde(default = "all_hours")]
     hours: (i64, i64),
@@ -87,6 +90,21 @@ fn one() -> f64 {
 
 fn all_hours() -> (i64, i64) {
     (0, 24)
+}
+
+/// What a scenario does: factors on all orders and on the choice of its categories, and the share
+/// taken off their prices.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Effect {
+    pub(super) demand: f64,
+    pub(super) focus: f64,
+    pub(super) discount: f64,
+}
+
+impl Default for Effect {
+    fn default() -> Self {
+        Effect { demand: 1.0, focus: 1.0, discount: 0.0 }
+    }
 }
 
 /// The course of a phase.
@@ -114,15 +132,19 @@ impl Shape {
 }
 
 impl Phase {
-    /// The factors on all orders and on the categories in the hour that begins at `at`.
-    fn effect(&self, anchor: Day, at: Millis) -> Option<(f64, f64)> {
+    /// What it does in the hour that begins at `at`.
+    fn effect(&self, anchor: Day, at: Millis) -> Option<Effect> {
         let day = day_of(at) - anchor;
         let hour = hour_of(at);
         if !(self.from..=self.to).contains(&day) || !(self.hours.0..self.hours.1).contains(&hour) {
             return None;
         }
         let share = self.shape.share(day - self.from, self.to - self.from + 1);
-        Some((1.0 + (self.demand - 1.0) * share, 1.0 + (self.focus - 1.0) * share))
+        Some(Effect {
+            demand: 1.0 + (self.demand - 1.0) * share,
+            focus: 1.0 + (self.focus - 1.0) * share,
+            discount: self.discount * share,
+        })
     }
 
     fn begins(&self, anchor: Day) -> Millis {
@@ -210,6 +232,9 @@ impl Scenario {
             if !(0.05..=10.0).contains(&phase.demand) || !(0.05..=10.0).contains(&phase.focus) {
                 return refuse("`demand` and `focus` are factors from 0.05 to 10");
             }
+            if !(0.0..=0.9).contains(&phase.discount) {
+                return refuse("`discount` is a share from 0 to 0.9");
+            }
             if !(0 <= phase.hours.0 && phase.hours.0 < phase.hours.1 && phase.hours.1 <= 24) {
                 return refuse("`hours` are the first hour and the first hour after, 0 to 24");
             }
@@ -224,15 +249,20 @@ impl Scenario {
         if most > 1.0 { most } else { demands().fold(most, f64::min) }
     }
 
-    /// The greatest factor on its categories.
-    pub(super) fn focus(&self) -> f64 {
-        self.phases.iter().map(|phase| phase.focus).fold(1.0, f64::max)
+    /// The most that it does to its categories: what a command has it do.
+    pub(super) fn at_peak(&self, demand: f64) -> Effect {
+        let most = |of: fn(&Phase) -> f64, least| self.phases.iter().map(of).fold(least, f64::max);
+        Effect { demand, focus: most(|it| it.focus, 1.0), discount: most(|it| it.discount, 0.0) }
     }
 
-    /// The factors on all orders and on the categories in the hour that begins at `at`.
-    pub(super) fn effect(&self, occurrence: &Occurrence, at: Millis) -> (f64, f64) {
+    /// What it does in the hour that begins at `at`.
+    pub(super) fn effect(&self, occurrence: &Occurrence, at: Millis) -> Effect {
         let effects = self.phases.iter().filter_map(|phase| phase.effect(occurrence.anchor, at));
-        effects.fold((1.0, 1.0), |all, one| (all.0 * one.0, all.1 * one.1))
+        effects.fold(Effect::default(), |all, one| Effect {
+            demand: all.demand * one.demand,
+            focus: all.focus * one.focus,
+            discount: all.discount.max(one.discount),
+        })
     }
 }
 
