@@ -81,12 +81,13 @@ fn truncated_poisson(uniform: f64, mean: f64, most: usize) -> usize {
     });
     let all: f64 = first + terms.clone().sum::<f64>();
     let mut left = uniform * all - first;
-    terms.take_while(|term| {
-        let more = left >= 0.0;
-        left -= term;
-        more
-    })
-    .count()
+    terms
+        .take_while(|term| {
+            let more = left >= 0.0;
+            left -= term;
+            more
+        })
+        .count()
 }
 
 /// The products of one order.
@@ -127,10 +128,9 @@ impl Choosing<'_> {
         for _ in 0..THROWS {
             let Some(product) = shelf.throw(random) else { continue };
             let category = usize::from(catalog.get(product).category);
-            let taste = *self.tastes[category].get_or_insert_with(|| taste(seed, self.id, category));
-            if random.random::<f64>() * TASTE_MAX < taste
-                && !self.chosen.contains(&product)
-            {
+            let taste =
+                *self.tastes[category].get_or_insert_with(|| taste(seed, self.id, category));
+            if random.random::<f64>() * TASTE_MAX < taste && !self.chosen.contains(&product) {
                 return Some(product);
             }
         }

@@ -233,7 +233,9 @@ impl Catalog {
         // A best seller with another count stays one.
         left.sort_by_key(|(_, id)| *id);
         entered.sort_by_key(|(_, id)| *id);
-        let is_in = |all: &[(Reverse<u32>, u32)], id: &u32| all.binary_search_by_key(id, |(_, id)| *id).is_ok();
+        let is_in = |all: &[(Reverse<u32>, u32)], id: &u32| {
+            all.binary_search_by_key(id, |(_, id)| *id).is_ok()
+        };
         for (_, id) in left.iter().filter(|(_, id)| !is_in(&entered, id)) {
             self.offered.best.remove(*id, self.weight(*id));
             if !self.get(*id).sold_out {

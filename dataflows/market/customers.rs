@@ -555,7 +555,9 @@ impl Waking {
     fn pop(&mut self, until: i64) -> Option<(i64, u32)> {
         while self.opened < until.div_euclid(DAY) {
             self.opened += 1;
-            self.soon.extend(self.later.remove(&self.opened).unwrap_or_default().into_iter().map(Reverse));
+            self.soon.extend(
+                self.later.remove(&self.opened).unwrap_or_default().into_iter().map(Reverse),
+            );
         }
         let Reverse((at, _)) = self.soon.peek()?;
         (*at <= until).then(|| self.soon.pop())?.map(|Reverse(next)| next)

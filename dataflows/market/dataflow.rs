@@ -191,7 +191,9 @@ fn generate<'scope>(
                         if peers > 1 {
                             let mut session = told.session(&*of_told);
                             let tell = |peer| (peer, News::Proposal(proposal.clone()));
-                            session.give_iterator((1..peers).map(|it| (leader + it) % peers).map(tell));
+                            session.give_iterator(
+                                (1..peers).map(|it| (leader + it) % peers).map(tell),
+                            );
                         }
                         heard.entry(refresh).or_default().push(proposal);
                         proposed = Some(refresh);

@@ -41,8 +41,7 @@ pub(super) struct Demand {
 pub(super) struct Rates {
     /// How each age band likes the hour.
     pub(super) liking: [f64; BANDS],
-    /// The day's factor, and with it the hour's over all customers.
-    day: f64,
+    /// The hour's factor over all customers, with the day's.
     hour: f64,
     /// By group: orders a millisecond and a unit of weight, without sales.
     base: [f64; GROUPS],
@@ -111,13 +110,7 @@ impl Demand {
             let a_day = self.arrivals[group].max(1.0) * backlog.powf(rules.pressure) * day;
             if sums[group].0 > 0.0 { a_day / DAY as f64 / sums[group].0 } else { 0.0 }
         });
-        Rates {
-            liking,
-            day,
-            hour: day * hours.all[hour],
-            base,
-            timely: sums.map(|(_, timely)| timely),
-        }
+        Rates { liking, hour: day * hours.all[hour], base, timely: sums.map(|(_, timely)| timely) }
     }
 
     /// The hour of a sale that begins, if it is one; its lift is counted.
@@ -174,7 +167,9 @@ impl Hours {
             shares[usize::from(calendar::band_of(u32::from(*from)))] += weight;
         }
         let all: f64 = shares.iter().sum();
-        let mean = |hour: usize| bands.iter().zip(shares).map(|(band, share)| band[hour] * share / all).sum();
+        let mean = |hour: usize| {
+            bands.iter().zip(shares).map(|(band, share)| band[hour] * share / all).sum()
+        };
         Hours { bands, all: std::array::from_fn(mean) }
     }
 }

@@ -60,7 +60,7 @@ use draw::{Purpose, draw};
 use profile::Mood;
 use race::{Race, Runner};
 use scenarios::{Scenarios, opens_hour};
-use working_set::{Candidate, GROUPS, Member, Members, WorkingSet};
+use working_set::{Candidate, GROUPS, Member, WorkingSet};
 
 /// In history no partition of orders is silent for longer: then it gets a heartbeat.
 pub const SILENCE: Millis = 10 * MINUTE;
@@ -349,8 +349,7 @@ impl Market {
         let (_, factor) = self.day.expect("a refresh begins with its day");
         let Common { demand, scenarios, .. } = &mut self.common;
         let members = &self.working_set.members;
-        self.rates =
-            demand.rates(profile, &self.hours, from, factor, self.candidates, members);
+        self.rates = demand.rates(profile, &self.hours, from, factor, self.candidates, members);
         let sale = demand::sale(profile, scenarios.demand);
         if opens_hour(from)
             && let Some(hour) = demand.sell(profile, &self.rates, sale)

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::model::{
     Day, Millis, Sex, Status, User, UserId,
-    time::{DAY, age_on, day_of},
+    time::{age_on, day_of},
 };
 use crate::operators::Grade;
 
@@ -55,7 +55,13 @@ impl Person {
     /// The score less the time of day and the mood: the base, made of age, sex, status, marketing
     /// consent, grade and the personal factor, which is held within bounds, since a member of the
     /// working set waits for 1 / score.
-    pub(super) fn score(&self, rules: &profile::Score, status: Status, grade: Grade, day: Day) -> f64 {
+    pub(super) fn score(
+        &self,
+        rules: &profile::Score,
+        status: Status,
+        grade: Grade,
+        day: Day,
+    ) -> f64 {
         let status = match status {
             Status::Active => 1.0,
             Status::Dormant => rules.dormant,
@@ -90,7 +96,13 @@ pub(super) fn mood(rules: &profile::Score, seed: u64, id: u32, consent: bool, ti
 }
 
 /// In so much demand time a new customer is ready to buy for the first time; a visitor is not.
-pub(super) fn ready_in(rules: &profile::Customers, seed: u64, id: u32, person: &Person, opening: bool) -> Option<i64> {
+pub(super) fn ready_in(
+    rules: &profile::Customers,
+    seed: u64,
+    id: u32,
+    person: &Person,
+    opening: bool,
+) -> Option<i64> {
     let random = &mut draw(seed, Purpose::Readiness, u64::from(id), 0);
     let at_once = random.random::<f64>() < rules.ready_at_once;
     let wait: f64 = Exp1.sample(random);
@@ -125,7 +137,8 @@ pub(super) fn person(
         (profile.rhythm.spread, profile.basket.lines)
     };
     let (a, b) = profile.rhythm.drop_out;
-    let gamma = |shape: f64, mean: f64| Gamma::new(shape, mean / shape).expect("a profile is checked");
+    let gamma =
+        |shape: f64, mean: f64| Gamma::new(shape, mean / shape).expect("a profile is checked");
     let drop_out = Beta::new(a, b).expect("a profile is checked");
     let person = Person {
         birth_date,
@@ -173,11 +186,7 @@ fn name(random: &mut impl Rng, sex: Sex, birth_date: Day) -> String {
 }
 
 /// A draw from a list with weights: its place.
-pub(super) fn weighted<T>(
-    random: &mut impl Rng,
-    list: &[T],
-    weight: impl Fn(&T) -> f64,
-) -> usize {
+pub(super) fn weighted<T>(random: &mut impl Rng, list: &[T], weight: impl Fn(&T) -> f64) -> usize {
     let mut point = random.random::<f64>() * list.iter().map(&weight).sum::<f64>();
     let found = list.iter().position(|one| {
         point -= weight(one);

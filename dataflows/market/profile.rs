@@ -294,7 +294,9 @@ impl Profile {
                 "[customers] ready and ready_at_once are shares, 0 to 1",
             ),
             (
-                positive(score.factor.0) && score.factor.0 <= score.factor.1 && score.factor.1 <= 100.0,
+                positive(score.factor.0)
+                    && score.factor.0 <= score.factor.1
+                    && score.factor.1 <= 100.0,
                 "[score] factor is the least and the most, above 0",
             ),
             (

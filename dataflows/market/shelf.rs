@@ -110,7 +110,8 @@ impl Shelf {
 
     /// Puts a product on the shelf.
     pub(super) fn add(&mut self, id: u32, weight: u32) {
-        let (depth, products) = (self.boards[bits(weight)].depth, self.boards[bits(weight)].products);
+        let (depth, products) =
+            (self.boards[bits(weight)].depth, self.boards[bits(weight)].products);
         self.put(id, weight);
         if products == 0 || self.boards[bits(weight)].depth > depth {
             self.share();

@@ -79,7 +79,8 @@ impl Members {
     /// By group: the sum of the weights, and that of weight x liking.
     pub(super) fn sums(&self, liking: impl Fn(usize) -> f64) -> [(f64, f64); GROUPS] {
         self.totals.map(|totals| {
-            let timely = totals.iter().enumerate().map(|(band, total)| *total as f64 * liking(band));
+            let timely =
+                totals.iter().enumerate().map(|(band, total)| *total as f64 * liking(band));
             (totals.iter().sum::<u64>() as f64, timely.sum())
         })
     }

@@ -103,9 +103,9 @@ impl Rows<'_, '_> {
                     writeln!(drop_outs, "{user_id}\t{}", instant(at)?)?;
                     self.counts[2] += 1;
                 }
-                core::Truth::Demand { at, due, newcomers, expected, orders } => {
+                core::Truth::Demand { at, due, ready, expected, orders } => {
                     let at = instant(at)?;
-                    writeln!(demand, "{at}\t{due}\t{newcomers}\t{expected}\t{orders}")?;
+                    writeln!(demand, "{at}\t{due}\t{ready}\t{expected}\t{orders}")?;
                     self.counts[3] += 1;
                 }
             }

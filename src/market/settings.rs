@@ -339,9 +339,9 @@ mod tests {
         let small = [
             ("10_000\n", "60\n"),
             ("20_000\n", "40\n"),
-            ("300_000\n", "300\n"),
-            ("\"8d\"", "\"10m\""),
-            ("\"75m\"", "\"5m\""),
+            ("800_000 ", "300 "),
+            ("\"16d\"", "\"10m\""),
+            ("\"18d\"", "\"5m\""),
         ];
         let small =
             small.iter().fold(format!("{year}\n"), |text, (from, to)| text.replace(from, to));

@@ -167,7 +167,9 @@ impl Scenarios {
                 let known = known.filter(|known| same(known, &now));
                 if known.is_none() {
                     emit(self.event(at, name, ScenarioAction::Start, &now));
-                } else if known.is_some_and(|it| it.effect.demand.to_bits() != now.effect.demand.to_bits()) {
+                } else if known
+                    .is_some_and(|it| it.effect.demand.to_bits() != now.effect.demand.to_bits())
+                {
                     emit(self.event(at, name, ScenarioAction::Change, &now));
                 }
                 self.active.insert(name.clone(), now);
