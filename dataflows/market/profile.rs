@@ -144,6 +144,7 @@ pub(super) struct Demand {
     pub(super) awakened: f64,
     pub(super) noise: f64,
     pub(super) ceiling: f64,
+    pub(super) holidays: f64,
     pub(super) weekdays: [f64; 7],
     pub(super) months: [f64; 12],
     /// Waves by age band: hour of the peak, spread in hours, share.
@@ -345,8 +346,10 @@ impl Profile {
                 factors(&demand.weekdays)
                     && factors(&demand.months)
                     && (0.0..=2.0).contains(&demand.noise)
-                    && (1.0..=10.0).contains(&demand.ceiling),
-                "[demand] weekdays and months are factors, noise is 0 to 2, ceiling 1 to 10",
+                    && (1.0..=10.0).contains(&demand.ceiling)
+                    && (0.05..=1.0).contains(&demand.holidays),
+                "[demand] weekdays and months are factors, noise is 0 to 2, ceiling 1 to 10, holidays \
+                 0.05 to 1",
             ),
             (
                 demand.hours.iter().flatten().all(|(peak, spread, part)| {

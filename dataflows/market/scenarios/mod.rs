@@ -8,9 +8,14 @@ use chrono::Datelike;
 use serde::{Deserialize, Serialize};
 
 use rules::Effect;
+pub(super) use rules::is_holiday;
 pub use rules::{MonthDay, Occurrence, Rule, Scenario, occurrences};
 
-use super::{Settings, word};
+use super::{
+    Settings,
+    profile::{Category, Profile},
+    word,
+};
 use crate::model::{
     Millis, ScenarioAction, ScenarioEvent, Strength, Word,
     time::{DAY, HOUR, TIME_END, date_of, day_of},
@@ -150,8 +155,10 @@ impl Scenarios {
                 self.stopped.remove(name);
             }
             let now = now.filter(|_| !self.stopped.contains_key(name)).map(|now| {
-                let effect = scenario.effect(now, at);
+                let mut effect = scenario.effect(now, at);
                 let categories = scenario.categories.clone();
+                let drawn = drawn(&settings.profile, &categories, effect.discount);
+                effect.demand = effect.demand.max(drawn);
                 let (occurrence, until) = (now.name.clone(), Some(now.until));
                 Active { occurrence, effect, categories, by_hand: false, until }
             });
@@ -294,20 +301,17 @@ impl Scenarios {
             these.map(|active| active.effect.demand).product()
         };
         self.demand = product(false).min(settings.profile.demand.ceiling) * product(true);
-        self.lines = 0.0;
-        let all: f64 = settings.profile.categories.iter().map(|category| category.share).sum();
+        let mut lines = Answer::default();
         for (place, category) in settings.profile.categories.iter().enumerate() {
             let (mut focus, mut discount) = (1.0, 0.0_f64);
             for active in self.active.values().filter(|it| it.categories.contains(&category.name)) {
                 focus *= active.effect.focus;
                 discount = discount.max(active.effect.discount);
             }
-            // Constant elasticity: what is a tenth cheaper is bought by so many more.
-            let answer = (1.0 - discount).powf(-category.elasticity);
-            (self.focus[place], self.discount[place]) = (focus * answer, discount);
-            self.lines += category.share / all * answer;
+            (self.focus[place], self.discount[place]) =
+                (focus * lines.add(category, discount), discount);
         }
-        self.demand *= self.lines;
+        self.lines = lines.mean();
         let running = self.active.iter().map(|(name, active)| Running {
             name: Word::from(name.as_str()),
             strength: active.effect.demand,
@@ -328,6 +332,37 @@ impl Scenarios {
         self.known = Some((year, Arc::clone(&all)));
         all
     }
+}
+
+/// What discounts make of sales, over the categories by their shares.
+#[derive(Default)]
+struct Answer {
+    shares: f64,
+    answers: f64,
+}
+
+impl Answer {
+    /// Adds a category; returns its own answer, by a constant elasticity.
+    fn add(&mut self, category: &Category, discount: f64) -> f64 {
+        let answer = (1.0 - discount).powf(-category.elasticity);
+        self.shares += category.share;
+        self.answers += category.share * answer;
+        answer
+    }
+
+    fn mean(&self) -> f64 {
+        self.answers / self.shares
+    }
+}
+
+/// The factor on all orders that a discount on some categories draws by itself.
+fn drawn(profile: &Profile, categories: &[String], discount: f64) -> f64 {
+    let mut answer = Answer::default();
+    for category in &profile.categories {
+        let is_reduced = categories.contains(&category.name);
+        answer.add(category, if is_reduced { discount } else { 0.0 });
+    }
+    answer.mean()
 }
 
 /// A year and its neighbours, whose scenarios may reach into it.

@@ -44,8 +44,8 @@ pub enum Rule {
     Lunar(MonthDay),
     /// The first such weekday from a date on.
     First(Weekday, MonthDay),
-    /// The same day of every month.
-    Monthly(u32),
+    /// The same day of every month, or counted back from its end: -1 is the last.
+    Monthly(i32),
     /// Every week.
     Weekly(Weekday),
     /// A day between two dates, another each year.
@@ -213,8 +213,10 @@ impl Scenario {
             let known = categories.join(", ");
             return Err(format!("there is no category `{category}`; there are {known}"));
         }
-        if matches!(self.day, Rule::Monthly(day) if !(1..=28).contains(&day)) {
-            return refuse("`monthly` is a day from 1 to 28");
+        if matches!(self.day, Rule::Monthly(day) if day == 0 || day.abs() > 28) {
+            return refuse(
+                "`monthly` is a day from 1 to 28, or from -1 to -28 before the month's end",
+            );
         }
         if matches!(self.day, Rule::Drawn(from, to) if (from.month, from.day) > (to.month, to.day))
         {
@@ -300,7 +302,8 @@ impl Rule {
                 date.in_year(year).map(|date| first(*weekday, date)).into_iter().collect()
             }
             Rule::Monthly(day) => {
-                (1..=12).filter_map(|month| NaiveDate::from_ymd_opt(year, month, *day)).collect()
+                let days = (1..=12).filter_map(|month| monthly(year, month, *day));
+                days.collect()
             }
             Rule::Weekly(weekday) => NaiveDate::from_ymd_opt(year, 1, 1)
                 .into_iter()
@@ -320,10 +323,24 @@ impl Rule {
     }
 }
 
+/// A day of a month, or counted back from its end.
+fn monthly(year: i32, month: u32, day: i32) -> Option<NaiveDate> {
+    let begins = NaiveDate::from_ymd_opt(year, month, 1)?;
+    let days = i32::from(begins.num_days_in_month());
+    begins.with_day(if day > 0 { day } else { days + 1 + day } as u32)
+}
+
 /// The first such weekday from a date on.
 fn first(weekday: Weekday, from: NaiveDate) -> NaiveDate {
     let days = from.weekday().days_since(weekday);
     from + chrono::Days::new(u64::from((7 - days) % 7))
+}
+
+/// Whether it is one of the three days of Seollal or of Chuseok.
+pub(in crate::market) fn is_holiday(date: NaiveDate) -> bool {
+    const FEASTS: [MonthDay; 2] = [MonthDay { month: 1, day: 1 }, MonthDay { month: 8, day: 15 }];
+    let mut days = FEASTS.iter().filter_map(|feast| lunar(date.year(), *feast));
+    days.any(|feast| (date - feast).num_days().abs() <= 1)
 }
 
 /// A date of the Korean lunar calendar in the year that begins at its new year.
@@ -387,6 +404,7 @@ impl fmt::Display for Rule {
             Rule::Date(date) => write!(f, "{date}"),
             Rule::Lunar(date) => write!(f, "lunar {date}"),
             Rule::First(weekday, date) => write!(f, "first {weekday} from {date}"),
+            Rule::Monthly(-1) => write!(f, "monthly, last day"),
             Rule::Monthly(day) => write!(f, "monthly, day {day}"),
             Rule::Weekly(weekday) => write!(f, "every {weekday}"),
             Rule::Drawn(from, to) => write!(f, "between {from} and {to}"),
@@ -434,6 +452,7 @@ mod tests {
         assert_eq!(day(&Rule::Sambok, 2024), ["2024-07-15", "2024-07-25", "2024-08-14"]);
         assert_eq!(day(&Rule::Sambok, 2025), ["2025-07-20", "2025-07-30", "2025-08-09"]);
         assert_eq!(day(&Rule::Monthly(25), 2026).len(), 12);
+        assert_eq!(day(&Rule::Monthly(-1), 2028)[..2], ["2028-01-31", "2028-02-29"]);
         assert_eq!(day(&Rule::Weekly(Weekday::Thu), 2026).len(), 53);
         assert!(day(&Rule::Date(date(2, 29)), 2026).is_empty());
         let drawn = Rule::Drawn(date(11, 3), date(11, 20));
@@ -479,7 +498,7 @@ mod tests {
         for (text, says) in [
             ("name = \"a b\"\ncategories = []\nday = \"sambok\"", "letters, digits and hyphens"),
             ("name = \"a\"\ncategories = [\"cars\"]\nday = \"sambok\"", "no category `cars`"),
-            ("name = \"a\"\ncategories = []\nday = { monthly = 31 }", "1 to 28"),
+            ("name = \"a\"\ncategories = []\nday = { monthly = 31 }", "1 to 28, or from"),
             ("name = \"a\"\ncategories = []\nday = { date = \"02-30\" }", "no date such as"),
             ("name = \"a\"\ncategories = []\nday = { yearly = 1 }", "unknown variant"),
             ("name = \"a\"\ncategories = []\nday = \"sambok\"\nsize = 1", "unknown field `size`"),
