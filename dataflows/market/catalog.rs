@@ -11,6 +11,7 @@ use rand_distr::{Beta, Distribution};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    best::Best,
     draw::{Purpose, draw},
     leading::Leading,
     people::weighted,
@@ -68,6 +69,11 @@ pub(super) struct Goods {
 }
 
 impl Goods {
+    /// The orders that it is ranked by: none where it is sold out.
+    fn ranked(&self) -> u32 {
+        if self.sold_out { 0 } else { self.orders }
+    }
+
     /// The stock that the shop tells of.
     fn available(&self) -> i64 {
         if self.sold_out { 0 } else { self.stock - HELD_BACK }
@@ -88,10 +94,10 @@ pub(super) struct Catalog {
     sizes: [Sizes; 2],
     #[serde(skip, default = "bare")]
     offered: Offered,
-    #[serde(skip, default = "empty")]
-    best: Leading<(Reverse<u32>, u32)>,
+    #[serde(skip, default = "no_best")]
+    best: Best,
     /// The newest that are no best sellers.
-    #[serde(skip, default = "empty")]
+    #[serde(skip, default = "no_newest")]
     newest: Leading<Reverse<u32>>,
 }
 
@@ -99,8 +105,11 @@ fn bare() -> Offered {
     Offered { best: Shelf::default(), newest: Shelf::default() }
 }
 
-/// It has no places until it is told how many.
-fn empty<K: Ord + Copy>() -> Leading<K> {
+fn no_best() -> Best {
+    Best::new(0)
+}
+
+fn no_newest() -> Leading<Reverse<u32>> {
     Leading::new(0)
 }
 
@@ -118,7 +127,7 @@ impl Catalog {
             focus: vec![1.0; profile.categories.len()],
             sizes: Default::default(),
             offered: Offered::new(Default::default(), std::iter::empty(), std::iter::empty()),
-            best: Leading::new(rules.best_sellers),
+            best: Best::new(rules.best_sellers),
             newest: Leading::new(rules.products),
         }
     }
@@ -127,13 +136,13 @@ impl Catalog {
     pub(super) fn restore(&mut self, profile: &Profile) {
         let rules = &profile.working_set;
         self.offered = Offered::new(self.sizes, std::iter::empty(), std::iter::empty());
-        self.best.resize(rules.best_sellers);
+        self.best = Best::new(rules.best_sellers);
         for (goods, id) in self.goods.iter().zip(1..) {
-            if goods.orders > 0 && !goods.sold_out {
-                self.best.insert((Reverse(goods.orders), id));
-            }
+            self.best.set(id, goods.ranked());
         }
-        let best: HashSet<u32> = self.best.leaders().map(|(_, id)| id).collect();
+        let (_, best) = self.best.settle();
+        best.iter().for_each(|id| self.offered.best.add(*id, self.weight(*id)));
+        let best: HashSet<u32> = best.into_iter().collect();
         self.newest.resize(rules.products - best.len());
         let others = |id: &u32| !best.contains(id) && !self.goods[*id as usize - 1].sold_out;
         // What was listed since the last refresh enters with what has changed by the next one.
@@ -229,24 +238,18 @@ impl Catalog {
 
     /// Moves what is offered on to the leaders of the two groups.
     fn draw_up(&mut self, rules: &profile::WorkingSet) {
-        let (mut left, mut entered) = self.best.take_changes();
-        // A best seller with another count stays one.
-        left.sort_by_key(|(_, id)| *id);
-        entered.sort_by_key(|(_, id)| *id);
-        let is_in = |all: &[(Reverse<u32>, u32)], id: &u32| {
-            all.binary_search_by_key(id, |(_, id)| *id).is_ok()
-        };
-        for (_, id) in left.iter().filter(|(_, id)| !is_in(&entered, id)) {
-            self.offered.best.remove(*id, self.weight(*id));
-            if !self.get(*id).sold_out {
-                self.newest.insert(Reverse(*id));
+        let (left, entered) = self.best.settle();
+        for id in left {
+            self.offered.best.remove(id, self.weight(id));
+            if !self.get(id).sold_out {
+                self.newest.insert(Reverse(id));
             }
         }
-        for (_, id) in entered.iter().filter(|(_, id)| !is_in(&left, id)) {
-            self.newest.remove(Reverse(*id));
-            self.offered.best.add(*id, self.weight(*id));
+        for id in entered {
+            self.newest.remove(Reverse(id));
+            self.offered.best.add(id, self.weight(id));
         }
-        self.newest.resize(rules.products - self.best.leaders_len());
+        self.newest.resize(rules.products - self.best.len());
         let (left, entered) = self.newest.take_changes();
         for Reverse(id) in left {
             self.offered.newest.remove(id, self.weight(id));
@@ -259,13 +262,8 @@ impl Catalog {
     /// Adds to a product's orders in the window.
     fn count(&mut self, id: u32, change: i32) {
         let goods = &mut self.goods[id as usize - 1];
-        if goods.orders > 0 && !goods.sold_out {
-            self.best.remove((Reverse(goods.orders), id));
-        }
         goods.orders = goods.orders.wrapping_add_signed(change);
-        if goods.orders > 0 && !goods.sold_out {
-            self.best.insert((Reverse(goods.orders), id));
-        }
+        self.best.set(id, goods.ranked());
     }
 
     /// Takes units from a product's stock, and orders more where little is left. Returns whether
@@ -287,7 +285,7 @@ impl Catalog {
         if !goods.sold_out && goods.stock <= HELD_BACK {
             goods.sold_out = true;
             changed = true;
-            self.best.remove((Reverse(goods.orders), id));
+            self.best.set(id, 0);
             self.newest.remove(Reverse(id));
         }
         changed
@@ -300,9 +298,7 @@ impl Catalog {
         goods.stock = goods.full + HELD_BACK;
         goods.awaited = false;
         if std::mem::take(&mut goods.sold_out) {
-            if goods.orders > 0 {
-                self.best.insert((Reverse(goods.orders), id));
-            }
+            self.best.set(id, goods.ranked());
             // If it leads the best sellers, it leaves the newest again.
             self.newest.insert(Reverse(id));
         }

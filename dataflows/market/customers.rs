@@ -327,17 +327,17 @@ impl Customers {
     fn may_be_moved(&mut self, id: u32) {
         let Some(moved) = &mut self.moved else { return };
         let demand = &self.rules.demand;
-        let place = (id / self.peers - u32::from(self.index == 0)) as usize;
-        let (Stage::Waiting(at) | Stage::Resting(at)) = self.all[place].stage else { return };
-        if at > moved.until {
-            return;
-        }
         // In days of lift, between two impulses.
         let mean = demand.horizon.0 as f64 / DAY as f64 / demand.pull;
         let random = &mut draw(self.seed, Purpose::Sale, u64::from(id), moved.day as u64);
         let uniform: f64 = random.random();
         // Exponential with that mean; for most it is far beyond any sale.
         if uniform * mean > LIFT_MAX {
+            return;
+        }
+        let place = (id / self.peers - u32::from(self.index == 0)) as usize;
+        let (Stage::Waiting(at) | Stage::Resting(at)) = self.all[place].stage else { return };
+        if at > moved.until {
             return;
         }
         let lift = -(1.0 - uniform).ln() * mean;

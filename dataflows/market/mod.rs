@@ -11,6 +11,7 @@
 //! run cut in two.
 
 mod basket;
+mod best;
 mod cache;
 mod calendar;
 mod catalog;

@@ -4,6 +4,8 @@
 //! speaks. A draw throws at a place of a board and comes to nothing where none lies there; so one
 //! product more or less changes only the throws at its own place, not those at all others.
 
+use std::cmp::Reverse;
+
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
@@ -49,8 +51,10 @@ pub(super) struct Shelf {
     sizes: Sizes,
     boards: Vec<Board>,
     len: usize,
-    /// Share of the throws at each board and those before it, the greatest share first.
-    shares: Vec<(f64, usize)>,
+    /// What can be thrown at: how much of it each board is, the greatest first, and its number of bits.
+    targets: Vec<(u64, usize)>,
+    /// All of it.
+    all: u64,
 }
 
 /// Products whose weights have the same number of bits.
@@ -69,7 +73,7 @@ impl Shelf {
     pub(super) fn new(sizes: Sizes, products: impl Iterator<Item = (u32, u32)>) -> Self {
         let board = |buckets: u16| Board::new(usize::from(buckets), DEPTH);
         let boards = sizes.0.into_iter().map(board).collect();
-        let mut shelf = Shelf { sizes, boards, len: 0, shares: Vec::new() };
+        let mut shelf = Shelf { sizes, boards, ..Shelf::default() };
         products.for_each(|(id, weight)| shelf.put(id, weight));
         shelf.share();
         shelf
@@ -87,21 +91,13 @@ impl Shelf {
         self.sizes
     }
 
-    /// Works out how the throws are shared: a board without products has none.
+    /// Works out what can be thrown at: a board without products is left out.
     fn share(&mut self) {
-        let weight = |(bits, board): (usize, &Board)| {
-            (board.places.len() as f64 * (1_u64 << bits) as f64, bits)
-        };
         let boards = self.boards.iter().enumerate().filter(|(_, board)| board.products > 0);
-        let mut shares: Vec<(f64, usize)> = boards.map(weight).collect();
-        shares.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let all: f64 = shares.iter().map(|(weight, _)| weight).sum();
-        let mut sum = 0.0;
-        for (share, _) in &mut shares {
-            sum += *share / all;
-            *share = sum;
-        }
-        self.shares = shares;
+        self.targets =
+            boards.map(|(bits, board)| ((board.places.len() as u64) << bits, bits)).collect();
+        self.targets.sort_by_key(|(size, bits)| (Reverse(*size), *bits));
+        self.all = self.targets.iter().map(|(size, _)| size).sum();
     }
 
     pub(super) fn len(&self) -> usize {
@@ -149,14 +145,16 @@ impl Shelf {
 
     /// A throw: a product in proportion to its weight, or most of the time none.
     pub(super) fn throw(&self, random: &mut impl Rng) -> Option<u32> {
-        let share = random.random::<f64>();
-        let (_, bits) = self.shares.iter().find(|(upto, _)| share < *upto)?;
-        let places = &self.boards[*bits].places;
-        // One draw for the place and for how high the throw is: its whole part, and what is behind.
-        let throw = u128::from(random.random::<u64>()) * places.len() as u128;
-        let (id, weight) = places[(throw >> 64) as usize];
-        let high = (throw as u64) >> (64 - bits);
-        (id > 0 && high < u64::from(weight)).then_some(id)
+        // One draw for the board, the place and how high the throw is.
+        let mut throw = ((u128::from(random.random::<u64>()) * u128::from(self.all)) >> 64) as u64;
+        let hit = self.targets.iter().find(|(size, _)| {
+            let hits = throw < *size;
+            throw -= if hits { 0 } else { *size };
+            hits
+        });
+        let (_, bits) = hit?;
+        let (id, weight) = self.boards[*bits].places[(throw >> bits) as usize];
+        (id > 0 && throw & ((1 << bits) - 1) < u64::from(weight)).then_some(id)
     }
 }
 
