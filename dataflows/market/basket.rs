@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use rand::{Rng, RngExt};
+use smallvec::SmallVec;
 
 use super::{
     catalog::{Catalog, Offered},
     customers::Customer,
     draw::{Purpose, draw},
-    people::{TASTE_MAX, taste, weighted},
-    profile::Basket,
+    people::{taste, weighted},
+    profile::{Basket, Category},
     scenarios::Scenarios,
     shelf::Shelf,
 };
@@ -23,6 +24,7 @@ pub(super) struct BasketContext<'m> {
     pub(super) offered: &'m Offered,
     pub(super) catalog: &'m Catalog,
     pub(super) scenarios: &'m Scenarios,
+    pub(super) categories: &'m [Category],
     pub(super) words: &'m [Word],
 }
 
@@ -41,7 +43,7 @@ pub(super) fn fill(
         context,
         id,
         remembered: &customer.remembered,
-        tastes: vec![None; words.len()],
+        likings: SmallVec::new(),
         chosen: Vec::with_capacity(count),
     };
     for line in 0..count {
@@ -95,12 +97,11 @@ struct Choosing<'m> {
     context: &'m BasketContext<'m>,
     id: u32,
     remembered: &'m [u32],
-    tastes: Vec<Option<f64>>,
+    /// How likely each category is chosen, as far as it is known: its share, by the customer's taste
+    /// and by what scenarios make of it.
+    likings: SmallVec<[f64; 32]>,
     chosen: Vec<u32>,
 }
-
-/// Throws at a shelf until one gives up.
-const THROWS: usize = 20_000;
 
 impl Choosing<'_> {
     /// One product: bought before, newly listed, or from the best sellers, by taste and scenarios.
@@ -119,21 +120,22 @@ impl Choosing<'_> {
         self.from(first, random).or_else(|| self.from(second, random))
     }
 
-    /// One that is not in the basket; a category is taken in proportion to the customer's taste.
-    fn from(&mut self, shelf: &Shelf, random: &mut impl Rng) -> Option<u32> {
-        let BasketContext { seed, catalog, .. } = *self.context;
-        if shelf.len() <= self.chosen.len() {
-            return None;
+    /// One that is not in the basket: of a category, and there by its appeal.
+    fn from(&mut self, shelves: &[Shelf], random: &mut impl Rng) -> Option<u32> {
+        if self.likings.is_empty() {
+            let BasketContext { seed, scenarios, categories, .. } = *self.context;
+            let liking = |(place, category): (usize, &Category)| {
+                category.share * taste(seed, self.id, place) * scenarios.focus[place]
+            };
+            self.likings = categories.iter().enumerate().map(liking).collect();
         }
-        for _ in 0..THROWS {
-            let Some(product) = shelf.throw(random) else { continue };
-            let category = usize::from(catalog.get(product).category);
-            let taste =
-                *self.tastes[category].get_or_insert_with(|| taste(seed, self.id, category));
-            if random.random::<f64>() * TASTE_MAX < taste && !self.chosen.contains(&product) {
-                return Some(product);
-            }
-        }
-        None
+        let offered = || shelves.iter().zip(&self.likings).filter(|(shelf, _)| !shelf.is_empty());
+        let all: f64 = offered().map(|(_, liking)| liking).sum();
+        let mut point = random.random::<f64>() * all;
+        let (shelf, _) = offered().find(|(_, liking)| {
+            point -= *liking;
+            point < 0.0
+        })?;
+        shelf.choose(random.random(), &self.chosen)
     }
 }

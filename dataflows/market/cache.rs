@@ -11,9 +11,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    catalog::Offered,
+    catalog::{Catalog, Offered},
     profile::BANDS,
-    shelf::Sizes,
     working_set::{Member, Members},
 };
 use crate::model::Millis;
@@ -130,10 +129,10 @@ impl CachedSet {
             bought_before: member.group == 0,
             weight: member.weight,
         };
-        let shelves = [(&offered.best, Group::BestSeller), (&offered.newest, Group::Newest)];
-        let products = shelves.into_iter().flat_map(|(shelf, group)| {
+        let groups = [(&offered.best, Group::BestSeller), (&offered.newest, Group::Newest)];
+        let products = groups.into_iter().flat_map(|(shelves, group)| {
             let product = move |(product_id, weight)| CachedProduct { product_id, group, weight };
-            shelf.iter().map(product)
+            shelves.iter().flat_map(|shelf| shelf.iter()).map(product)
         });
         let mut set = CachedSet {
             version,
@@ -154,18 +153,22 @@ pub(super) struct Offer {
 }
 
 impl Offer {
-    /// `sizes` are those of the market's own shelves: where a product lies belongs to the draw.
-    pub(super) fn new(sizes: [Sizes; 2], set: &CachedSet) -> Self {
+    pub(super) fn new(set: &CachedSet, catalog: &Catalog) -> Self {
         let mut members = Members::default();
         for one in &set.customers {
             let group = u8::from(!one.bought_before);
             let member = Member { group, band: one.age_band as u8, weight: one.weight };
             members.set(one.user_id, member);
         }
-        let of = |group| {
-            let products = set.products.iter().filter(move |one| one.group == group);
-            products.map(|one| (one.product_id, one.weight))
-        };
-        Offer { members, products: Offered::new(sizes, of(Group::BestSeller), of(Group::Newest)) }
+        let mut products = Offered::new(catalog.offered().best.len());
+        for one in &set.products {
+            let shelves = match one.group {
+                Group::BestSeller => &mut products.best,
+                Group::Newest => &mut products.newest,
+            };
+            let category = catalog.get(one.product_id).category;
+            shelves[usize::from(category)].add(one.product_id, one.weight);
+        }
+        Offer { members, products }
     }
 }

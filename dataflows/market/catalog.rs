@@ -16,34 +16,21 @@ use super::{
     leading::Leading,
     people::weighted,
     profile::{self, Profile},
-    shelf::{Shelf, Sizes, WEIGHT_MAX},
+    shelf::Shelf,
 };
 use crate::model::{Krw, Millis, Product, ProductId, Word};
 
-/// What is offered: the best sellers, and the newest of the others.
+/// What is offered, by category: the best sellers, and the newest of the others.
 #[derive(Clone)]
 pub(super) struct Offered {
-    pub(super) best: Shelf,
-    pub(super) newest: Shelf,
+    pub(super) best: Vec<Shelf>,
+    pub(super) newest: Vec<Shelf>,
 }
 
 impl Offered {
-    /// Shelves of these sizes: of the best sellers, and of the newest.
-    pub(super) fn new(
-        [best_sizes, newest_sizes]: [Sizes; 2],
-        best: impl Iterator<Item = (u32, u32)>,
-        newest: impl Iterator<Item = (u32, u32)>,
-    ) -> Self {
-        Offered { best: Shelf::new(best_sizes, best), newest: Shelf::new(newest_sizes, newest) }
-    }
-
-    pub(super) fn sizes(&self) -> [Sizes; 2] {
-        [self.best.sizes(), self.newest.sizes()]
-    }
-
-    /// The same products, weighed anew.
-    pub(super) fn again(&self, weight: impl Fn(u32) -> u32) -> Self {
-        Offered { best: self.best.again(&weight), newest: self.newest.again(&weight) }
+    pub(super) fn new(categories: usize) -> Self {
+        let shelves = || vec![Shelf::default(); categories];
+        Offered { best: shelves(), newest: shelves() }
     }
 }
 
@@ -74,6 +61,15 @@ impl Goods {
         if self.sold_out { 0 } else { self.orders }
     }
 
+    /// Puts it on its category's shelf.
+    fn put(&self, id: u32, shelves: &mut [Shelf]) {
+        shelves[usize::from(self.category)].add(id, self.appeal);
+    }
+
+    fn take_off(&self, id: u32, shelves: &mut [Shelf]) {
+        shelves[usize::from(self.category)].remove(id);
+    }
+
     /// The stock that the shop tells of.
     fn available(&self) -> i64 {
         if self.sold_out { 0 } else { self.stock - HELD_BACK }
@@ -88,10 +84,6 @@ pub(super) struct Catalog {
     sales: VecDeque<(u32, u32)>,
     /// Deliveries to come: refresh and product.
     deliveries: BTreeSet<(u32, u32)>,
-    /// The factor on each category by which the products on the shelves are weighed.
-    focus: Vec<f64>,
-    /// Of a snapshot: that of the shelves.
-    sizes: [Sizes; 2],
     #[serde(skip, default = "bare")]
     offered: Offered,
     #[serde(skip, default = "no_best")]
@@ -102,7 +94,7 @@ pub(super) struct Catalog {
 }
 
 fn bare() -> Offered {
-    Offered { best: Shelf::default(), newest: Shelf::default() }
+    Offered::new(0)
 }
 
 fn no_best() -> Best {
@@ -124,9 +116,7 @@ impl Catalog {
             goods: Vec::new(),
             sales: VecDeque::new(),
             deliveries: BTreeSet::new(),
-            focus: vec![1.0; profile.categories.len()],
-            sizes: Default::default(),
-            offered: Offered::new(Default::default(), std::iter::empty(), std::iter::empty()),
+            offered: Offered::new(profile.categories.len()),
             best: Best::new(rules.best_sellers),
             newest: Leading::new(rules.products),
         }
@@ -135,13 +125,13 @@ impl Catalog {
     /// Builds the orders anew after a snapshot was read.
     pub(super) fn restore(&mut self, profile: &Profile) {
         let rules = &profile.working_set;
-        self.offered = Offered::new(self.sizes, std::iter::empty(), std::iter::empty());
+        self.offered = Offered::new(profile.categories.len());
         self.best = Best::new(rules.best_sellers);
         for (goods, id) in self.goods.iter().zip(1..) {
             self.best.set(id, goods.ranked());
         }
         let (_, best) = self.best.settle();
-        best.iter().for_each(|id| self.offered.best.add(*id, self.weight(*id)));
+        best.iter().for_each(|id| self.get(*id).put(*id, &mut self.offered.best));
         let best: HashSet<u32> = best.into_iter().collect();
         self.newest.resize(rules.products - best.len());
         let others = |id: &u32| !best.contains(id) && !self.goods[*id as usize - 1].sold_out;
@@ -149,29 +139,6 @@ impl Catalog {
         for id in (1..=self.goods.len() as u32).filter(others) {
             self.newest.insert(Reverse(id));
         }
-    }
-
-    /// What a snapshot keeps.
-    pub(super) fn kept(&self) -> Catalog {
-        Catalog { sizes: self.offered.sizes(), ..self.clone() }
-    }
-
-    /// What speaks for a product: how much people like it, and what scenarios make of its category.
-    pub(super) fn weight(&self, id: u32) -> u32 {
-        let Goods { appeal, category, .. } = self.get(id);
-        let weight = f64::from(appeal) * self.focus[usize::from(category)];
-        (weight as u32).clamp(1, WEIGHT_MAX)
-    }
-
-    /// By what is offered is weighed now.
-    pub(super) fn focus(&self) -> &[f64] {
-        &self.focus
-    }
-
-    /// Weighs what is offered by these factors on the categories; the boards follow.
-    pub(super) fn weigh(&mut self, focus: &[f64]) {
-        self.focus = focus.to_vec();
-        self.offered = self.offered.again(|id| self.weight(id));
     }
 
     pub(super) fn offered(&self) -> &Offered {
@@ -240,22 +207,22 @@ impl Catalog {
     fn draw_up(&mut self, rules: &profile::WorkingSet) {
         let (left, entered) = self.best.settle();
         for id in left {
-            self.offered.best.remove(id, self.weight(id));
+            self.get(id).take_off(id, &mut self.offered.best);
             if !self.get(id).sold_out {
                 self.newest.insert(Reverse(id));
             }
         }
         for id in entered {
             self.newest.remove(Reverse(id));
-            self.offered.best.add(id, self.weight(id));
+            self.get(id).put(id, &mut self.offered.best);
         }
         self.newest.resize(rules.products - self.best.len());
         let (left, entered) = self.newest.take_changes();
         for Reverse(id) in left {
-            self.offered.newest.remove(id, self.weight(id));
+            self.get(id).take_off(id, &mut self.offered.newest);
         }
         for Reverse(id) in entered {
-            self.offered.newest.add(id, self.weight(id));
+            self.get(id).put(id, &mut self.offered.newest);
         }
     }
 

@@ -34,8 +34,6 @@ pub(super) enum Purpose {
     Listing,
     /// How long a delivery takes, by product and refresh.
     Delivery,
-    /// A product's place on the shelf, by product.
-    Place,
     /// A day's own luck, by day.
     Day,
     /// The order ticks of a refresh, by refresh.

@@ -302,7 +302,6 @@ impl Market {
             });
         }
         self.offer = None;
-        self.weigh();
         self.draw_up(proposals, from);
 
         self.ticks = self.settings.ticks(refresh);
@@ -312,19 +311,6 @@ impl Market {
         let count = poisson(random, self.settings.sign_up_rate(from) * span as f64);
         self.sign_ups = (0..count).map(|_| from + random.random_range(1..=span)).collect();
         self.sign_ups.sort_unstable_by(|a, b| b.cmp(a));
-    }
-
-    /// Has what is offered weighed by what scenarios make of the categories now, and once a day by how
-    /// many there are.
-    fn weigh(&mut self) {
-        let opens_day = self.opens_day();
-        let Common { catalog, scenarios, .. } = &mut self.common;
-        if opens_day || catalog.focus() != scenarios.focus {
-            catalog.weigh(&scenarios.focus);
-        }
-        if let Some(offer) = &mut self.offer {
-            offer.products = offer.products.again(|id| catalog.weight(id));
-        }
     }
 
     /// Draws up the working set, and what the demand on it is.
@@ -401,7 +387,7 @@ impl Market {
 
     /// Has the refresh draw from a set.
     fn take_offer(&mut self, set: &CachedSet) {
-        self.offer = Some(Offer::new(self.common.catalog.offered().sizes(), set));
+        self.offer = Some(Offer::new(set, &self.common.catalog));
         let sale = demand::sale(&self.settings.profile, self.common.scenarios.demand);
         self.start_race(self.settings.border(self.common.refresh), sale);
     }
@@ -481,9 +467,6 @@ impl Market {
                     emit(Event::Scenario(event));
                 }
             });
-            if self.common.catalog.focus() != self.common.scenarios.focus {
-                self.weigh();
-            }
         }
         self.arrive(at, emit);
 
@@ -638,6 +621,7 @@ impl Market {
             offered,
             catalog,
             scenarios,
+            categories: &self.settings.profile.categories,
             words: &self.words,
         };
         let lines = basket::fill(random, id, customer, &goods);
@@ -669,9 +653,7 @@ impl Market {
 
     fn part(&self) -> Part {
         Part {
-            common: self.customers.owns(0).then(|| {
-                Box::new(Common { catalog: self.common.catalog.kept(), ..self.common.clone() })
-            }),
+            common: self.customers.owns(0).then(|| Box::new(self.common.clone())),
             shard: self.customers.shard(),
         }
     }

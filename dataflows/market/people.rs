@@ -172,7 +172,7 @@ pub(super) fn taste(seed: u64, id: u32, category: usize) -> f64 {
 }
 
 /// No category is liked more than this.
-pub(super) const TASTE_MAX: f64 = 4.0;
+const TASTE_MAX: f64 = 4.0;
 
 /// A name that was given in those years.
 fn name(random: &mut impl Rng, sex: Sex, birth_date: Day) -> String {
