@@ -241,6 +241,12 @@ impl Market {
         }
     }
 
+    /// Keeps from now on what no shop knows.
+    fn tell_truth(&mut self) {
+        self.truth = Some(Vec::new());
+        self.customers.arrivals = Some(Vec::new());
+    }
+
     /// What this worker's customers would have the next refresh be.
     fn propose(&mut self) -> Proposal {
         let from = self.settings.border(self.common.refresh);
@@ -248,6 +254,10 @@ impl Market {
             self.customers.open_day(from);
         }
         self.customers.wake(from, self.common.demand.time);
+        if let (Some(truth), Some(arrivals)) = (&mut self.truth, &mut self.customers.arrivals) {
+            let arrivals = arrivals.drain(..);
+            truth.extend(arrivals.map(|user_id| Truth::Arrival { user_id, at: from }));
+        }
         let (left, came) = self.customers.changes(day_of(from), self.opens_day());
         Proposal {
             refresh: self.common.refresh,
