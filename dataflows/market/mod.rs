@@ -49,7 +49,7 @@ pub use truth::Truth;
 use crate::model::{
     Day, Event, Millis, Order, OrderEvent, OrderId, OrderKind, ProductEvent, Status, UserEvent,
     UserId, Word,
-    time::{DAY, MINUTE, day_of},
+    time::{MINUTE, day_of, start_of_day},
 };
 use basket::BasketContext;
 use cache::Offer;
@@ -271,8 +271,10 @@ impl Market {
         }
     }
 
+    /// Whether the refresh that comes is the first of a day, or of all.
     fn opens_day(&self) -> bool {
-        (self.common.refresh as Millis * self.settings.refresh()) % DAY == 0
+        let from = self.settings.border(self.common.refresh);
+        self.common.refresh == 0 || from == start_of_day(day_of(from))
     }
 
     /// Begins a refresh, once all workers have proposed.
@@ -302,7 +304,8 @@ impl Market {
         if self.opens_day() {
             self.common.demand.open_day();
         }
-        if opens_hour(from) {
+        // A market that opens within an hour has what the hour has.
+        if opens_hour(from) || refresh == 0 {
             let told = self.customers.owns(0);
             self.common.scenarios.open(&self.settings, from, &mut |event| {
                 if told {
