@@ -220,7 +220,7 @@ fn a_page_that_cannot_be_written_is_an_error() {
 const CONTROLS: [(&str, &str, &[&str]); 4] = [
     (
         "plain top N of all past buyers",
-        "[score]\ntemperature = 0.0\n[working_set]\nselection = \"all\"\n[demand]\nwait = \"20d\"",
+        "[score]\ntemperature = 0.0\n[working_set]\nselection = \"all\"",
         &["M1", "M4"],
     ),
     (
@@ -232,8 +232,8 @@ const CONTROLS: [(&str, &str, &[&str]); 4] = [
     ("flat hours", "[demand]\nhours = [[], [], [], [], [], []]", &["M10"]),
     (
         "customers who are all alike",
-        "[rhythm]\norders_a_month = 2.0\nspread = 1000.0\nregulars = [0.0, 1.0]\n\
-         drop_out = [0.001, 10.0]\nonly_one = 0.0\n[score]\nwomen = 1.0\nmen = 1.0\n\
+        "[rhythm]\norders_a_month = 2.0\nspread = 0.0\n\
+         drop_out = [0.001, 10.0]\nonly_one = 0.0\n[rhythm.regulars]\nshare = 0.0\n[score]\nwomen = 1.0\nmen = 1.0\n\
          ages = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]",
         &["M2"],
     ),

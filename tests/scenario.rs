@@ -11,21 +11,9 @@ use marketday::market::control::{ControlRequest, ask};
 use serde_json::Value;
 
 use crate::support::{
-    Running, command, connect, database_url, first_records, fresh_database, log_end, marketday,
-    partitions, records, refused, scratch,
+    Running, command, connect, database_url, events, first_records, fresh_database, log_end,
+    marketday, partitions, refused, scratch,
 };
-
-/// The events of a topic in a log.
-fn events(dir: &Path, topic: Topic) -> Vec<Value> {
-    let log = embedded::open(&dir.join("log")).unwrap();
-    let mut events = Vec::new();
-    for partition in 0..log.partitions(topic) {
-        let batch = records(&*log, topic, partition);
-        let event = |value: &[u8]| serde_json::from_slice::<Value>(value).unwrap();
-        events.extend(batch.iter().map(|record| event(record.value.unwrap())));
-    }
-    events
-}
 
 /// What a log says of the scenarios of one name: action and strength.
 fn told(dir: &Path, name: &str) -> Vec<(String, f64)> {

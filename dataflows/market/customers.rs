@@ -85,6 +85,8 @@ pub(super) struct Customers {
     moved: Option<Moved>,
     /// How many have become due, and ready, since the last proposal.
     arrived: [u32; 2],
+    /// Who they are, where somebody asks.
+    pub(super) arrivals: Option<Vec<u32>>,
     /// Takings-back to come.
     planned: BTreeMap<(Millis, OrderId), Order>,
     /// When customers signed up or ordered, oldest first: who did nothing since becomes DORMANT.
@@ -120,6 +122,7 @@ impl Customers {
             visitors: BinaryHeap::new(),
             moved: None,
             arrived: [0; 2],
+            arrivals: None,
             planned: BTreeMap::new(),
             quiet: VecDeque::new(),
             sold: Vec::new(),
@@ -260,7 +263,10 @@ impl Customers {
                     self.arrived[1] += 1;
                 }
                 // A sale has moved them, or they have left.
-                _ => {}
+                _ => continue,
+            }
+            if let Some(arrivals) = &mut self.arrivals {
+                arrivals.push(id);
             }
         }
     }

@@ -86,7 +86,9 @@ pub fn market<'scope>(
 ) {
     let (handle, news) = scope.feedback(1);
     let mut live = Market::new(settings.clone(), scope.index(), scope.peers(), snapshot, commands);
-    live.truth = truth.then(Vec::new);
+    if truth {
+        live.tell_truth();
+    }
     let (told, events) = generate(scope, live, control, news, out.clone(), cache);
     told.connect_loop(handle);
     let orders_at = snapshot.map_or_else(

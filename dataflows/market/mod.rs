@@ -50,7 +50,7 @@ pub use truth::Truth;
 use crate::model::{
     Day, Event, Millis, Order, OrderEvent, OrderId, OrderKind, ProductEvent, Status, UserEvent,
     UserId, Word,
-    time::{DAY, MINUTE, day_of},
+    time::{MINUTE, day_of, start_of_day},
 };
 use basket::BasketContext;
 use cache::Offer;
@@ -242,6 +242,12 @@ impl Market {
         }
     }
 
+    /// Keeps from now on what no shop knows.
+    fn tell_truth(&mut self) {
+        self.truth = Some(Vec::new());
+        self.customers.arrivals = Some(Vec::new());
+    }
+
     /// What this worker's customers would have the next refresh be.
     fn propose(&mut self) -> Proposal {
         let from = self.settings.border(self.common.refresh);
@@ -249,6 +255,10 @@ impl Market {
             self.customers.open_day(from);
         }
         self.customers.wake(from, self.common.demand.time);
+        if let (Some(truth), Some(arrivals)) = (&mut self.truth, &mut self.customers.arrivals) {
+            let arrivals = arrivals.drain(..);
+            truth.extend(arrivals.map(|user_id| Truth::Arrival { user_id, at: from }));
+        }
         let (left, came) = self.customers.changes(day_of(from), self.opens_day());
         Proposal {
             refresh: self.common.refresh,
@@ -262,8 +272,10 @@ impl Market {
         }
     }
 
+    /// Whether the refresh that comes is the first of a day, or of all.
     fn opens_day(&self) -> bool {
-        (self.common.refresh as Millis * self.settings.refresh()) % DAY == 0
+        let from = self.settings.border(self.common.refresh);
+        self.common.refresh == 0 || from == start_of_day(day_of(from))
     }
 
     /// Begins a refresh, once all workers have proposed.
@@ -293,7 +305,8 @@ impl Market {
         if self.opens_day() {
             self.common.demand.open_day();
         }
-        if opens_hour(from) {
+        // A market that opens within an hour has what the hour has.
+        if opens_hour(from) || refresh == 0 {
             let told = self.customers.owns(0);
             self.common.scenarios.open(&self.settings, from, &mut |event| {
                 if told {

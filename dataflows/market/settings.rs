@@ -25,9 +25,9 @@ const MONTH: f64 = 30.0 * DAY as f64;
 pub struct Settings {
     /// Names the random numbers.
     pub seed: u64,
-    /// Market time at which the history begins: the start of a day.
+    /// Market time at which the history begins: a whole number of refreshes since 1970.
     pub origin: Millis,
-    /// Market time at which live running begins.
+    /// Market time at which live running begins: the same.
     pub start: Millis,
     /// Partitions of each topic.
     pub partitions: [u32; Topic::ALL.len()],
@@ -56,6 +56,10 @@ impl Settings {
     pub fn check(&self) -> Result<(), String> {
         self.profile.check()?;
         Scenario::check(&self.scenarios, &self.profile.words())?;
+        // So days and hours begin with a refresh.
+        if self.origin % self.refresh() != 0 || self.start % self.refresh() != 0 {
+            return Err("a market begins and goes live at the start of a refresh".into());
+        }
         if self.partitions.contains(&0) {
             return Err("there is a topic without partitions".into());
         }

@@ -1,5 +1,5 @@
-//! What no shop knows: each customer's rhythm and taste, who dropped out and when, and the demand
-//! that orders were drawn from. It is told on request, aside, so that models can be scored by it.
+//! What no shop knows: each customer's rhythm and taste, who dropped out and when, who would buy from
+//! when on, and the demand that orders were drawn from. It is told on request, aside, so that models can be scored by it.
 
 use super::{people::Person, people::taste, profile::Profile};
 use crate::model::{Day, Millis};
@@ -22,6 +22,14 @@ pub enum Truth {
     },
     /// A customer dropped out after the order at this time; most never come back.
     DropOut {
+        /// Who.
+        user_id: u32,
+        /// Market time.
+        at: Millis,
+    },
+    /// A customer became due, or ready to buy for the first time, and is until they order or leave. Over
+    /// all past buyers nobody need become ready.
+    Arrival {
         /// Who.
         user_id: u32,
         /// Market time.

@@ -22,7 +22,7 @@ mod workers;
 
 pub use driver::Ended;
 pub use handle::{Handle, ScenarioCommand, ScenarioRequest, Speed};
-pub use settings::{History, Options, load_or_create, settings_in, writes};
+pub use settings::{History, Options, OtherRules, load_or_create, settings_in, writes};
 
 use std::io::Write;
 use std::path::Path;
