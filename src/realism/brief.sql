@@ -150,12 +150,13 @@ ORDER BY 2
 -- name: truth
 -- Of the order ticks: of the borders of 50 s, those that end a tick; and, of these, those with more than
 -- 600 who are due and 400 who are ready, of all and after two weeks; the orders over the expected ones.
-SELECT count(*) FILTER (WHERE border) / nullif(floor(extract(epoch FROM max(at) - min(at)) / 50) + 1, 0),
-       avg(full_up::int) FILTER (WHERE border),
-       avg(full_up::int) FILTER (WHERE border AND at > opened + interval '14 days'),
-       sum(orders) / nullif(sum(expected_orders), 0)
-FROM (SELECT at, extract(epoch FROM at) % 50 = 0 AS border, due > 600 AND ready > 400 AS full_up,
-             orders::float8, expected_orders
+SELECT count(*) FILTER (WHERE border)
+           / nullif(floor(extract(epoch FROM max(at) - min(at)) / 50) + 1, 0)::float8,
+       avg(is_full::int) FILTER (WHERE border)::float8,
+       avg(is_full::int) FILTER (WHERE border AND at > opened + interval '14 days')::float8,
+       sum(orders)::float8 / nullif(sum(expected_orders), 0)
+FROM (SELECT at, date_bin('50 s', at, 'epoch') = at AS border, due > 600 AND ready > 400 AS is_full,
+             orders, expected_orders
       FROM truth_demand) AS tick,
      (SELECT min(at) AS opened FROM truth_demand) AS history
 
