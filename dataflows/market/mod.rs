@@ -330,11 +330,8 @@ impl Market {
     fn draw_up(&mut self, proposals: &[Arc<Proposal>], from: Millis) {
         let Settings { seed, profile, .. } = &self.settings;
         let rules = &profile.score;
-        let (sharpness, refresh) = (self.settings.sharpness(), self.common.refresh);
-        let time = match rules.mood {
-            Mood::Day => day_of(from) as u64,
-            Mood::Refresh => refresh,
-        };
+        let sharpness = self.settings.sharpness();
+        let time = self.settings.mood_time(from);
         let anew = rules.mood == Mood::Refresh || self.opens_day();
         let entered = self.working_set.refresh(
             &profile.working_set,

@@ -83,6 +83,18 @@ impl Person {
 /// A customer's mood at a day or a refresh: the boost of a promotion seen, times the factor of a life
 /// event.
 pub(super) fn mood(rules: &profile::Score, seed: u64, id: u32, consent: bool, time: u64) -> f64 {
+    let [boost, life] = moods(rules, seed, id, consent, time);
+    boost * life
+}
+
+/// The two of them.
+pub(super) fn moods(
+    rules: &profile::Score,
+    seed: u64,
+    id: u32,
+    consent: bool,
+    time: u64,
+) -> [f64; 2] {
     let mut random = draw(seed, Purpose::Mood, u64::from(id), time);
     let (saw, boost) = rules.boost;
     let boost = if random.random::<f64>() < saw && consent { boost } else { 1.0 };
@@ -92,7 +104,7 @@ pub(super) fn mood(rules: &profile::Score, seed: u64, id: u32, consent: bool, ti
         event if event < much + more => increased,
         _ => 1.0,
     };
-    boost * life
+    [boost, life]
 }
 
 /// In so much demand time a new customer is ready to buy for the first time; a visitor is not.

@@ -5,12 +5,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     draw::{Purpose, draw},
-    profile::Profile,
+    people,
+    profile::{Mood, Profile},
     scenarios::Scenario,
 };
 use crate::model::{
     Millis, Topic,
-    time::{DAY, SECOND, TIME_END},
+    time::{DAY, SECOND, TIME_END, day_of},
 };
 
 /// The oldest customers of a market that begins then were born in 1900, as valid events have it.
@@ -108,6 +109,25 @@ impl Settings {
                 at
             })
             .collect()
+    }
+
+    /// What names the moods of a market time.
+    pub(super) fn mood_time(&self, at: Millis) -> u64 {
+        match self.profile.score.mood {
+            Mood::Day => day_of(at) as u64,
+            Mood::Refresh => self.refresh_of(at),
+        }
+    }
+
+    /// The mood of a customer who consented to marketing, or not, at a market time: the boost of a
+    /// promotion seen, and the factor of a life event; 1 where there is none.
+    pub fn mood(&self, id: u32, consent: bool, at: Millis) -> [f64; 2] {
+        people::moods(&self.profile.score, self.seed, id, consent, self.mood_time(at))
+    }
+
+    /// Whether each order tick has one order: the letter of the brief.
+    pub fn is_to_the_letter(&self) -> bool {
+        self.profile.demand.orders_a_tick.is_some()
     }
 
     /// 1 / temperature; at temperature 0 the order of the scores is all that counts.
