@@ -38,9 +38,13 @@ use rand::RngExt;
 use rand_distr::{Distribution, Poisson};
 use serde::{Deserialize, Serialize};
 
-pub use cache::{AgeBand, Cache, CachedCustomer, CachedProduct, CachedSet, Group, Reading};
+pub use cache::{
+    AgeBand, ById, Cache, CachedCustomer, CachedProduct, CachedSet, CustomerById, Group,
+    ProductById, Reading,
+};
 pub use dataflow::{Control, Output, Release, market};
 pub use faults::{Delayed, FaultStage, Faults, Label, Record, Released};
+pub use people::Score;
 pub use profile::{Profile, word};
 pub use scenarios::{Command, MonthDay, Occurrence, Rule, Running, Scenario, occurrences};
 pub use settings::Settings;
@@ -248,7 +252,7 @@ impl Market {
             self.customers.open_day(from);
         }
         self.customers.wake(from, self.common.demand.time);
-        let (left, came) = self.customers.changes(day_of(from), self.opens_day());
+        let (left, came) = self.customers.changes(from, self.opens_day());
         Proposal {
             refresh: self.common.refresh,
             candidates: self.customers.counts(),
@@ -330,11 +334,8 @@ impl Market {
     fn draw_up(&mut self, proposals: &[Arc<Proposal>], from: Millis) {
         let Settings { seed, profile, .. } = &self.settings;
         let rules = &profile.score;
-        let (sharpness, refresh) = (self.settings.sharpness(), self.common.refresh);
-        let time = match rules.mood {
-            Mood::Day => day_of(from) as u64,
-            Mood::Refresh => refresh,
-        };
+        let sharpness = self.settings.sharpness();
+        let time = self.mood_time();
         let anew = rules.mood == Mood::Refresh || self.opens_day();
         let entered = self.working_set.refresh(
             &profile.working_set,
@@ -365,6 +366,15 @@ impl Market {
                     self.race.enter(*seed, from, runner(&self.rates, id, member));
                 }
             }
+        }
+    }
+
+    /// What names the moods of this refresh.
+    fn mood_time(&self) -> u64 {
+        let refresh = self.common.refresh;
+        match self.settings.profile.score.mood {
+            Mood::Day => day_of(self.settings.border(refresh)) as u64,
+            Mood::Refresh => refresh,
         }
     }
 
