@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use clap::Parser;
 use dataflows::market::{
-    Cache, CachedSet, Control, Figures, Output, Profile, Reading, Settings, market,
+    ById, Cache, CachedSet, Control, Figures, Output, Profile, Reading, Settings, market,
 };
 use dataflows::model::time::DAY;
 use marketday::platform::clock::Stopwatch;
@@ -47,7 +47,7 @@ struct Args {
 struct Nowhere;
 
 impl Cache for Nowhere {
-    fn put(&self, _live: bool, _set: &dyn Fn() -> CachedSet) {}
+    fn put(&self, _: bool, _: &dyn Fn() -> CachedSet, _: &dyn Fn(&CachedSet) -> ById) {}
 
     fn get(&self, _version: u64) -> Option<CachedSet> {
         None

@@ -6,21 +6,30 @@
 //!
 //! Invariant: the cache changes no event. A set that was read is held against the market's own,
 //! member by member, and one that differs (stale, foreign, damaged) is treated as missing. So the
-//! cache can be lost at any moment, and nobody who writes into it can change the market.
+//! cache can be lost at any moment, and nobody who writes into it can change the market. Members by
+//! id stand beside the set for those who look, and are not read at all.
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::{
+    Market, Settings,
     catalog::{Catalog, Offered},
+    people::{Score, mood, person},
     profile::BANDS,
     working_set::{Member, Members},
 };
-use crate::model::Millis;
+use crate::model::{
+    Krw, Millis, Sex, Status, Word,
+    time::{age_on, day_of},
+};
 
 /// A place for working sets that is quicker to ask than a database; the shell says where it is.
 pub trait Cache: Send + Sync {
-    /// Puts the set of a refresh. In history it need not, and then does not have it drawn up.
-    fn put(&self, live: bool, set: &dyn Fn() -> CachedSet);
+    /// Puts the set of a refresh, and beside it, where others can look, its members by id. In history
+    /// it need not, and then does not have it drawn up.
+    fn put(&self, live: bool, set: &dyn Fn() -> CachedSet, by_id: &dyn Fn(&CachedSet) -> ById);
 
     /// The set of a version, if it is there and can be read. Asked only live.
     fn get(&self, version: u64) -> Option<CachedSet>;
@@ -74,6 +83,64 @@ pub struct CachedProduct {
     /// Why it is offered.
     pub group: Group,
     /// Its share in draws: how much people like it.
+    pub weight: u32,
+}
+
+/// The members of a set by id, for those who look into the cache: the market never reads them.
+pub struct ById {
+    /// In the order of the set.
+    pub customers: Vec<CustomerById>,
+    /// In the order of the set.
+    pub products: Vec<ProductById>,
+}
+
+/// A customer of the working set, as one who looks sees them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CustomerById {
+    /// The set's.
+    pub version: u64,
+    /// Who it is.
+    pub user_id: u32,
+    /// Their name.
+    pub name: Arc<str>,
+    /// Their sex.
+    pub sex: Sex,
+    /// In years, today.
+    pub age: u32,
+    /// Their status.
+    pub status: Status,
+    /// Whether they agreed to marketing.
+    pub marketing_consent: bool,
+    /// The word of their grade as the day began, or as they came among the candidates since.
+    pub grade: &'static str,
+    /// When they placed their last order; none if they never did.
+    pub last_order_at: Option<Millis>,
+    /// What the score is the product of; its grade is the one at which they became due.
+    pub parts: Score,
+    /// The score, less the time of day.
+    pub score: f64,
+    /// The set's: the score to the power of 1 / temperature, in 65,536ths.
+    pub weight: u64,
+}
+
+/// A product of the working set, as one who looks sees it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ProductById {
+    /// The set's.
+    pub version: u64,
+    /// Which it is.
+    pub product_id: u32,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its category.
+    pub category: Word,
+    /// Its price.
+    pub price: Krw,
+    /// Units left as the refresh begins.
+    pub stock: i64,
+    /// The set's: why it is offered.
+    pub group: Group,
+    /// The set's.
     pub weight: u32,
 }
 
@@ -143,6 +210,56 @@ impl CachedSet {
         set.customers.sort_unstable_by_key(|one| one.user_id);
         set.products.sort_unstable_by_key(|one| one.product_id);
         set
+    }
+}
+
+impl ById {
+    /// Of the set of the refresh that has just begun.
+    pub(super) fn new(market: &Market, set: &CachedSet) -> Self {
+        let Market { settings, words, common, working_set, .. } = market;
+        let Settings { seed, profile, .. } = settings;
+        let (version, day, mood_time) =
+            (set.version, day_of(set.at), market.settings.mood_time(set.at));
+        let customer = |one: &CachedCustomer| {
+            let face = working_set.face(one.user_id);
+            let (person, user) = person(profile, *seed, one.user_id, face.signed_up_at);
+            let never_bought = face.last_order_at.is_none();
+            let parts = Score {
+                mood: mood(&profile.score, *seed, one.user_id, person.consent, mood_time),
+                ..person.score(&profile.score, face.status, face.due_grade, never_bought, day)
+            };
+            CustomerById {
+                version,
+                user_id: one.user_id,
+                name: user.name,
+                sex: person.sex,
+                age: age_on(day, person.birth_date),
+                status: face.status,
+                marketing_consent: person.consent,
+                grade: face.grade.word(),
+                last_order_at: face.last_order_at,
+                parts,
+                score: parts.product(),
+                weight: one.weight,
+            }
+        };
+        let product = |one: &CachedProduct| {
+            let known = common.catalog.record(profile, *seed, one.product_id, words);
+            ProductById {
+                version,
+                product_id: one.product_id,
+                name: known.name,
+                category: known.category,
+                price: known.price,
+                stock: known.stock,
+                group: one.group,
+                weight: one.weight,
+            }
+        };
+        ById {
+            customers: set.customers.iter().map(customer).collect(),
+            products: set.products.iter().map(product).collect(),
+        }
     }
 }
 

@@ -382,7 +382,7 @@ impl Customers {
     /// empty, and the faces that came. With `all`, every leading candidate is among the latter.
     pub(super) fn changes(
         &mut self,
-        day: Day,
+        now: Millis,
         all: bool,
     ) -> (Vec<(Option<Millis>, u32)>, Vec<Candidate>) {
         let (due_left, mut due_came) = self.due.take_changes();
@@ -393,18 +393,29 @@ impl Customers {
         }
         let left = due_left.into_iter().map(|(at, id)| (Some(at), id));
         let left = left.chain(ready_left.into_iter().map(|Reverse(id)| (None, id))).collect();
-        let due = due_came.into_iter().map(|(at, id)| self.face(Some(at), id, day));
-        let ready = ready_came.into_iter().map(|Reverse(id)| self.face(None, id, day));
-        (left, due.chain(ready).collect())
+        let due = due_came.into_iter().map(|(at, id)| (Some(at), id));
+        let faces = due.chain(ready_came.into_iter().map(|Reverse(id)| (None, id)));
+        (left, faces.map(|(last_order_at, id)| self.face(last_order_at, id, now)).collect())
     }
 
-    fn face(&self, last_order_at: Option<Millis>, id: u32, day: Day) -> Candidate {
-        let Customer { person, status, due_grade, .. } = self.get(id);
-        let mut score = person.score(&self.rules.score, *status, *due_grade, day);
-        if last_order_at.is_none() && person.visitor {
-            score *= self.rules.score.visitor;
+    fn face(&mut self, last_order_at: Option<Millis>, id: u32, now: Millis) -> Candidate {
+        let (place, day) = (self.place(id), day_of(now));
+        let Customer { person, signed_up_at, status, due_grade, timeline, .. } =
+            &mut self.all[place];
+        timeline.advance(tick_until(now));
+        let never_bought = last_order_at.is_none();
+        let score = person.score(&self.rules.score, *status, *due_grade, never_bought, day);
+        Candidate {
+            last_order_at,
+            id,
+            band: person.band(day),
+            consent: person.consent,
+            score: score.product(),
+            signed_up_at: *signed_up_at,
+            status: *status,
+            grade: timeline.standing().grade,
+            due_grade: *due_grade,
         }
-        Candidate { last_order_at, id, band: person.band(day), consent: person.consent, score }
     }
 
     /// Records an order and decides what follows from it. Returns whether the customer drops out.

@@ -21,7 +21,8 @@ use timely::{
 };
 
 use super::{
-    Cache, Command, Event, Figures, Market, Part, Proposal, SILENCE, Settings, Snapshot, Truth,
+    ById, Cache, Command, Event, Figures, Market, Part, Proposal, SILENCE, Settings, Snapshot,
+    Truth,
 };
 use crate::model::{Millis, OrderEvent, Topic, partition_of, time::SECOND};
 
@@ -208,7 +209,9 @@ fn generate<'scope>(
                     let partitions = market.settings.partitions;
                     market.begin(&proposals, &mut |event| session.give(route(event, &partitions)));
                     if leads {
-                        cache.put(market.is_live(), &|| market.cached_set());
+                        let (set, by_id) =
+                            (|| market.cached_set(), |set: &_| ById::new(&market, set));
+                        cache.put(market.is_live(), &set, &by_id);
                         cached = Some(refresh);
                         if market.is_live() {
                             let mut session = told.session(&*of_told);

@@ -39,9 +39,13 @@ use rand::RngExt;
 use rand_distr::{Distribution, Poisson};
 use serde::{Deserialize, Serialize};
 
-pub use cache::{AgeBand, Cache, CachedCustomer, CachedProduct, CachedSet, Group, Reading};
+pub use cache::{
+    AgeBand, ById, Cache, CachedCustomer, CachedProduct, CachedSet, CustomerById, Group,
+    ProductById, Reading,
+};
 pub use dataflow::{Control, Output, Release, market};
 pub use faults::{Delayed, FaultStage, Faults, Label, Record, Released};
+pub use people::Score;
 pub use profile::{Profile, word};
 pub use scenarios::{Command, MonthDay, Occurrence, Rule, Running, Scenario, occurrences};
 pub use settings::Settings;
@@ -259,7 +263,7 @@ impl Market {
             let arrivals = arrivals.drain(..);
             truth.extend(arrivals.map(|user_id| Truth::Arrival { user_id, at: from }));
         }
-        let (left, came) = self.customers.changes(day_of(from), self.opens_day());
+        let (left, came) = self.customers.changes(from, self.opens_day());
         Proposal {
             refresh: self.common.refresh,
             candidates: self.customers.counts(),

@@ -52,31 +52,72 @@ impl Person {
         mean * f64::from(self.factor.max(1e-3))
     }
 
-    /// The score less the time of day and the mood: the base, made of age, sex, status, marketing
-    /// consent, grade and the personal factor, which is held within bounds, since a member of the
-    /// working set waits for 1 / score.
+    /// The score less the time of day, in a mood of 1. The personal factor is held within bounds,
+    /// since a member of the working set waits for 1 / score.
     pub(super) fn score(
         &self,
         rules: &profile::Score,
         status: Status,
         grade: Grade,
+        never_bought: bool,
         day: Day,
-    ) -> f64 {
-        let status = match status {
-            Status::Active => 1.0,
-            Status::Dormant => rules.dormant,
-            Status::Withdrawn => 0.0,
-        };
-        let consent = rules.consent[usize::from(self.consent)];
+    ) -> Score {
+        let (age, sex) = self.age_and_sex(rules, day);
         let (least, most) = rules.factor;
-        let factor = f64::from(self.factor).clamp(least, most);
-        self.readiness(rules, day) * factor * status * consent * rules.grades[grade as usize]
+        Score {
+            age,
+            sex,
+            personal: f64::from(self.factor).clamp(least, most),
+            status: match status {
+                Status::Active => 1.0,
+                Status::Dormant => rules.dormant,
+                Status::Withdrawn => 0.0,
+            },
+            consent: rules.consent[usize::from(self.consent)],
+            grade: rules.grades[grade as usize],
+            visitor: if self.visitor && never_bought { rules.visitor } else { 1.0 },
+            mood: 1.0,
+        }
     }
 
     /// What age and sex make of a customer.
     fn readiness(&self, rules: &profile::Score, day: Day) -> f64 {
+        let (age, sex) = self.age_and_sex(rules, day);
+        age * sex
+    }
+
+    fn age_and_sex(&self, rules: &profile::Score, day: Day) -> (f64, f64) {
         let sex = if self.sex == Sex::F { rules.women } else { rules.men };
-        rules.ages[usize::from(self.band(day))] * sex
+        (rules.ages[usize::from(self.band(day))], sex)
+    }
+}
+
+/// A score less the time of day: the factors that it is the product of.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Score {
+    /// By age band.
+    pub age: f64,
+    /// By sex.
+    pub sex: f64,
+    /// The customer's lasting own factor, within bounds.
+    pub personal: f64,
+    /// By status.
+    pub status: f64,
+    /// By consent to marketing.
+    pub consent: f64,
+    /// By grade.
+    pub grade: f64,
+    /// Of those who have only signed up, and are not about to buy.
+    pub visitor: f64,
+    /// The boost of a promotion seen, times a life event.
+    pub mood: f64,
+}
+
+impl Score {
+    /// The score. The order of the factors decides its last bit, and so belongs to the rules.
+    pub fn product(&self) -> f64 {
+        let Score { age, sex, personal, status, consent, grade, visitor, mood } = self;
+        age * sex * personal * status * consent * grade * visitor * mood
     }
 }
 

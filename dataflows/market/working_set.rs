@@ -9,7 +9,8 @@ use super::{
     leading::Leading,
     profile::{self, BANDS},
 };
-use crate::model::Millis;
+use crate::model::{Millis, Status};
+use crate::operators::Grade;
 
 /// A candidate as its worker proposes it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -22,6 +23,12 @@ pub(super) struct Candidate {
     pub(super) consent: bool,
     /// The score less the mood and the time of day.
     pub(super) score: f64,
+    // What makes the score, for those who look.
+    pub(super) signed_up_at: Millis,
+    pub(super) status: Status,
+    pub(super) grade: Grade,
+    /// When they became due; the score counts it.
+    pub(super) due_grade: Grade,
 }
 
 /// Past buyers, and those who never bought.
@@ -106,6 +113,11 @@ impl WorkingSet {
             ready: Leading::new(0),
             faces: HashMap::new(),
         }
+    }
+
+    /// A member, as its worker proposed it.
+    pub(super) fn face(&self, member: u32) -> &Candidate {
+        &self.faces[&member]
     }
 
     /// Draws up the set for a refresh: 600 past buyers, oldest last order first, and 400 who never

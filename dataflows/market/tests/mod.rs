@@ -63,7 +63,7 @@ impl Memory {
 }
 
 impl Cache for Memory {
-    fn put(&self, live: bool, set: &dyn Fn() -> CachedSet) {
+    fn put(&self, live: bool, set: &dyn Fn() -> CachedSet, _: &dyn Fn(&CachedSet) -> ById) {
         if live {
             let set = set();
             self.put.lock().unwrap().push(set.version);
