@@ -136,6 +136,10 @@ impl Catalog {
         let best: HashSet<u32> = self.best.leaders().map(|(_, id)| id).collect();
         self.newest.resize(rules.products - best.len());
         let others = |id: &u32| !best.contains(id) && !self.goods[*id as usize - 1].sold_out;
+        // The best sellers are those of the last refresh: who leaves them is to be among the newest.
+        for (_, id) in self.best.take_changes().1 {
+            self.offered.best.add(id, self.weight(id));
+        }
         // What was listed since the last refresh enters with what has changed by the next one.
         for id in (1..=self.goods.len() as u32).filter(others) {
             self.newest.insert(Reverse(id));
