@@ -41,8 +41,8 @@ impl Offered {
     }
 
     /// The same products, weighed anew.
-    pub(super) fn again(&self, weight: impl Fn(u32) -> u32) -> Self {
-        Offered { best: self.best.again(&weight), newest: self.newest.again(&weight) }
+    pub(super) fn again(&self, most: u32, weight: impl Fn(u32) -> u32) -> Self {
+        Offered { best: self.best.again(most, &weight), newest: self.newest.again(most, &weight) }
     }
 }
 
@@ -158,6 +158,12 @@ impl Catalog {
         (weight as u32).clamp(1, WEIGHT_MAX)
     }
 
+    /// The most that can speak for a product now.
+    pub(super) fn most(&self) -> u32 {
+        let focus = self.focus.iter().copied().fold(1.0, f64::max);
+        ((APPEAL * focus) as u32).min(WEIGHT_MAX)
+    }
+
     /// By what is offered is weighed now.
     pub(super) fn focus(&self) -> &[f64] {
         &self.focus
@@ -166,7 +172,7 @@ impl Catalog {
     /// Weighs what is offered by these factors on the categories; the boards follow.
     pub(super) fn weigh(&mut self, focus: &[f64]) {
         self.focus = focus.to_vec();
-        self.offered = self.offered.again(|id| self.weight(id));
+        self.offered = self.offered.again(self.most(), |id| self.weight(id));
     }
 
     pub(super) fn offered(&self) -> &Offered {

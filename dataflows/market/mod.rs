@@ -322,7 +322,7 @@ impl Market {
             catalog.weigh(&scenarios.focus);
         }
         if let Some(offer) = &mut self.offer {
-            offer.products = offer.products.again(|id| catalog.weight(id));
+            offer.products = offer.products.again(catalog.most(), |id| catalog.weight(id));
         }
     }
 
