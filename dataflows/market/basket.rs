@@ -139,3 +139,68 @@ impl Choosing<'_> {
         shelf.choose(random.random(), &self.chosen)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The chance of each number of lines beyond the first: from uniforms that are evenly spread.
+    fn shares(mean: f64, most: usize) -> Vec<f64> {
+        const STEPS: usize = 200_000;
+        let mut shares = vec![0.0; most + 1];
+        for step in 0..STEPS {
+            let uniform = (step as f64 + 0.5) / STEPS as f64;
+            shares[truncated_poisson(uniform, mean, most)] += 1.0 / STEPS as f64;
+        }
+        shares
+    }
+
+    /// It is the Poisson law of those that are at most `most`: what is beyond is on all of them, in
+    /// proportion, not on the last.
+    #[test]
+    fn a_truncated_poisson_has_no_heap_at_its_end() {
+        for (mean, most) in [(0.0, 9), (0.4, 9), (1.3, 9), (6.0, 9), (6.0, 3), (25.0, 9), (2.0, 0)]
+        {
+            let mut term = 1.0;
+            let terms: Vec<f64> = (0..=most)
+                .map(|k| {
+                    let this = term;
+                    term *= mean / (k + 1) as f64;
+                    this
+                })
+                .collect();
+            let all: f64 = terms.iter().sum();
+            for (k, (share, term)) in shares(mean, most).into_iter().zip(&terms).enumerate() {
+                assert!((share - term / all).abs() < 2e-5, "{k} of mean {mean}: {share}");
+            }
+        }
+    }
+
+    #[test]
+    fn it_grows_with_the_uniform_and_with_the_mean() {
+        for mean in [0.1, 1.3, 6.0, 40.0] {
+            let counts: Vec<usize> =
+                (0..1_000).map(|it| truncated_poisson(f64::from(it) / 1e3, mean, 9)).collect();
+            assert!(counts.is_sorted(), "mean {mean}");
+            assert_eq!(counts[0], 0);
+        }
+        for uniform in [0.01, 0.3, 0.5, 0.9, 0.999] {
+            let means = (0..2_000).map(|it| f64::from(it) / 20.0);
+            let counts: Vec<usize> =
+                means.map(|mean| truncated_poisson(uniform, mean, 9)).collect();
+            assert!(counts.is_sorted(), "uniform {uniform}");
+        }
+        // Means beyond what can be worked out: as many as there may be.
+        for mean in [800.0, 1e9, 1e19] {
+            assert_eq!(truncated_poisson(0.5, mean, 9), 9);
+        }
+    }
+
+    #[test]
+    fn a_discount_takes_tens_of_won() {
+        assert_eq!(reduced(12_900, 0.0), Krw(12_900));
+        assert_eq!(reduced(12_900, 0.3), Krw(9_030));
+        assert_eq!(reduced(990, 0.25), Krw(750));
+        assert_eq!(reduced(1_000, 0.9), Krw(100));
+    }
+}

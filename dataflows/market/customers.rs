@@ -308,6 +308,7 @@ impl Customers {
         }
         let Some(moved) = &mut self.moved else { return };
         moved.lift = sale.after;
+        let until = moved.until;
         let mut woken = Vec::new();
         for (impulses, lift) in [(&mut moved.whom, sale.after), (&mut self.visitors, sale.in_all)] {
             while let Some(next) = impulses.peek_mut().filter(|next| next.0.0 <= Lift(lift)) {
@@ -322,7 +323,12 @@ impl Customers {
             let stage = &mut self.all[place].stage;
             match stage {
                 Stage::Visitor(_) => *stage = Stage::Waiting(at),
-                Stage::Waiting(awaited) | Stage::Resting(awaited) if *awaited > at => *awaited = at,
+                // Who has ordered since may rest for longer now than a sale reaches.
+                Stage::Waiting(awaited) | Stage::Resting(awaited)
+                    if *awaited > at && *awaited <= until =>
+                {
+                    *awaited = at;
+                }
                 _ => continue,
             }
             self.waking.push(at, id);
@@ -469,7 +475,8 @@ impl Customers {
             rhythm.rest.0 as f64 + gap * 30.0 * DAY as f64 / person.orders_a_month(&rules, day)
         };
         let again = match rules.working_set.selection {
-            Selection::Due => demand_time + rest as i64,
+            // Whoever is never ready by age and sex rests for ever.
+            Selection::Due => demand_time.saturating_add(rest as i64),
             Selection::All => demand_time,
         };
         customer.stage = Stage::Resting(again);
@@ -570,11 +577,10 @@ impl Waking {
 
     /// The next one up to a time.
     fn pop(&mut self, until: i64) -> Option<(i64, u32)> {
-        while self.opened < until.div_euclid(DAY) {
-            self.opened += 1;
-            self.soon.extend(
-                self.later.remove(&self.opened).unwrap_or_default().into_iter().map(Reverse),
-            );
+        let today = until.div_euclid(DAY);
+        while let Some(day) = self.later.first_entry().filter(|day| *day.key() <= today) {
+            self.opened = *day.key();
+            self.soon.extend(day.remove().into_iter().map(Reverse));
         }
         let Reverse((at, _)) = self.soon.peek()?;
         (*at <= until).then(|| self.soon.pop())?.map(|Reverse(next)| next)

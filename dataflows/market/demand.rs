@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     calendar,
     customers::Sale,
-    profile::{BANDS, Profile},
+    profile::{BANDS, Profile, Selection},
     working_set::{GROUPS, Members},
 };
 use crate::model::{
@@ -83,10 +83,11 @@ impl Demand {
     /// Takes note of how many have become due, and ready, in the refresh before.
     pub(super) fn count(&mut self, profile: &Profile, arrived: [u32; GROUPS]) {
         let passed = std::mem::take(&mut self.passed);
-        if passed > 0.0 {
-            let part = (passed / (profile.demand.smooth.0 as f64 / DAY as f64)).min(1.0);
+        // Where all are candidates nobody arrives.
+        if passed > 0.0 && profile.working_set.selection == Selection::Due {
+            let over = passed.max(profile.demand.smooth.0 as f64 / DAY as f64);
             for (smoothed, arrived) in self.arrivals.iter_mut().zip(arrived) {
-                *smoothed += (f64::from(arrived) / passed - *smoothed) * part;
+                *smoothed += (f64::from(arrived) - *smoothed * passed) / over;
             }
         }
     }
@@ -141,10 +142,14 @@ impl Demand {
     }
 }
 
+/// Whatever is done by hand, demand is not lifted above this.
+const SALE_MAX: f64 = 100.0;
+
 /// What scenarios of that strength make of demand: above 1 what they draw is lifted, so that the
 /// strength is what one measures.
 pub(super) fn sale(profile: &Profile, strength: f64) -> f64 {
-    if strength > 1.0 { 1.0 + profile.demand.lift * (strength - 1.0) } else { strength }
+    let lifted = 1.0 + profile.demand.lift * (strength - 1.0);
+    if strength > 1.0 { lifted.min(SALE_MAX) } else { strength }
 }
 
 /// How fast the clock runs in a sale: what it pulls forward does not move the clock.

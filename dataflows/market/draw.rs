@@ -54,3 +54,56 @@ pub(super) fn draw(seed: u64, purpose: Purpose, owner: u64, count: u64) -> Split
     }
     SplitMix64::seed_from_u64(xxh3_64(&name))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use rand::Rng;
+
+    use super::*;
+
+    const ALL: [Purpose; 18] = [
+        Purpose::Person,
+        Purpose::Readiness,
+        Purpose::Taste,
+        Purpose::Mood,
+        Purpose::Race,
+        Purpose::Sale,
+        Purpose::Order,
+        Purpose::Choice,
+        Purpose::Leave,
+        Purpose::Goods,
+        Purpose::Listing,
+        Purpose::Delivery,
+        Purpose::Place,
+        Purpose::Day,
+        Purpose::Ticks,
+        Purpose::Demand,
+        Purpose::SignUps,
+        Purpose::Weather,
+    ];
+
+    /// Every purpose, owner, count and seed names another stream, and names it again.
+    #[test]
+    fn every_name_has_a_stream_of_its_own() {
+        assert!(ALL.iter().enumerate().all(|(place, purpose)| *purpose as usize == place));
+        let mut known = HashMap::new();
+        for seed in [0, 1, 7] {
+            for purpose in ALL {
+                for owner in [0, 1, 2, 256, u64::MAX] {
+                    for count in [0, 1, 2, 256, 1 << 32, u64::MAX] {
+                        let first =
+                            |random: &mut SplitMix64| [random.next_u64(), random.next_u64()];
+                        let values = first(&mut draw(seed, purpose, owner, count));
+                        assert_eq!(values, first(&mut draw(seed, purpose, owner, count)));
+                        let name = (seed, purpose as u64, owner, count);
+                        for value in values {
+                            assert_eq!(known.insert(value, name), None, "{name:?}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

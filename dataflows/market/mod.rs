@@ -521,11 +521,20 @@ impl Market {
             self.start_race(from, sale);
         }
         while let Some(key) = self.race.pop(at) {
-            if key.demand <= demand[key.group] && self.take(key.id) {
+            let Runner { id, group, .. } = key.runner;
+            if key.demand <= demand[group] && self.runs(key.runner) && self.take(id) {
                 self.take_back(key.at - 1, emit);
-                self.place(key.id, key.at, day, emit);
+                self.place(id, key.at, day, emit);
             }
         }
+    }
+
+    /// Whether a runner is a member as they run: who has left the set and come back with another
+    /// score, or in the other group, has keys of both, and the old ones count no more.
+    fn runs(&self, known: Runner) -> bool {
+        let own = &self.working_set.members;
+        let members = self.offer.as_ref().map_or(own, |offer| &offer.members);
+        members.get(known.id).is_some_and(|member| runner(&self.rates, known.id, member) == known)
     }
 
     /// The members with the highest scores order: so many as the profile has it, or as demand has it.
@@ -686,5 +695,5 @@ fn runner(rates: &Rates, id: u32, member: Member) -> Runner {
 
 /// A number of arrivals with that mean.
 fn poisson(random: &mut impl rand::Rng, mean: f64) -> usize {
-    Poisson::new(mean).map_or(0, |poisson| poisson.sample(random) as usize)
+    Poisson::new(mean.min(1e9)).map_or(0, |poisson| poisson.sample(random) as usize)
 }

@@ -267,7 +267,7 @@ impl Profile {
             (customers.dormant_after.0 >= DAY, "[customers] dormant_after is at least a day"),
             (
                 positive(rhythm.orders_a_month)
-                    && (0.0..=100.0).contains(&rhythm.spread)
+                    && spread(rhythm.spread)
                     && rhythm.rest.0 >= 0
                     && share(rhythm.soon.0)
                     && rhythm.soon.1.0 >= 0
@@ -275,17 +275,18 @@ impl Profile {
                     && positive(rhythm.drop_out.1)
                     && share(rhythm.only_one)
                     && rhythm.back.0 > 0,
-                "[rhythm] numbers are 0.001 to 1000000, spread is at most 100, only_one and the first of soon \
-                 are shares",
+                "[rhythm] numbers are 0.001 to 1000000, spread is 0 or 0.001 to 100, only_one and the first \
+                 of soon are shares",
             ),
             (
                 share(regulars.share)
                     && positive(regulars.orders_a_month)
-                    && (0.0..=100.0).contains(&regulars.spread)
+                    && spread(regulars.spread)
                     && positive(regulars.lines.0)
                     && positive(regulars.lines.1)
                     && share(regulars.drop_out),
-                "[rhythm.regulars] share and drop_out are shares, the others above 0",
+                "[rhythm.regulars] share and drop_out are shares, spread is 0 or 0.001 to 100, the others \
+                 0.001 to 1000000",
             ),
             (
                 share(customers.ready)
@@ -380,9 +381,11 @@ impl Profile {
             (
                 (1..=10_000_000).contains(&products.initial)
                     && span(products.listing)
-                    && products.listed_a_day >= 0.0
-                    && products.listed_more >= 0.0,
-                "[products] initial and listing are above 0, listed_a_day and listed_more at least 0",
+                    && (products.listed_a_day == 0.0 || positive(products.listed_a_day))
+                    && products.listed_a_day <= 100_000.0
+                    && (0.0..=100_000.0).contains(&products.listed_more),
+                "[products] initial is 1 to 10000000, listing spans, listed_a_day 0 or 0.001 to 100000, \
+                 listed_more 0 to 100000",
             ),
             (
                 products.popularity.0 >= 0.0
@@ -413,7 +416,7 @@ impl Profile {
                             && category.goods.iter().all(|name| is_name(name))
                     }),
                 "a category has a word of letters and hyphens, a share, a price range from 1,000 \
-                 won on, an elasticity of 0 to 10, and goods",
+                 won on, an elasticity of 0 to 10, and goods, whose names have at most 200 bytes",
             ),
         ]
     }
@@ -430,6 +433,11 @@ fn share(value: f64) -> bool {
 /// its type.
 fn positive(value: f64) -> bool {
     (1e-3..=1e6).contains(&value)
+}
+
+/// Whether it can be the variance of a factor; 0 where there is none.
+fn spread(value: f64) -> bool {
+    value == 0.0 || (1e-3..=100.0).contains(&value)
 }
 
 fn factors(values: &[f64]) -> bool {
@@ -498,17 +506,22 @@ mod tests {
             ("base = \"moon\"", "`base` is year or brief"),
             ("base = \"year\"\n[score]\nheat = 1", "unknown field `heat`"),
             ("base = \"year\"\n[score]\ntemperature = -1", "temperature is 0 to 10"),
-            ("base = \"year\"\n[demand]\nwait = \"soon\"", "such as 50s, 10m, 2h or 30d"),
+            ("base = \"year\"\n[demand]\nsmooth = \"soon\"", "such as 50s, 10m, 2h or 30d"),
             ("base = \"year\"\n[working_set]\nrefresh = \"7s\"", "divides an hour"),
             ("base = \"year\"\n[working_set]\nbest_sellers_days = 4000000000", "3660 at the most"),
             ("base = \"year\"\n[customers]\ngrowth = 1e9", "growth 0 to 100"),
             ("base = \"year\"\n[customers]\nrush = 1e9", "rush 0 to 1000"),
             ("base = \"year\"\n[rhythm]\nspread = 1e-310", "0.001 to 1000000"),
-            ("base = \"year\"\n[products]\nlisted_a_day = 1e300", "listed_a_day 0.001 to"),
+            ("base = \"year\"\n[products]\nlisted_a_day = 1e300", "listed_a_day 0 or 0.001 to"),
+            ("base = \"year\"\n[products]\nlisted_more = inf", "listed_more 0 to"),
+            ("base = \"year\"\n[demand]\npressure = -1.0", "pressure is 0 to 10"),
+            ("base = \"year\"\n[demand]\npull = 1.5", "pull and awakened are shares"),
+            ("base = \"year\"\n[demand]\norders_a_tick = 1", "temperature 0"),
+            ("base = \"year\"\n[score]\nfactor = [2.0, 1.0]", "the least and the most"),
             ("base = \"year\"\n[products]\ninitial = 4000000000", "initial is 1 to 10000000"),
             (
                 "base = \"year\"\n[[category]]\nname = \"a\"\nshare = 1.0\nprice = [1000, 2000]\n\
-                 goods = [\"a\\u0000\"]",
+                 elasticity = 1.0\ngoods = [\"a\\u0000\"]",
                 "at most 200 bytes",
             ),
             ("base = \"year\"\n[working_set]\nselection = \"some\"", "unknown variant `some`"),

@@ -166,6 +166,6 @@ impl Settings {
         }
         let a_day = rules.listed_a_day + rules.listed_more * (at - self.origin) as f64 / MONTH;
         let mean = (least + most) as f64 / 2.0;
-        (gap as f64 / mean * DAY as f64 / a_day) as Millis
+        ((gap as f64 / mean * DAY as f64 / a_day) as Millis).max(1)
     }
 }

@@ -470,9 +470,9 @@ mod tests {
             categories = ["toys"]
             day = { date = "05-05" }
             phases = [
-                { from = -4, to = -1, shape = "rise", demand = 2.6, focus = 1.0 },
-                { from = 0, to = 0, demand = 0.5 },
-                { from = 0, to = 0, hours = [20, 22], demand = 3.0, focus = 2.0 },
+                { from = -4, to = -1, shape = "rise", demand = 2.6, discount = 0.2 },
+                { from = 0, to = 0, demand = 0.5, discount = 0.1 },
+                { from = 0, to = 0, hours = [20, 22], demand = 3.0, focus = 2.0, discount = 0.3 },
             ]
             "#,
             &["toys"],
@@ -484,12 +484,31 @@ mod tests {
         let day = start_of_day(day_of_date("2026-05-05".parse().unwrap()));
         assert_eq!((gifts.from, gifts.until), (day - 4 * DAY, day + DAY));
         let effect = |at: Millis| scenarios[0].effect(gifts, at);
-        let rises: Vec<f64> = (1..=4).rev().map(|before| effect(day - before * DAY).0).collect();
+        let rises: Vec<f64> =
+            (1..=4).rev().map(|before| effect(day - before * DAY).demand).collect();
         assert_eq!(rises, [1.1, 1.4, 1.9, 2.6]);
-        assert_eq!(effect(day), (0.5, 1.0));
-        assert_eq!(effect(day + 20 * HOUR), (1.5, 2.0));
-        assert_eq!(effect(day + 22 * HOUR), (0.5, 1.0));
-        assert_eq!((scenarios[0].peak(), scenarios[0].focus()), (3.0, 2.0));
+        let effect = |at| {
+            let Effect { demand, focus, discount } = effect(at);
+            (demand, focus, discount)
+        };
+        // A share off rises as the factors do; where phases meet the greatest holds.
+        assert_eq!(effect(day - 2 * DAY), (1.9, 1.0, 0.2 * 0.5625));
+        assert_eq!(effect(day), (0.5, 1.0, 0.1));
+        assert_eq!(effect(day + 20 * HOUR), (1.5, 2.0, 0.3));
+        assert_eq!(effect(day + 22 * HOUR), (0.5, 1.0, 0.1));
+        assert_eq!(Some(scenarios[0].peak()), Some(3.0));
+        let by_hand = scenarios[0].at_peak(5.0);
+        assert_eq!(by_hand, Effect { demand: 5.0, focus: 2.0, discount: 0.3 });
+    }
+
+    /// What comes after a sale comes of the sale.
+    #[test]
+    fn no_phase_that_ships_types_a_dip_in() {
+        let profile = crate::market::Profile::named("year").unwrap();
+        for scenario in Scenario::shipped(&profile.words()).unwrap() {
+            let lowest = scenario.phases.iter().map(|phase| phase.demand).fold(1.0, f64::min);
+            assert!(lowest >= 1.0, "{} has a phase of {lowest}", scenario.name);
+        }
     }
 
     #[test]
@@ -514,6 +533,7 @@ mod tests {
         for (phase, says) in [
             ("from = 1, to = 0", "`from` one day `to` a later one"),
             ("from = 0, to = 0, demand = 11", "factors from 0.05 to 10"),
+            ("from = 0, to = 0, discount = 0.95", "a share from 0 to 0.9"),
             ("from = 0, to = 0, hours = [22, 20]", "the first hour after"),
         ] {
             let text = format!(
