@@ -85,7 +85,9 @@ impl Shelf {
     pub(super) fn again(&self, most: u32, weight: impl Fn(u32) -> u32) -> Shelf {
         let products: Vec<(u32, u32)> = self.iter().map(|(id, _)| (id, weight(id))).collect();
         let mut counts = [0; BOARDS];
-        products.iter().for_each(|(_, weight)| counts[bits(*weight)] += 1);
+        for (_, weight) in &products {
+            counts[bits(*weight)] += 1;
+        }
         let sizes = Sizes { top: bits(most) as u8, ..self.sizes.follow(counts) };
         Shelf::new(sizes, products.into_iter())
     }
