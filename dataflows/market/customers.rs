@@ -304,7 +304,9 @@ impl Customers {
             let until = sale.opened_at + self.rules.demand.horizon.0;
             self.moved = Some(Moved { day, until, lift: sale.before, whom: BinaryHeap::new() });
             let near: Vec<u32> = self.waking.until(until).collect();
-            near.into_iter().for_each(|id| self.may_be_moved(id));
+            for id in near {
+                self.may_be_moved(id);
+            }
         }
         let Some(moved) = &mut self.moved else { return };
         moved.lift = sale.after;

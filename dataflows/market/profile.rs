@@ -285,8 +285,7 @@ impl Profile {
                     && positive(regulars.lines.0)
                     && positive(regulars.lines.1)
                     && share(regulars.drop_out),
-                "[rhythm.regulars] share and drop_out are shares, spread is 0 or 0.001 to 100, the others \
-                 0.001 to 1000000",
+                "[rhythm.regulars] share and drop_out are shares, spread 0 or 0.001 to 100, others above 0",
             ),
             (
                 share(customers.ready)
