@@ -20,7 +20,7 @@ use timely::dataflow::operators::vec::input::Input;
 
 use super::profile::BANDS;
 use super::*;
-use crate::model::time::{HOUR, SECOND, hour_of, start_of_day};
+use crate::model::time::{DAY, HOUR, SECOND, hour_of, start_of_day};
 use crate::model::{Krw, Topic};
 
 /// What a market did.
