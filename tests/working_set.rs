@@ -4,16 +4,19 @@ use std::collections::BTreeSet;
 
 use chrono::DateTime;
 use dataflows::market::{CachedSet, Group};
+use dataflows::model::time::MINUTE;
 use redis::cmd;
 
-use crate::support::{Redis, command, connect, database_url, fresh_database, scratch};
+use crate::support::{Redis, Running, command, connect, database_url, fresh_database, scratch};
+
+const DAY_REFRESHES: u64 = 24 * 3_600 / 50;
 
 /// A member: kind and id.
 type Members = BTreeSet<(String, i64)>;
 
 /// What a market has come to by a profile.
 struct Lived {
-    /// A set that was cached in its history, and what SQL over the store selects for the same market time.
+    /// A set that was cached, and what SQL over the store selects for the same market time.
     set: Members,
     selected: Members,
     /// Of the refreshes of the last ten days: in how many both groups were full, and chosen from more.
@@ -30,18 +33,33 @@ fn live(profile: &str, all: bool) -> Lived {
         command.arg("--dir").arg(&dir).env("DATABASE_URL", database_url(&database));
         command
     };
-    let mut up = with_database(&["up", "--history", "40d", "--start", "2026-11-30"]);
-    up.arg("--exit-when-caught-up").arg("--profile").arg(&file).env("REDIS_URL", redis.url());
-    assert!(up.status().unwrap().success());
+    let up = ["up", "--history", "40d", "--start", "2026-11-30", "--speed", "600"];
+    let mut up = with_database(&up);
+    up.arg("--profile").arg(&file).env("REDIS_URL", redis.url());
+    let mut up = Running::start(&mut up, dir.join("said"));
+    let (connection, mut db) = (&mut redis.connect(), connect(&database));
+    let mut set: Option<CachedSet> = None;
+    up.wait_until("the set of a live refresh is there", || {
+        let keys: Vec<String> = cmd("KEYS").arg("*:working_set:*").query(connection).unwrap();
+        let version = |key: &String| key.rsplit(':').next().unwrap().parse::<u64>().unwrap();
+        let live = keys.iter().filter(|key| version(key) > 40 * DAY_REFRESHES);
+        // It may just have been replaced.
+        let text: Option<String> = live
+            .max_by_key(|key| version(key))
+            .and_then(|key| cmd("GET").arg(key).query(connection).unwrap());
+        set = text.map(|text| serde_json::from_str(&text).unwrap());
+        set.is_some()
+    });
+    let set = set.unwrap();
+    // The truth is told as far as the results go.
+    up.wait_until("the results go beyond it", || {
+        let now = "SELECT (extract(epoch FROM now) * 1000)::bigint FROM progress";
+        let now: Option<i64> = db.query_one(now, &[]).unwrap().get(0);
+        now > Some(set.at + 2 * MINUTE)
+    });
+    assert_eq!(up.interrupt().code(), Some(0), "{}", up.said());
     assert!(with_database(&["truth"]).status().unwrap().success());
 
-    // Redis keeps two; the newest may be of the moment at which the truth ends.
-    let connection = &mut redis.connect();
-    let keys: Vec<String> = cmd("KEYS").arg("*:working_set:*").query(connection).unwrap();
-    let version = |key: &String| key.rsplit(':').next().unwrap().parse::<u64>().unwrap();
-    let set: String =
-        cmd("GET").arg(keys.iter().min_by_key(|key| version(key))).query(connection).unwrap();
-    let set: CachedSet = serde_json::from_str(&set).unwrap();
     let customers = set.customers.iter().map(|one| {
         (if one.bought_before { "buyer" } else { "newcomer" }.to_owned(), one.user_id.into())
     });
@@ -53,7 +71,6 @@ fn live(profile: &str, all: bool) -> Lived {
     let at = DateTime::from_timestamp_millis(set.at).unwrap().to_rfc3339();
     let sql = include_str!("../dataflows/market/working_set.sql");
     let sql = sql.replace("$1", &format!("timestamptz '{at}'")).replace("$2", &all.to_string());
-    let mut db = connect(&database);
     let rows = db.query(&sql, &[]).unwrap();
     let chosen = "SELECT avg((due > 600 AND ready > 400)::int)::float FROM truth_demand
                   WHERE at > (SELECT max(at) FROM truth_demand) - interval '10 days'";
