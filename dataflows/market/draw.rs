@@ -63,7 +63,7 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Purpose; 18] = [
+    const ALL: [Purpose; 17] = [
         Purpose::Person,
         Purpose::Readiness,
         Purpose::Taste,
@@ -76,7 +76,6 @@ mod tests {
         Purpose::Goods,
         Purpose::Listing,
         Purpose::Delivery,
-        Purpose::Place,
         Purpose::Day,
         Purpose::Ticks,
         Purpose::Demand,
