@@ -173,8 +173,10 @@ fn generate<'scope>(
                 let refresh = market.common.refresh;
                 if market.next_tick().is_none() {
                     if proposed != Some(refresh) {
-                        // Who hears nobody else need not stop at each refresh, only now and then.
-                        if peers > 1 || refresh.is_multiple_of(TOGETHER) {
+                        // Who hears nobody else need not stop at each refresh, only now and then, and
+                        // where it has no leave to go on: what follows belongs to this refresh.
+                        let stops = market.settings.border(refresh) >= leave;
+                        if peers > 1 || stops || refresh.is_multiple_of(TOGETHER) {
                             of_events.downgrade(&(refresh * STAMPS));
                             of_told.downgrade(&(refresh * STAMPS));
                             if peers == 1 && rested != Some(refresh) {

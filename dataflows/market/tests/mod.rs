@@ -226,15 +226,16 @@ fn assert_cut_changes_nothing(
     for (partition, more) in second.records {
         records.entry(partition).or_default().extend(more);
     }
-    for (partition, events) in &whole.records {
+    // The first event that differs, of all partitions, is the cause.
+    let differing = whole.records.iter().filter_map(|(partition, events)| {
         let other = &records[partition];
         let same = events.iter().zip(other).take_while(|(a, b)| a == b).count();
-        assert!(
-            same == events.len().max(other.len()),
-            "cut at {cut}: {partition:?} differs from {:?} to {:?}",
-            events.get(same),
-            other.get(same),
-        );
+        let (one, other) = (events.get(same), other.get(same));
+        let at = one.into_iter().chain(other).map(Event::at).min()?;
+        Some((at, format!("{partition:?} differs from {one:?} to {other:?}")))
+    });
+    if let Some((_, first)) = differing.min() {
+        panic!("cut at {cut}: {first}");
     }
     assert_eq!(whole.figures, second.figures, "cut at {cut}");
 }

@@ -77,7 +77,8 @@ fn differing(one: &Orders, other: &Orders, but: u32) -> (usize, usize) {
 #[expect(clippy::print_stdout, reason = "the figures are the point, with --nocapture")]
 fn one_order_more_leaves_the_others_as_they_were() {
     let (mut market, _) = refreshes(settings_with(""), 0, |_| {});
-    live_through(&mut market, 45 * DAY_REFRESHES, &mut |_| {});
+    // Long enough for sales to tell the best sellers from the others.
+    live_through(&mut market, 200 * DAY_REFRESHES, &mut |_| {});
     let span = 30 * DAY_REFRESHES;
     let usual = orders(&market, span, None);
     let all = f64::from(market.common.customers);

@@ -26,7 +26,8 @@ fn the_working_set_is_the_600_and_the_400() {
         [(300, 8_000, false), (800, 4_000, false), (3_000, 6_000, true), (3_000, 500, false)]
     {
         let changes = format!(
-            "[working_set]\nselection = \"all\"\n[demand]\narrivals = [3_000, {newcomers_a_day}]\n\
+            "[working_set]\nselection = \"all\"\n\
+             [demand]\narrivals = [3_000, {newcomers_a_day}]\npressure = 1.0\n\
              [customers]\ninitial = {customers}\nreach = 4000\ndormant_after = \"3000d\""
         );
         let mut market = Market::new(settings_with(&changes), 0, 1, None, &[]);
@@ -345,7 +346,7 @@ fn no_factor_is_decoration() {
 /// Temperature 0 takes the highest scores: so many a tick as the profile says.
 #[test]
 fn at_temperature_0_the_top_n_order() {
-    let rules = "[score]\ntemperature = 0.0\n[demand]\norders_a_tick = 5\n\
+    let rules = "[score]\ntemperature = 0.0\n[demand]\norders_a_tick = 3\n\
                  [customers]\nopening_delay = \"1h\"";
     let (mut market, _) = refreshes(settings_with(rules), 60, |_| {});
     let proposal = Arc::new(market.propose());
@@ -363,7 +364,7 @@ fn at_temperature_0_the_top_n_order() {
             }
         });
     }
-    assert_eq!(picked.len(), 5 * market.ticks.len());
+    assert_eq!(picked.len(), 3 * market.ticks.len());
     assert!(picked.iter().eq(scores[..picked.len()].iter().map(|(_, id)| id)));
 }
 

@@ -160,7 +160,9 @@ fn an_elasticity_is_constant() {
         lines += category.share / all * answer;
     }
     near(scenarios.lines, lines);
-    near(scenarios.demand, 1.5 * lines);
+    // The discounts alone would draw less.
+    assert!(lines < 1.5);
+    near(scenarios.demand, 1.5);
 }
 
 /// Who was a candidate for the two groups at each tick: due, and ready; by day.
