@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Result, anyhow};
 use clap::Parser;
-use dataflows::market::{Cache, CachedSet, Control, Output, Reading, Scenario, Settings, market};
+use dataflows::market::{
+    ById, Cache, CachedSet, Control, Output, Reading, Scenario, Settings, market,
+};
 use dataflows::model::time::DAY;
 use dataflows::model::{Event, OrderKind};
 use timely::dataflow::operators::vec::Input as _;
@@ -33,7 +35,7 @@ struct Args {
 struct Nowhere;
 
 impl Cache for Nowhere {
-    fn put(&self, _live: bool, _set: &dyn Fn() -> CachedSet) {}
+    fn put(&self, _live: bool, _set: &dyn Fn() -> CachedSet, _by_id: &dyn Fn(&CachedSet) -> ById) {}
 
     fn get(&self, _version: u64) -> Option<CachedSet> {
         None

@@ -129,14 +129,14 @@ impl Choosing<'_> {
             };
             self.likings = categories.iter().enumerate().map(liking).collect();
         }
-        let offered = || shelves.iter().zip(&self.likings).filter(|(shelf, _)| !shelf.is_empty());
+        let offered = || shelves.iter().zip(&self.likings).filter(|(one, _)| !one.is_empty());
         let all: f64 = offered().map(|(_, liking)| liking).sum();
         let mut point = random.random::<f64>() * all;
-        let (shelf, _) = offered().find(|(_, liking)| {
+        let (category, _) = offered().find(|(_, liking)| {
             point -= *liking;
             point < 0.0
         })?;
-        shelf.choose(random.random(), &self.chosen)
+        category.choose(random.random(), &self.chosen)
     }
 }
 

@@ -18,6 +18,7 @@ use super::{
     catalog::{Catalog, Offered},
     people::{Score, mood, person},
     profile::BANDS,
+    shelf::Shelf,
     working_set::{Member, Members},
 };
 use crate::model::{
@@ -199,7 +200,7 @@ impl CachedSet {
         let groups = [(&offered.best, Group::BestSeller), (&offered.newest, Group::Newest)];
         let products = groups.into_iter().flat_map(|(shelves, group)| {
             let product = move |(product_id, weight)| CachedProduct { product_id, group, weight };
-            shelves.iter().flat_map(|shelf| shelf.iter()).map(product)
+            shelves.iter().flat_map(Shelf::iter).map(product)
         });
         let mut set = CachedSet {
             version,

@@ -131,7 +131,9 @@ impl Catalog {
             self.best.set(id, goods.ranked());
         }
         let (_, best) = self.best.settle();
-        best.iter().for_each(|id| self.get(*id).put(*id, &mut self.offered.best));
+        for id in &best {
+            self.get(*id).put(*id, &mut self.offered.best);
+        }
         let best: HashSet<u32> = best.into_iter().collect();
         self.newest.resize(rules.products - best.len());
         let others = |id: &u32| !best.contains(id) && !self.goods[*id as usize - 1].sold_out;

@@ -111,6 +111,45 @@ enum News {
 /// News and the worker they go to.
 type Told = (usize, News);
 
+/// What a worker has heard, and not acted on yet.
+#[derive(Default)]
+struct Heard {
+    /// It may live on to here.
+    leave: Millis,
+    /// Refreshes at whose start a snapshot is asked for.
+    snapshots: Vec<u64>,
+    proposals: BTreeMap<u64, Vec<Arc<Proposal>>>,
+    /// The newest refresh whose set went to the cache.
+    cached: Option<u64>,
+    stopped: bool,
+}
+
+impl Heard {
+    fn control(&mut self, control: Control, market: &mut Market) {
+        match control {
+            Control::Run(until) => self.leave = self.leave.max(until),
+            Control::Command(command) => market.common.scenarios.commands.push(command),
+            Control::Snapshot(refresh) => self.snapshots.push(refresh),
+            Control::Stop => self.stopped = true,
+        }
+    }
+
+    fn news(&mut self, news: News) {
+        match news {
+            News::Proposal(proposal) => {
+                self.proposals.entry(proposal.refresh).or_default().push(proposal);
+            }
+            News::Cached(refresh) => self.cached = Some(refresh),
+        }
+    }
+
+    /// The proposals for a refresh, once so many are there.
+    fn all_proposals(&mut self, refresh: u64, peers: usize) -> Option<Vec<Arc<Proposal>>> {
+        let are_all = self.proposals.get(&refresh).is_some_and(|heard| heard.len() == peers);
+        are_all.then(|| self.proposals.remove(&refresh))?
+    }
+}
+
 /// Runs the market as far as it has leave to, refresh by refresh.
 fn generate<'scope>(
     scope: Scope<'scope, u64>,
@@ -136,36 +175,19 @@ fn generate<'scope>(
     let activator = scope.activator_for(builder.operator_info().address);
     builder.build(move |mut capabilities| {
         let (mut of_events, mut of_told) = (capabilities.pop(), capabilities.pop());
-        let mut leave = Millis::MIN;
-        let mut snapshots = Vec::new();
-        let mut heard: BTreeMap<u64, Vec<Arc<Proposal>>> = BTreeMap::new();
+        let mut heard = Heard { leave: Millis::MIN, ..Heard::default() };
         // The refresh whose proposal is out.
         let mut proposed = None;
         // The refresh at which a worker that is alone has let the others of the graph run.
         let mut rested = None;
-        // The newest refresh whose set went to the cache.
-        let mut cached = None;
         move |_frontiers| {
             control.for_each(|_, messages| {
-                for message in messages.drain(..) {
-                    match message {
-                        Control::Run(until) => leave = leave.max(until),
-                        Control::Command(command) => market.common.scenarios.commands.push(command),
-                        Control::Snapshot(refresh) => snapshots.push(refresh),
-                        Control::Stop => (of_events, of_told) = (None, None),
-                    }
-                }
+                messages.drain(..).for_each(|control| heard.control(control, &mut market));
             });
-            news.for_each(|_, messages| {
-                for (_, news) in messages.drain(..) {
-                    match news {
-                        News::Proposal(proposal) => {
-                            heard.entry(proposal.refresh).or_default().push(proposal);
-                        }
-                        News::Cached(refresh) => cached = Some(refresh),
-                    }
-                }
-            });
+            news.for_each(|_, messages| messages.drain(..).for_each(|(_, news)| heard.news(news)));
+            if heard.stopped {
+                (of_events, of_told) = (None, None);
+            }
             let (Some(of_events), Some(of_told)) = (&mut of_events, &mut of_told) else { return };
             let mut told = told.activate();
             let mut events = events.activate();
@@ -175,7 +197,7 @@ fn generate<'scope>(
                     if proposed != Some(refresh) {
                         // Who hears nobody else need not stop at each refresh, only now and then, and
                         // where it has no leave to go on: what follows belongs to this refresh.
-                        let stops = market.settings.border(refresh) >= leave;
+                        let stops = market.settings.border(refresh) >= heard.leave;
                         if peers > 1 || stops || refresh.is_multiple_of(TOGETHER) {
                             of_events.downgrade(&(refresh * STAMPS));
                             of_told.downgrade(&(refresh * STAMPS));
@@ -188,8 +210,8 @@ fn generate<'scope>(
                         if leads {
                             out(Output::Figures(market.figures()));
                         }
-                        if snapshots.contains(&refresh) {
-                            snapshots.retain(|other| *other > refresh);
+                        if heard.snapshots.contains(&refresh) {
+                            heard.snapshots.retain(|other| *other > refresh);
                             out(Output::Part(refresh, market.part()));
                         }
                         let proposal = Arc::new(market.propose());
@@ -200,21 +222,17 @@ fn generate<'scope>(
                                 (1..peers).map(|it| (leader + it) % peers).map(tell),
                             );
                         }
-                        heard.entry(refresh).or_default().push(proposal);
+                        heard.news(News::Proposal(proposal));
                         proposed = Some(refresh);
                     }
-                    if heard.get(&refresh).is_none_or(|heard| heard.len() < peers) {
-                        return;
-                    }
-                    let proposals = heard.remove(&refresh).expect("just seen");
+                    let Some(proposals) = heard.all_proposals(refresh, peers) else { return };
                     let mut session = events.session(&*of_events);
                     let partitions = market.settings.partitions;
                     market.begin(&proposals, &mut |event| session.give(route(event, &partitions)));
                     if leads {
-                        let (set, by_id) =
-                            (|| market.cached_set(), |set: &_| ById::new(&market, set));
-                        cache.put(market.is_live(), &set, &by_id);
-                        cached = Some(refresh);
+                        let by_id = |set: &_| ById::new(&market, set);
+                        cache.put(market.is_live(), &|| market.cached_set(), &by_id);
+                        heard.cached = Some(refresh);
                         if market.is_live() {
                             let mut session = told.session(&*of_told);
                             let tell = |peer| (peer, News::Cached(refresh));
@@ -225,14 +243,14 @@ fn generate<'scope>(
                 let mut session = events.session(&*of_events);
                 let partitions = market.settings.partitions;
                 while let Some(at) = market.next_tick() {
-                    if at > leave {
+                    if at > heard.leave {
                         drop(session);
                         // What has happened so far can go out.
                         of_events.downgrade(&(refresh * STAMPS + market.tick as u64));
                         return;
                     }
                     if market.tick == 0 && market.is_live() {
-                        if cached < Some(refresh) {
+                        if heard.cached < Some(refresh) {
                             return;
                         }
                         cache.count(market.read(cache.get(refresh).as_ref()));

@@ -61,7 +61,9 @@ mod tests {
 
     fn shelf(products: &[(u32, u32)]) -> Shelf {
         let mut shelf = Shelf::default();
-        products.iter().for_each(|(id, appeal)| shelf.add(*id, *appeal));
+        for (id, appeal) in products {
+            shelf.add(*id, *appeal);
+        }
         shelf
     }
 

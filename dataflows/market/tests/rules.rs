@@ -148,7 +148,7 @@ fn the_offer_is_the_700_best_and_the_300_newest_others() {
 }
 
 fn sorted_ids<'m>(shelves: impl Iterator<Item = &'m Shelf>) -> Vec<u32> {
-    let mut ids: Vec<u32> = shelves.flat_map(|shelf| shelf.iter()).map(|(id, _)| id).collect();
+    let mut ids: Vec<u32> = shelves.flat_map(Shelf::iter).map(|(id, _)| id).collect();
     ids.sort_unstable();
     ids
 }
