@@ -427,12 +427,14 @@ mod tests {
         });
     }
 
-    /// Whatever a file of scenarios is: it is refused, or some years have their occurrences.
+    /// Whatever a file of scenarios is: it is refused, or some years have their occurrences, and a market
+    /// lives through the beginning of the first.
     #[test]
     fn fuzz_scenarios() {
         let shipped = include_str!("../../dataflows/market/scenarios.toml");
         let parts: Vec<&str> = shipped.split("[[scenario]]").skip(1).collect();
         let seeds = parts.iter().map(|part| format!("[[scenario]]{part}"));
+        let settings = crate::fuzz::settings();
         fuzz!(1_000, seeds, |input| {
             let Ok(text) = str::from_utf8(&input.0) else { return false };
             let Ok(scenarios) = scenarios(text) else { return false };
@@ -443,6 +445,10 @@ mod tests {
             let said = serde_json::to_vec(&scenarios).unwrap();
             let again: Vec<Scenario> = serde_json::from_slice(&said).unwrap();
             assert_eq!(again, scenarios);
+            if let Some(first) = all.first() {
+                let (origin, start) = (first.from, first.from + 2 * settings.refresh());
+                live(&Settings { origin, start, scenarios, ..settings.clone() });
+            }
             true
         });
     }
