@@ -18,7 +18,7 @@ CREATE TEMP TABLE buying_day (
     place bigint,                    -- 1 is the customer's first
     gap integer                      -- days since the one before
 );
-CREATE TEMP TABLE sold (product_id bigint, lines bigint, first_at timestamptz, last_at timestamptz);
+CREATE TEMP TABLE sold (product_id bigint, lines bigint, first_at timestamptz, newest_at timestamptz);
 
 -- name: fill
 INSERT INTO placed
@@ -174,6 +174,6 @@ FROM (SELECT count(*) OVER year AS days, sum(orders) OVER year AS orders
 -- Of the products that are known, those that sold in the last 365 days; null where it is not a year.
 SELECT CASE WHEN years THEN sold::float8 / nullif(products, 0) END
 FROM (SELECT max(day) - min(day) >= 364 AS years FROM placed) AS history,
-     (SELECT count(*) FILTER (WHERE last_at > ended - interval '365 days') AS sold, count(*) AS products
+     (SELECT count(*) FILTER (WHERE newest_at > ended - interval '365 days') AS sold, count(*) AS products
       FROM products LEFT JOIN sold USING (product_id),
-           (SELECT max(last_at) AS ended FROM sold) AS history) AS catalogue
+           (SELECT max(newest_at) AS ended FROM sold) AS history) AS catalogue
