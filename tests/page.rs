@@ -27,8 +27,8 @@ macro_rules! say {
 }
 
 /// Orders enough to count by the minute: a dozen, on average.
-const BUSY: &str =
-    "base = \"year\"\n[customers]\ninitial = 20_000\n[rhythm]\norders_a_month = 30.0\n";
+const BUSY: &str = "base = \"year\"\n[customers]\ninitial = 20_000\n\
+     [rhythm]\norders_a_month = 30.0\nrest = \"1h\"\nsoon = [0.0, \"1h\"]\ndrop_out = [0.1, 2.0]\nonly_one = 0.0\n";
 
 /// A market of a month and its page.
 struct Market {

@@ -451,6 +451,10 @@ fn a_sale_without_a_dip_is_found_out() {
     };
     let year = dip("year", "");
     assert_eq!(year["verdict"], "BRIEF", "{year}");
-    let none = dip("no dip", "demand.pull = 0.0\ndemand.pressure = 0.0\ndemand.smooth = '1000d'");
+    let none = dip(
+        "no dip",
+        "demand.pull = 0.0\ndemand.pressure = 0.0\ndemand.smooth = '1000d'\n\
+         demand.arrivals = [60, 60]",
+    );
     assert_eq!(none["verdict"], "OUT", "{none}");
 }
