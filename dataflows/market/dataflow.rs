@@ -68,8 +68,8 @@ pub struct Release {
     pub records: Vec<(u32, Event)>,
 }
 
-/// An event with its partition.
-type Routed = (u32, Event);
+/// An event with its partition and the refresh that it is of.
+type Routed = (u64, (u32, Event));
 
 /// Builds the market in a dataflow. `out` takes what comes out, on the worker that it comes from,
 /// with what no shop knows where `truth` asks for it; the working set goes through `cache`, which
@@ -228,7 +228,9 @@ fn generate<'scope>(
                     let Some(proposals) = heard.all_proposals(refresh, peers) else { return };
                     let mut session = events.session(&*of_events);
                     let partitions = market.settings.partitions;
-                    market.begin(&proposals, &mut |event| session.give(route(event, &partitions)));
+                    market.begin(&proposals, &mut |event| {
+                        session.give((refresh, route(event, &partitions)));
+                    });
                     if leads {
                         let by_id = |set: &_| ById::new(&market, set);
                         cache.put(market.is_live(), &|| market.cached_set(), &by_id);
@@ -255,7 +257,9 @@ fn generate<'scope>(
                         }
                         cache.count(market.read(cache.get(refresh).as_ref()));
                     }
-                    market.run_tick(&mut |event| session.give(route(event, &partitions)));
+                    market.run_tick(&mut |event| {
+                        session.give((refresh, route(event, &partitions)));
+                    });
                 }
                 if let Some(truth) = &mut market.truth {
                     out(Output::Truth(std::mem::take(truth)));
@@ -267,7 +271,7 @@ fn generate<'scope>(
 }
 
 /// Finds an event's partition.
-fn route(event: Event, partitions: &[u32; 4]) -> Routed {
+fn route(event: Event, partitions: &[u32; 4]) -> (u32, Event) {
     let key = event.key().unwrap_or_default();
     (partition_of(key.as_bytes(), partitions[event.topic() as usize]), event)
 }
@@ -282,7 +286,7 @@ fn release(
     let (worker, peers) = (events.scope().index(), events.scope().peers());
     let mut pending: Vec<(u64, Routed)> = Vec::new();
     let mut released = 0;
-    let pact = Exchange::new(|(partition, _): &Routed| u64::from(*partition));
+    let pact = Exchange::new(|(_, (partition, _)): &Routed| u64::from(*partition));
     events.sink(pact, "Release", move |(input, frontier)| {
         input.for_each(|stamp, events| {
             let stamp = *stamp.least().expect("events have a time");
@@ -300,10 +304,15 @@ fn release(
         };
         // A worker that heard of its leave later than others has run on under its old stamp: what it
         // did after `until` waits for what the others do then.
-        let complete = |(of, (_, event)): &mut (u64, Routed)| *of < stamp && event.at() <= until;
+        let complete =
+            |(of, (_, (_, event))): &mut (u64, Routed)| *of < stamp && event.at() <= until;
         let mut records: Vec<Routed> =
             pending.extract_if(.., complete).map(|(_, event)| event).collect();
-        records.sort_by_key(|(_, event)| (event.at(), event.topic(), event.event_id()));
+        // What a refresh ends with comes before what the next one begins with, at the same instant.
+        records.sort_by_key(|(refresh, (_, event))| {
+            (*refresh, event.at(), event.topic(), event.event_id())
+        });
+        let records = records.into_iter().map(|(_, record)| record).collect();
         let records = settings.with_heartbeats(records, &mut orders_at, until, |partition| {
             partition as usize % peers == worker
         });
@@ -316,18 +325,19 @@ impl Settings {
     /// time in history, 10 s live.
     fn with_heartbeats(
         &self,
-        events: Vec<Routed>,
+        events: Vec<(u32, Event)>,
         orders_at: &mut [Millis],
         until: Millis,
         mine: impl Fn(u32) -> bool,
-    ) -> Vec<Routed> {
+    ) -> Vec<(u32, Event)> {
         let mut records = Vec::with_capacity(events.len());
-        let beat = |records: &mut Vec<Routed>, partition: u32, last: &mut Millis, until: Millis| {
-            while self.silent_until(*last) <= until {
-                *last = self.silent_until(*last);
-                records.push((partition, Event::Heartbeat(*last)));
-            }
-        };
+        let beat =
+            |records: &mut Vec<(u32, Event)>, partition: u32, last: &mut Millis, until: Millis| {
+                while self.silent_until(*last) <= until {
+                    *last = self.silent_until(*last);
+                    records.push((partition, Event::Heartbeat(*last)));
+                }
+            };
         for (partition, event) in events {
             if let Event::Order(OrderEvent { order, .. }) = &event {
                 let last = &mut orders_at[partition as usize];
