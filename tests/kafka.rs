@@ -110,9 +110,7 @@ fn topics_are_made_with_three_copies_of_which_two_must_be_written() {
 fn records_that_are_gone_stop_the_analytics_and_are_never_skipped() {
     let (scratch, database) = (scratch(), fresh_database());
     let analytics = |more: &[&str]| {
-        let mut analytics = on_brokers("gone", &scratch, &[&["analytics"], more].concat());
-        analytics.env("DATABASE_URL", database_url(&database));
-        analytics
+        on_brokers_into("gone", &scratch, &database, &[&["analytics"], more].concat())
     };
     let history = [&TEN_DAYS[..], &["--exit-when-caught-up"]].concat();
     assert!(on_brokers("gone", &scratch, &history).status().unwrap().success());
@@ -379,8 +377,7 @@ fn waits(database: &postgres::Config) -> Vec<(String, String, Option<i64>, Optio
 }
 
 fn status(name: &str, dir: &Path, database: &postgres::Config) -> String {
-    let mut status = on_brokers(name, dir, &["status"]);
-    let output = status.env("DATABASE_URL", database_url(database)).output().unwrap();
+    let output = on_brokers_into(name, dir, database, &["status"]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
@@ -712,10 +709,9 @@ fn a_markets_topics_are_the_markets_and_others_are_not() {
 fn the_whole_path_outlives_a_broker_and_a_process() {
     let _alone = ALL_BROKERS.lock();
     let (scratch, database) = (scratch(), fresh_database());
-    let url = database_url(&database);
     let verify = || {
-        let mut verify = on_brokers("whole", &scratch, &["verify"]);
-        let output = verify.env("DATABASE_URL", &url).output().unwrap();
+        let mut verify = on_brokers_into("whole", &scratch, &database, &["verify"]);
+        let output = verify.output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
         said.into_owned()
@@ -724,15 +720,13 @@ fn the_whole_path_outlives_a_broker_and_a_process() {
     let catch_up = [&history[..], &["--exit-when-caught-up"]].concat();
     assert!(on_brokers("whole", &scratch, &catch_up).status().unwrap().success());
     let analytics = ["analytics", "--processes", "3"];
-    let mut catch_up = on_brokers("whole", &scratch, &analytics);
-    catch_up.arg("--exit-when-caught-up").env("DATABASE_URL", &url);
-    assert!(catch_up.status().unwrap().success());
+    let mut catch_up = on_brokers_into("whole", &scratch, &database, &analytics);
+    assert!(catch_up.arg("--exit-when-caught-up").status().unwrap().success());
     let said = verify();
     assert!(said.ends_with("all equal\n"), "{said}");
 
-    let mut analytics = on_brokers("whole", &scratch, &analytics);
-    let analytics = analytics.env("DATABASE_URL", &url);
-    let mut analytics = Running::start(analytics, scratch.join("analytics-said"));
+    let mut analytics = on_brokers_into("whole", &scratch, &database, &analytics);
+    let mut analytics = Running::start(&mut analytics, scratch.join("analytics-said"));
     let redis = Redis::start();
     let mut market = on_brokers("whole", &scratch, &history);
     let market = market.env("REDIS_URL", redis.url());
