@@ -360,7 +360,7 @@ pub(crate) fn log_end(dir: &Path) -> u64 {
 }
 
 /// The server of this run, without the syncs that make a database durable: nobody needs it later.
-fn server() -> &'static Config {
+pub(crate) fn server() -> &'static Config {
     static SERVER: OnceLock<Config> = OnceLock::new();
     SERVER.get_or_init(|| {
         let config = PrivatePostgres::start(&run_directory().join("server")).unwrap().config();
