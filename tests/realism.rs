@@ -300,10 +300,10 @@ const CONTROLS: [(&str, &str, &[&str]); 5] = [
         // As many orders as in the others.
         "score.temperature = 0.0
          working_set.selection = 'all'
-         working_set.refresh = '500s'
-         demand.tick = ['250s', '250s']
+         working_set.refresh = '600s'
+         demand.tick = ['300s', '300s']
          demand.orders_a_tick = 1",
-        &["M1", "M4"],
+        &["M2", "M4"],
     ),
     (
         "uniform products",
