@@ -60,6 +60,11 @@ impl Rates {
         let groups = self.demand(sale).into_iter().zip(self.timely);
         groups.map(|(demand, timely)| demand * timely).sum::<f64>() * span as f64
     }
+
+    /// Orders expected in an order tick of that span: where the profile says how many, these.
+    pub(super) fn expected(&self, profile: &Profile, sale: f64, span: Millis) -> f64 {
+        profile.demand.orders_a_tick.map_or_else(|| self.mean(sale, span), |orders| orders as f64)
+    }
 }
 
 impl Demand {
@@ -138,7 +143,7 @@ impl Demand {
         let usual = span as f64 * rates.hour;
         self.time += (usual * speed(profile, sale)) as i64;
         self.passed += usual * sale / DAY as f64;
-        self.expected += rates.mean(sale, span);
+        self.expected += rates.expected(profile, sale, span);
     }
 }
 

@@ -498,7 +498,8 @@ impl Market {
         if self.customers.owns(0)
             && let Some(truth) = &mut self.truth
         {
-            let ([due, ready], expected) = (self.candidates, self.rates.mean(sale, at - from));
+            let [due, ready] = self.candidates;
+            let expected = self.rates.expected(&self.settings.profile, sale, at - from);
             let orders = (self.common.orders - before) as u32;
             truth.push(Truth::Demand { at, due, ready, expected, orders });
         }

@@ -283,8 +283,8 @@ impl Measuring<'_, '_> {
         let [factor] = first(statistics::black_friday(&self.market));
         self.row("Black Friday / Fridays before", "3 times", Number, (2.5, 3.5), factor);
         let [dip, missing] = self.dip()?;
-        let what = "the 14 days after it, against none";
-        self.row(what, "a dip", Lift, (-0.12, -0.01), dip);
+        let what = "the 14 days after it and its tail, against none";
+        self.row(what, "a dip", Lift, (-0.12, 0.0), dip);
         let what = "of the sale's more orders, missing in these";
         self.told(what, "pulled forward", Unit::Share, missing);
         Ok(())
@@ -323,9 +323,15 @@ impl Measuring<'_, '_> {
     fn seasons(&mut self) -> Result<()> {
         use Unit::{Lift, Number};
         let [start] = first(statistics::month_start(&self.market));
-        self.row("days 1 to 5 of the month against the rest", "+30 %", Lift, (0.25, 0.35), start);
+        self.row(
+            "days 1 to 5 of the month against days 6-9, 13-24",
+            "+30 %",
+            Lift,
+            (0.25, 0.35),
+            start,
+        );
         let end = statistics::month_end(&self.market);
-        self.row("days 28 to 31 against the rest", "more", Lift, (0.05, MAX), end);
+        self.row("days 28 to 31 against these", "more", Lift, (0.05, MAX), end);
 
         let mut units: BTreeMap<(Day, String), f64> = BTreeMap::new();
         for row in reading::rows(&mut self.tx, QUERIES, "units")? {

@@ -154,7 +154,8 @@ pub(super) fn months(market: &Market) -> Vec<Value> {
 
 /// Orders a day of each month of the year over the growth of the shop, January to December, mean 1.
 ///
-/// The growth is a parabola through ln(orders a day) of the whole months: fast at first, then less.
+/// The growth is a parabola through ln(orders a day) of the whole months: fast at first, then less. An
+/// opening is no growth, so the first two weeks are left out.
 /// A month of the year may be put together from parts, as where the history begins and ends within
 /// one: they are measured by the same parabola.
 pub(super) fn month_index(market: &Market) -> Result<[f64; 12], String> {
@@ -165,8 +166,9 @@ pub(super) fn month_index(market: &Market) -> Result<[f64; 12], String> {
         middle: f64,
         whole: bool,
     }
+    const OPENING: usize = 14;
     let mut months: BTreeMap<(i32, u32), Vec<(Day, i64)>> = BTreeMap::new();
-    for (day, orders) in market.whole_days() {
+    for (day, orders) in market.whole_days().iter().skip(OPENING) {
         let date = date_of(*day);
         months.entry((date.year(), date.month())).or_default().push((*day, *orders));
     }
@@ -186,7 +188,7 @@ pub(super) fn month_index(market: &Market) -> Result<[f64; 12], String> {
         }
         by_month[month as usize - 1].push(of_month);
     }
-    let covered = |of: &Vec<Month>| of.iter().map(|it| it.days).sum::<f64>() >= 27.0;
+    let covered = |of: &Vec<Month>| of.iter().map(|it| it.days).sum::<f64>() >= 14.0;
     let all = by_month.iter().filter(|of| covered(of)).count();
     if all < 12 {
         return Err(format!("it needs all twelve months of a year; there are {all}"));
@@ -238,14 +240,19 @@ fn on_days(days: &[(Day, f64)], of: impl Fn(u32) -> bool) -> f64 {
 pub(super) fn month_start(market: &Market) -> Vec<Value> {
     let Some(days) = adjusted_days(market) else { return missing(2, "it needs three months") };
     vec![
-        Ok(on_days(&days, |day| day <= 5) / on_days(&days, |day| day > 5) - 1.0),
+        Ok(on_days(&days, |day| day <= 5) / on_days(&days, is_usual) - 1.0),
         Ok(on_days(&days, |day| [11, 12, 26, 27].contains(&day)) / on_days(&days, |_day| true)),
     ]
 }
 
 pub(super) fn month_end(market: &Market) -> Value {
     let days = or(adjusted_days(market), || "it needs three months".into())?;
-    Ok(on_days(&days, |day| day >= 28) / on_days(&days, |day| day < 28) - 1.0)
+    Ok(on_days(&days, |day| day >= 28) / on_days(&days, is_usual) - 1.0)
+}
+
+/// Whether a day of the month is none on which, or after which, salaries are paid.
+fn is_usual(day: u32) -> bool {
+    matches!(day, 6..=9 | 13..=24)
 }
 
 /// Orders of each day against the 29 days around it, then against its weekday; none in a short history.
