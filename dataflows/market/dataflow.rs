@@ -216,11 +216,9 @@ fn generate<'scope>(
                         }
                         let proposal = Arc::new(market.propose());
                         if peers > 1 {
-                            let mut session = told.session(&*of_told);
+                            let others = (1..peers).map(|it| (leader + it) % peers);
                             let tell = |peer| (peer, News::Proposal(proposal.clone()));
-                            session.give_iterator(
-                                (1..peers).map(|it| (leader + it) % peers).map(tell),
-                            );
+                            told.session(&*of_told).give_iterator(others.map(tell));
                         }
                         heard.news(News::Proposal(proposal));
                         proposed = Some(refresh);
@@ -236,9 +234,8 @@ fn generate<'scope>(
                         cache.put(market.is_live(), &|| market.cached_set(), &by_id);
                         heard.cached = Some(refresh);
                         if market.is_live() {
-                            let mut session = told.session(&*of_told);
                             let tell = |peer| (peer, News::Cached(refresh));
-                            session.give_iterator((1..peers).map(tell));
+                            told.session(&*of_told).give_iterator((1..peers).map(tell));
                         }
                     }
                 }
