@@ -284,7 +284,7 @@ impl Measuring<'_, '_> {
         self.row("Black Friday / Fridays before", "3 times", Number, (2.5, 3.5), factor);
         let [dip, missing] = self.dip()?;
         let what = "the 14 days after it and its tail, against none";
-        self.row(what, "a dip", Lift, (-0.12, 0.0), dip);
+        self.row(what, "a dip", Lift, (-0.12, -0.01), dip);
         let what = "of the sale's more orders, missing in these";
         self.told(what, "pulled forward", Unit::Share, missing);
         Ok(())
