@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use clap::Parser;
 use dataflows::market::{
-    Cache, CachedSet, Control, Figures, Output, Profile, Reading, Settings, market,
+    ById, Cache, CachedSet, Control, Figures, Output, Profile, Reading, Settings, market,
 };
 use dataflows::model::time::DAY;
 use marketday::platform::clock::Stopwatch;
@@ -47,7 +47,7 @@ struct Args {
 struct Nowhere;
 
 impl Cache for Nowhere {
-    fn put(&self, _live: bool, _set: &dyn Fn() -> CachedSet) {}
+    fn put(&self, _: bool, _: &dyn Fn() -> CachedSet, _: &dyn Fn(&CachedSet) -> ById) {}
 
     fn get(&self, _version: u64) -> Option<CachedSet> {
         None
@@ -160,13 +160,12 @@ fn profile(args: &Args) -> Result<Profile> {
         let days = f64::from(args.customers) / (f64::from(orders) * 1_728.0);
         write!(
             text,
-            "growth = 0.0\nrush = 0.0\n[rhythm]\norders_a_month = {}\nspread = 20.0\nregulars = [0.0, 1.0]\n\
-             drop_out = [0.01, 100.0]\nonly_one = 0.0\n[demand]\nconversion = \"{}s\"\nwait = \"{}s\"\n\
-             noise = 0.0\nhours = [[], [], [], [], [], []]\n\
+            "growth = 0.0\nrush = 0.0\nopening_delay = \"{}s\"\n[rhythm]\norders_a_month = {}\n\
+             spread = 0.05\ndrop_out = [0.01, 100.0]\nonly_one = 0.0\n\
+             [rhythm.regulars]\nshare = 0.0\n[demand]\nnoise = 0.0\nhours = [[], [], [], [], [], []]\n\
              [score]\nwomen = 1.0\nmen = 1.0\nages = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]\n",
-            30.0 / days,
             (days * 86_400.0) as i64,
-            60 * 15,
+            30.0 / days,
         )?;
     }
     Profile::read(&text).map_err(|what| anyhow!(what))

@@ -191,9 +191,8 @@ pub(crate) fn dir() -> tempfile::TempDir {
 
 /// The profile of a market so small that it lives a day in no time.
 pub(crate) const SMALL: &str = "base = \"year\"\n\
-    [customers]\ninitial = 60\nreach = 300.0\n\
+    [customers]\ninitial = 60\nreach = 300.0\nready_delay = \"10m\"\nopening_delay = \"10m\"\n\
     [rhythm]\norders_a_month = 20.0\n\
-    [demand]\nconversion = \"10m\"\nwait = \"5m\"\n\
     [products]\ninitial = 40\nlisted_a_day = 20.0\nlisted_more = 1.0\n";
 
 /// 2026-11-30 in Seoul.

@@ -129,7 +129,7 @@ fn partitions_of(dir: &Path) -> impl Iterator<Item = (dataflows::model::Topic, u
 #[test]
 fn killed_in_its_history_it_ends_with_the_same_tables() {
     let flags =
-        &["--history", "30d", "--start", "2026-11-30", "--seed", "7", "--exit-when-caught-up"];
+        &["--history", "120d", "--start", "2026-11-30", "--seed", "7", "--exit-when-caught-up"];
     let mut place = Place::new(flags);
     // The first hits: before anything is durable, and while the log grows.
     for point in ["seeding:1", "seeded:1"] {

@@ -25,6 +25,8 @@ const DAY: i64 = 86_400_000;
 
 /// All four kinds.
 const DIRT: &str = "late=2%:30d,duplicate=5%,shuffle=60s,corrupt=0.5%";
+/// So much of it is late that some of each day is by four weeks.
+const LATE: &str = "late=40%:30d,duplicate=5%,shuffle=60s,corrupt=0.5%";
 
 /// A market of so many days before Black Friday's dip, with its past only.
 fn history<'a>(dir: &'a Path, days: &'a str, more: &[&'a str]) -> Vec<&'a str> {
@@ -416,12 +418,12 @@ fn lives_until(dir: &Path, market: &mut Command, held: &BTreeMap<(Topic, u32), u
 }
 
 /// Compares a market with one that was never disturbed; that may end with its history first.
-fn one_alone_makes_the_same(dir: &Path, days: &str, ends_first: bool) {
+fn one_alone_makes_the_same(dir: &Path, days: &str, dirt: &str, ends_first: bool) {
     let (alone, held) = (scratch(), counts(dir));
     if ends_first {
-        marketday(&history(&alone, days, &["--dirt", DIRT]));
+        marketday(&history(&alone, days, &["--dirt", dirt]));
     }
-    let max = live(&alone, days, &["--dirt", DIRT, "--speed", "max"]);
+    let max = live(&alone, days, &["--dirt", dirt, "--speed", "max"]);
     lives_until(&alone, &mut command(&max), &held);
     let same = first_records(&alone, |topic, partition| held[&(topic, partition)]);
     assert!(same == partitions(dir));
@@ -447,7 +449,7 @@ fn forget_snapshots(dir: &Path) {
 #[test]
 fn killed_while_live_it_holds_back_what_it_held_back() {
     let dir = scratch();
-    let market = |workers| live(&dir, "40d", &["--dirt", DIRT, "--speed", "3600", "-w", workers]);
+    let market = |workers| live(&dir, "40d", &["--dirt", LATE, "--speed", "3600", "-w", workers]);
     let newest = || {
         let names = snapshots(&dir).into_iter();
         names.filter_map(|path| path.file_stem()?.to_str()?.parse::<u64>().ok()).max()
@@ -465,7 +467,7 @@ fn killed_while_live_it_holds_back_what_it_held_back() {
     let (_, after) = text[before..].split_once('\n').unwrap();
     let late = |label: &Label| label.kind == "late" && label.due - label.at > 28 * DAY;
     assert!(labels(after).iter().any(late), "what is a month late has come after the kills");
-    one_alone_makes_the_same(&dir, "40d", false);
+    one_alone_makes_the_same(&dir, "40d", LATE, false);
 
     // It has been live: the end of its history is not the end of what it holds back.
     let held = (partitions(&dir), label_text(&dir));
@@ -473,7 +475,7 @@ fn killed_while_live_it_holds_back_what_it_held_back() {
     marketday(&history(&dir, "40d", &[]));
     assert!(partitions(&dir) == held.0);
     lives_on(&dir, &mut command(&market("1")), 2_000);
-    one_alone_makes_the_same(&dir, "40d", false);
+    one_alone_makes_the_same(&dir, "40d", LATE, false);
 }
 
 #[test]
@@ -482,7 +484,7 @@ fn after_the_end_of_its_history_it_goes_on_live() {
     marketday(&history(&dir, "5d", &["--dirt", DIRT]));
     forget_snapshots(&dir);
     lives_on(&dir, &mut command(&live(&dir, "5d", &["--speed", "max", "-w", "2"])), 3_000);
-    one_alone_makes_the_same(&dir, "5d", true);
+    one_alone_makes_the_same(&dir, "5d", DIRT, true);
 }
 
 #[test]

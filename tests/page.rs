@@ -27,8 +27,8 @@ macro_rules! say {
 }
 
 /// Orders enough to count by the minute: a dozen, on average.
-const BUSY: &str =
-    "base = \"year\"\n[customers]\ninitial = 20_000\n[rhythm]\norders_a_month = 30.0\n";
+const BUSY: &str = "base = \"year\"\n[customers]\ninitial = 20_000\n\
+     [rhythm]\norders_a_month = 30.0\nrest = \"1h\"\nsoon = [0.0, \"1h\"]\ndrop_out = [0.1, 2.0]\nonly_one = 0.0\n";
 
 /// A market of a month and its page.
 struct Market {
@@ -38,7 +38,7 @@ struct Market {
 }
 
 /// Where a program has said that its page is; nothing while it has not.
-fn said_url(said: &Path) -> String {
+pub(crate) fn said_url(said: &Path) -> String {
     let said = fs::read_to_string(said).unwrap();
     let found = said.lines().find_map(|line| line.split_once("http://"));
     found.map(|(_, rest)| format!("http://{}", rest.trim())).unwrap_or_default()
@@ -360,7 +360,7 @@ fn raw(url: &str, request: &str) -> String {
     answer
 }
 
-fn get(url: &str, path: &str, head: &str) -> String {
+pub(crate) fn get(url: &str, path: &str, head: &str) -> String {
     raw(url, &format!("GET {path} HTTP/1.1\n{head}\nConnection: close\n\n"))
 }
 

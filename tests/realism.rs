@@ -1,13 +1,16 @@
 //! The scorecard: of real purchases, of a market like clockwork, and of orders with planted habits.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use postgres::Config;
 use serde_json::Value;
 
 use crate::cdnow;
-use crate::support::{command, connect, database_url, fresh_database, marketday, scratch};
+use crate::support::{
+    command, connect, database_url, fresh_database, marketday, scratch, server, with_database,
+};
 
 /// The statistics of a report, `M1` first.
 fn statistics(report: &Value) -> &[Value] {
@@ -58,7 +61,7 @@ fn real_purchases_pass_what_they_speak_of() {
     let args = ["realism", "--dir", cdnow::market(), "--html", page, "--json"];
     let report: Value = serde_json::from_str(&marketday(&args)).unwrap();
 
-    for id in ["M1", "M2", "M3", "M4", "M5", "M18"] {
+    for id in ["M1", "M2", "M3", "M4", "M5", "M18", "M20", "M21"] {
         assert_eq!(status(&report, id), "PASS", "{id}: {:?}", values(&report, id));
     }
     assert_near(&values(&report, "M1"), &[0.505_218_498], 1e-8);
@@ -72,6 +75,8 @@ fn real_purchases_pass_what_they_speak_of() {
     assert_eq!(statistics(&report)[5]["parts"][0]["accepted"], true);
     let fit = [0.251_624_019, 4.788_945_175, 0.723_436_720, 2.161_097_131];
     assert_near(&values(&report, "M18")[..4], &fit, 0.01);
+    assert_near(&values(&report, "M20")[..4], &[0.149_300, 0.098_982, 0.080_653, 0.073_144], 1e-4);
+    assert_near(&values(&report, "M21"), &[134.0, 169.0], 0.0);
     // A product and an hour are not in the file.
     assert_eq!(status(&report, "M8"), "-");
     assert_eq!(status(&report, "M10"), "OUT");
@@ -89,7 +94,7 @@ fn real_purchases_pass_what_they_speak_of() {
     assert!(widest.chars().count() <= 100, "{widest}");
     assert!(!text.contains('\x1b'), "colours where there is no terminal");
     let verdict = format!(
-        "{} of 18 in the band of real data (PASS), {} set by the brief (BRIEF), {} OUT",
+        "{} of 22 in the band of real data (PASS), {} set by the brief (BRIEF), {} OUT",
         report["pass"], report["brief"], report["out"]
     );
     assert!(text.contains(&verdict), "{verdict}\n{text}");
@@ -99,9 +104,9 @@ fn real_purchases_pass_what_they_speak_of() {
 fn nothing_can_be_said_of_no_orders() {
     let report = report(&fresh_database());
     let ids: Vec<_> = statistics(&report).iter().map(|it| it["id"].as_str().unwrap()).collect();
-    assert_eq!(ids, (1..=18).map(|number| format!("M{number}")).collect::<Vec<_>>());
+    assert_eq!(ids, (1..=22).map(|number| format!("M{number}")).collect::<Vec<_>>());
     assert!(ids.iter().all(|id| status(&report, id) == "-"));
-    assert_eq!(report["not_computed"], 18);
+    assert_eq!(report["not_computed"], 22);
     assert_eq!(report["statistics"][0]["parts"][0]["reason"], "there are no orders yet");
     // The numbers of real shops stand there all the same, each with where it is from.
     assert_eq!(report["statistics"][0]["parts"][0]["real"][0]["source"], "CDNOW");
@@ -124,7 +129,7 @@ fn clockwork_is_not_like_a_shop() {
         )
         .unwrap();
     let report = report(&database);
-    for id in ["M1", "M2", "M4", "M8", "M10", "M11"] {
+    for id in ["M1", "M2", "M4", "M8", "M10", "M11", "M20"] {
         assert_eq!(status(&report, id), "OUT", "{id}: {:?}", values(&report, id));
     }
     assert_near(&values(&report, "M1"), &[0.0], 0.0);
@@ -206,6 +211,49 @@ fn planted_habits_are_found() {
     assert_eq!(judged, ["OUT", "OUT", "BRIEF", "BRIEF", "PASS"]);
 }
 
+/// In a year 100 customers buy on the first day, of whom ever fewer do so again later; another one buys
+/// every second day, and 99 never. Of 20 products 7 sell in it, and one only before.
+#[test]
+fn who_stays_and_what_sells_is_found() {
+    let database = fresh_database();
+    connect(&database)
+        .batch_execute(
+            "INSERT INTO order_events
+             SELECT row_number() OVER (), 0, 0, at, 'placed', row_number() OVER (), user_id, at,
+                    ARRAY[product_id], ARRAY['food'], ARRAY[1], ARRAY[30000]
+             FROM (SELECT user_id, day, 1 AS product_id
+                   FROM (VALUES (0, 100), (35, 25), (100, 15), (190, 10), (340, 8))
+                            AS later (day, buyers),
+                        generate_series(1, buyers) AS user_id
+                   UNION ALL
+                   SELECT 101, day, 1 + day % 7 FROM generate_series(0, 364, 2) AS day
+                   UNION ALL
+                   -- Before the year that counts.
+                   SELECT 101, -1, 8) AS bought,
+                  LATERAL (SELECT timestamptz '2026-01-02 12:00+09' + day * interval '1 day' AS at)
+                      AS planned;
+             INSERT INTO users
+             SELECT id, 'A', '2001-05-05', 'F', '서울', 'ACTIVE', false, at, at, 'BRONZE'
+             FROM generate_series(1, 200) AS id, (SELECT timestamptz '2026-01-01 00:00+09' AS at) AS signed;
+             -- Who signed up lately may yet buy.
+             INSERT INTO users
+             SELECT id, 'B', '2001-05-05', 'F', '서울', 'ACTIVE', false, at, at, 'BRONZE'
+             FROM generate_series(301, 400) AS id, (SELECT timestamptz '2026-12-01 00:00+09' AS at) AS signed;
+             INSERT INTO products
+             SELECT id, 'C', 'food', 9, 9, '2025-12-10 12:30+09', '2025-12-10 12:30+09', 0
+             FROM generate_series(1, 20) AS id",
+        )
+        .unwrap();
+    let report = report(&database);
+    assert_near(&values(&report, "M19"), &[101.0 / 200.0], 1e-12);
+    let retained = [26.0 / 101.0, 16.0 / 101.0, 11.0 / 101.0, 9.0 / 101.0, 9.0 / 26.0];
+    assert_near(&values(&report, "M20"), &retained, 1e-9);
+    assert_near(&values(&report, "M21"), &[183.0, 183.0], 0.0);
+    assert_near(&values(&report, "M22"), &[7.0 / 20.0], 1e-12);
+    let judged = ["M19", "M20", "M21", "M22"].map(|id| status(&report, id));
+    assert_eq!(judged, ["BRIEF", "PASS", "OUT", "BRIEF"]);
+}
+
 #[test]
 fn a_page_that_cannot_be_written_is_an_error() {
     let nowhere = scratch().join("none").join("page.html");
@@ -216,50 +264,211 @@ fn a_page_that_cannot_be_written_is_an_error() {
     assert!(output.stdout.is_empty());
 }
 
+/// A market small enough for a test: a tenth of the places, and of those who wait for them.
+const SMALL: &str = "base = 'year'
+    customers.initial = 3000
+    customers.reach = 60000
+    working_set.customers = 100
+    working_set.buyers = 60
+    demand.backlog = [70, 54]
+    demand.arrivals = [8, 46]
+    ";
+
+/// Gives back what a market that is over has taken of the disk.
+fn forget(dir: &Path, database: &Config) {
+    fs::remove_dir_all(dir).unwrap();
+    let name = database.get_dbname().unwrap();
+    connect(server()).batch_execute(&format!("DROP DATABASE {name}")).unwrap();
+}
+
+/// Lives through a market by a profile; gives its directory and its database.
+fn lived(name: &str, profile: &str, flags: &[&str]) -> (PathBuf, Config) {
+    let (dir, database) = (scratch(), fresh_database());
+    let file = dir.join("profile.toml");
+    fs::write(&file, profile).unwrap();
+    let mut up = command(&["up", "--exit-when-caught-up"]);
+    up.args(flags).arg("--dir").arg(&dir).arg("--profile").arg(&file);
+    let output = up.env("DATABASE_URL", database_url(&database)).output().unwrap();
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    (dir, database)
+}
+
 /// A rule of the market that is not like a real shop's, and the statistics that it fails.
-const CONTROLS: [(&str, &str, &[&str]); 4] = [
+const CONTROLS: [(&str, &str, &[&str]); 5] = [
     (
         "plain top N of all past buyers",
-        "[score]\ntemperature = 0.0\n[working_set]\nselection = \"all\"\n[demand]\nwait = \"20d\"",
-        &["M1", "M4"],
+        // As many orders as in the others.
+        "score.temperature = 0.0
+         working_set.selection = 'all'
+         working_set.refresh = '600s'
+         demand.tick = ['300s', '300s']
+         demand.orders_a_tick = 1",
+        &["M2", "M4"],
     ),
     (
         "uniform products",
-        "[products]\npopularity = [0.0, 30.0]\n[working_set]\nbest_sellers = 0\n\
-         [basket]\nagain = 0.0",
+        "products.popularity = [0.0, 30.0]
+         working_set.best_sellers = 0
+         basket.again = 0.0",
         &["M8"],
     ),
-    ("flat hours", "[demand]\nhours = [[], [], [], [], [], []]", &["M10"]),
+    ("flat hours", "demand.hours = [[], [], [], [], [], []]", &["M10"]),
     (
         "customers who are all alike",
-        "[rhythm]\norders_a_month = 2.0\nspread = 1000.0\nregulars = [0.0, 1.0]\n\
-         drop_out = [0.001, 10.0]\nonly_one = 0.0\n[score]\nwomen = 1.0\nmen = 1.0\n\
-         ages = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]",
+        "rhythm.orders_a_month = 2.0
+         rhythm.spread = 0.0
+         rhythm.regulars.share = 0.0
+         rhythm.soon = [0.0, '15d']
+         rhythm.drop_out = [0.001, 10.0]
+         rhythm.only_one = 0.0
+         score.women = 1.0
+         score.men = 1.0
+         score.ages = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]",
         &["M2"],
     ),
+    ("nobody leaves", "rhythm.drop_out = [0.001, 10.0]\nrhythm.only_one = 0.0", &["M20"]),
 ];
 
 /// The scorecard can fail: a small market passes what each change to its rules makes fail.
 #[test]
 fn rules_that_are_not_a_shops_are_found_out() {
-    let judged = |name: &str, changes: &str| {
-        let (dir, database) = (scratch(), fresh_database());
-        let profile = dir.join("profile.toml");
-        // Tables may not be said twice.
-        let small = "[customers]\ninitial = 3000\nreach = 20000\n";
-        fs::write(&profile, format!("base = \"year\"\n{small}{changes}")).unwrap();
-        let mut up = command(&["up", "--history", "7mo", "--start", "2026-08-01"]);
-        up.arg("--exit-when-caught-up").arg("--dir").arg(&dir).arg("--profile").arg(&profile);
-        let output = up.env("DATABASE_URL", database_url(&database)).output().unwrap();
-        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
-        report(&database)
+    let judged = |name: &str, changes: &str, history: &str| {
+        let flags = ["--history", history, "--start", "2026-08-01"];
+        let (dir, database) = lived(name, &format!("{SMALL}{changes}"), &flags);
+        let report = report(&database);
+        forget(&dir, &database);
+        report
     };
-    let year = judged("year", "");
+    let year = judged("year", "", "12mo");
     for (name, changes, fails) in CONTROLS {
-        let report = judged(name, changes);
+        // Who stays for how long takes a year.
+        let report = judged(name, changes, if *fails == ["M20"] { "12mo" } else { "7mo" });
         for id in fails {
             assert_eq!(status(&year, id), "PASS", "year, {id}: {:?}", values(&year, id));
             assert_eq!(status(&report, id), "OUT", "{name}, {id}: {:?}", values(&report, id));
         }
     }
+}
+
+// --- the numbers of the brief
+
+/// The table of the brief's numbers.
+fn brief(dir: &Path, database: &Config) -> Value {
+    let output = realism(database, &["--brief", "--json", "--dir", dir.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The row of the table that begins so.
+fn row<'t>(table: &'t Value, what: &str) -> &'t Value {
+    let rows = table["rows"].as_array().unwrap();
+    let row = rows.iter().find(|row| row["what"].as_str().unwrap().starts_with(what));
+    row.unwrap_or_else(|| panic!("no row {what}"))
+}
+
+#[track_caller]
+fn assert_verdicts(table: &Value, verdict: &str, rows: &[&str]) {
+    for what in rows {
+        assert_eq!(row(table, what)["verdict"], verdict, "{}", row(table, what));
+    }
+}
+
+/// What a day of the profile `brief` shows, by the events alone.
+const SHOWN: [&str; 14] = [
+    "customers at the beginning",
+    "products at the beginning",
+    "prices",
+    "customers who have bought",
+    "customers who never bought",
+    "last day's lines",
+    "orders 3 to 5 s apart",
+    "new products 6 to 8 s",
+    "of those who consented",
+    "its factor",
+    "life as usual",
+    "increased spending",
+    "big spending",
+    "orders of 1 to 10 lines",
+];
+
+/// And by the truth.
+const TRUE: [&str; 2] = ["working set", "order ticks 3 to 5 s"];
+
+/// A market of other numbers than the brief's is found out in each of them.
+#[test]
+fn the_numbers_of_the_brief_are_measured() {
+    let judged = |profile: &str| {
+        let (dir, database) =
+            lived(profile, profile, &["--history", "2d", "--start", "2026-08-01"]);
+        let place = ["--dir", dir.to_str().unwrap()];
+        let before = brief(&dir, &database);
+        assert_verdicts(&before, "-", &TRUE);
+        with_database(&[&["truth"][..], &place].concat(), &database);
+        brief(&dir, &database)
+    };
+    let shipped = judged("base = 'brief'");
+    assert_verdicts(&shipped, "BRIEF", &SHOWN);
+    assert_verdicts(&shipped, "BRIEF", &TRUE);
+    // What a day cannot tell says why.
+    for (what, why) in [
+        ("scenarios in a year", "it needs a year"),
+        ("Black Friday", "no Black Friday with four weeks before it"),
+        ("sign-ups live", "it has not lived an hour live, or no week before"),
+        ("gifts among units before Seollal", "it needs the day and seven weeks before it"),
+    ] {
+        assert_eq!(row(&shipped, what)["verdict"], "-");
+        assert_eq!(row(&shipped, what)["reason"], why);
+    }
+
+    let other = judged(
+        "base = 'brief'
+         customers.initial = 900
+         products.initial = 2000
+         products.price = [2.0, 2.0]
+         products.listing = ['9s', '12s']
+         score.boost = [0.3, 1.5]
+         score.life = [[0.2, 1.5], [0.1, 3.0]]
+         demand.tick = ['6s', '9s']
+         working_set.refresh = '100s'",
+    );
+    let found_out = [0, 1, 2, 3, 6, 7, 8, 9, 10, 11, 12].map(|place| SHOWN[place]);
+    assert_verdicts(&other, "OUT", &found_out);
+    assert_verdicts(&other, "OUT", &TRUE);
+
+    // As a table for people.
+    let database = fresh_database();
+    let text = realism(&database, &["--brief", "--dir", scratch().to_str().unwrap()]);
+    let text = String::from_utf8(text.stdout).unwrap();
+    let widest = text.lines().max_by_key(|line| line.chars().count()).unwrap();
+    assert!(widest.chars().count() <= 100, "{widest}");
+    assert!(text.contains("there is no market in the directory"), "{text}");
+}
+
+/// One day of three times as many orders, and nothing that says what comes of it.
+const SALE: &str = "[[scenario]]
+    name = 'black-friday'
+    categories = ['electronics']
+    day = { first = ['Fri', '11-23'] }
+    phases = [{ from = 0, to = 0, demand = 3.0 }]";
+
+/// After a sale less is ordered than in the same market without it. Where nothing is pulled forward and
+/// demand answers neither who is left nor who arrives, there is no dip, and that is found out.
+#[test]
+fn a_sale_without_a_dip_is_found_out() {
+    let scenarios = scratch().join("scenarios.toml");
+    fs::write(&scenarios, SALE).unwrap();
+    let dip = |name: &str, changes: &str| {
+        let mut flags = vec!["--history", "4mo", "--start", "2026-12-15"];
+        flags.extend(["--scenarios", scenarios.to_str().unwrap()]);
+        let (dir, database) = lived(name, &format!("base = 'year'\n{changes}"), &flags);
+        row(&brief(&dir, &database), "the 14 days after it").clone()
+    };
+    let year = dip("year", "");
+    assert_eq!(year["verdict"], "BRIEF", "{year}");
+    let none = dip(
+        "no dip",
+        "demand.pull = 0.0\ndemand.pressure = 0.0\ndemand.smooth = '1000d'\n\
+         demand.arrivals = [60, 60]",
+    );
+    assert_eq!(none["verdict"], "OUT", "{none}");
 }

@@ -11,21 +11,9 @@ use marketday::market::control::{ControlRequest, ask};
 use serde_json::Value;
 
 use crate::support::{
-    Running, command, connect, database_url, first_records, fresh_database, log_end, marketday,
-    partitions, records, refused, scratch,
+    Running, command, connect, database_url, events, first_records, fresh_database, log_end,
+    marketday, partitions, refused, scratch,
 };
-
-/// The events of a topic in a log.
-fn events(dir: &Path, topic: Topic) -> Vec<Value> {
-    let log = embedded::open(&dir.join("log")).unwrap();
-    let mut events = Vec::new();
-    for partition in 0..log.partitions(topic) {
-        let batch = records(&*log, topic, partition);
-        let event = |value: &[u8]| serde_json::from_slice::<Value>(value).unwrap();
-        events.extend(batch.iter().map(|record| event(record.value.unwrap())));
-    }
-    events
-}
 
 /// What a log says of the scenarios of one name: action and strength.
 fn told(dir: &Path, name: &str) -> Vec<(String, f64)> {
@@ -169,7 +157,7 @@ fn the_list_says_when_scenarios_are_active_next() {
     let nowhere = scratch().join("none");
     let list = ["scenario", "list", "--from", "2026-11-24", "--dir", nowhere.to_str().unwrap()];
     let text = marketday(&list);
-    assert!(text.contains("2026-11-27 to 2026-12-08  black-friday"), "{text}");
+    assert!(text.contains("2026-11-27 to 2026-12-03  black-friday"), "{text}");
     assert!(text.contains("lunar 01-01"), "{text}");
     let listed: Value =
         serde_json::from_str(&marketday(&[&list[..], &["--json"]].concat())).unwrap();
@@ -204,7 +192,7 @@ fn the_truth_is_told_on_request() {
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     };
-    let history = ["--history", "3d", "--start", "2026-11-30", "--exit-when-caught-up"];
+    let history = ["--history", "20d", "--start", "2026-11-30", "--exit-when-caught-up"];
     with_database(&[&["up"], &history[..]].concat());
     // Twice is once.
     with_database(&["truth"]);
@@ -218,7 +206,7 @@ fn the_truth_is_told_on_request() {
               = (SELECT array_agg(user_id ORDER BY user_id) FROM users WHERE signed_up_at <= {until})"
     )));
     assert!(says(
-        "SELECT count(*) = 20 * (SELECT count(*) FROM truth_customers)
+        "SELECT count(*) = 21 * (SELECT count(*) FROM truth_customers)
                 AND avg(liking) BETWEEN 0.95 AND 1.05
          FROM truth_taste"
     ));

@@ -19,6 +19,7 @@ use marketday::{platform::private_postgres::PrivatePostgres, store::migrate};
 use postgres::config::Host;
 use postgres::{Client, Config, NoTls};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// A new empty directory. A server that is started in it is stopped after the tests.
@@ -359,7 +360,7 @@ pub(crate) fn log_end(dir: &Path) -> u64 {
 }
 
 /// The server of this run, without the syncs that make a database durable: nobody needs it later.
-fn server() -> &'static Config {
+pub(crate) fn server() -> &'static Config {
     static SERVER: OnceLock<Config> = OnceLock::new();
     SERVER.get_or_init(|| {
         let config = PrivatePostgres::start(&run_directory().join("server")).unwrap().config();
@@ -502,4 +503,16 @@ pub(crate) fn records(log: &dyn Log, topic: Topic, partition: u32) -> Batch {
         reader.wait(&mut batch, 10_000).unwrap();
     }
     batch
+}
+
+/// The events of a topic in a log.
+pub(crate) fn events(dir: &Path, topic: Topic) -> Vec<Value> {
+    let log = embedded::open(&dir.join("log")).unwrap();
+    let mut events = Vec::new();
+    for partition in 0..log.partitions(topic) {
+        let batch = records(&*log, topic, partition);
+        let event = |value: &[u8]| serde_json::from_slice::<Value>(value).unwrap();
+        events.extend(batch.iter().map(|record| event(record.value.unwrap())));
+    }
+    events
 }

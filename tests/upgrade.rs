@@ -1,6 +1,7 @@
 //! A directory that an older version has left: `tests/upgrade` is one of commit a81944c, which named
 //! orders by their number alone and let any customer's clock move `now`. It took two imports with dead
-//! letters, an order told of two customers, and one order of 2099.
+//! letters, an order told of two customers, and one order of 2099. `tests/upgrade/market.json` is of a
+//! market by the first rules.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +9,11 @@ use std::process::Command;
 
 use postgres::Config;
 
-use crate::support::{analytics, command, connect, database_url, fresh_database, scratch, tables};
+use crate::page::{get, said_url};
+use crate::support::{
+    Running, analytics, command, connect, database_url, fresh_database, marketday, partitions,
+    refused, scratch, tables, with_database,
+};
 
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -89,4 +94,59 @@ fn a_store_of_older_rules_is_counted_again_at_the_first_start() {
     start(&dir, &database, &["--rebuild", "--latest", "2026-10-01"]);
     assert_eq!(stands(), ("2026".to_owned(), 1, 2));
     analytics(&dir, &database, "2");
+}
+
+/// Its log, tables and page are what they were; nothing is added, and nobody steers it.
+#[test]
+fn a_market_of_older_rules_is_shown_and_does_not_go_on() {
+    let (dir, database) = (scratch(), fresh_database());
+    let (place, profile) = (dir.to_str().unwrap(), dir.join("small.toml"));
+    let small = "base = \"year\"\n[customers]\ninitial = 60\nreach = 300\nopening_delay = \"1h\"\n\
+                 [products]\ninitial = 40";
+    fs::write(&profile, small).unwrap();
+    let market = ["market", "--dir", place, "--history", "1d", "--start", "2026-11-30"];
+    let profile = ["--exit-when-caught-up", "--profile", profile.to_str().unwrap()];
+    // The records of then have the form of today's.
+    marketday(&[&market[..], &profile].concat());
+    let about = fs::read_to_string(format!("{HERE}/tests/upgrade/market.json")).unwrap();
+    let log: serde_json::Value =
+        serde_json::from_slice(&fs::read(dir.join("log/log.json")).unwrap()).unwrap();
+    let about = about.replace("LOG", log["identity"].as_str().unwrap());
+    fs::write(dir.join("market.json"), &about).unwrap();
+    let held = partitions(&dir);
+
+    let why = format!(
+        "the market in {place} was made by rules of version 1; it is shown and does not go on; a \
+         new market needs a new --dir"
+    );
+    let stored = |args: &[&str]| {
+        let mut command = command(args);
+        command.args(["--dir", place]).env("DATABASE_URL", database_url(&database));
+        command
+    };
+    let start = ["scenario", "start", "flash", "--strength", "2"];
+    let list = ["scenario", "list"];
+    for args in [&["market"][..], &["market", "--seed", "7"], &["truth"], &list, &start] {
+        refused(&mut stored(args), &why);
+    }
+
+    let output = stored(&["up", "--exit-when-caught-up"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.matches(&why).count() == 1, "{said}");
+    let orders: i64 =
+        connect(&database).query_one("SELECT count(*) FROM orders", &[]).unwrap().get(0);
+    assert!(orders > 0);
+    with_database(&["verify", "--dir", place], &database);
+
+    // It stays for as long as one looks.
+    let said = dir.join("said");
+    let mut up = Running::start(&mut stored(&["up", "--page", "127.0.0.1:0"]), said.clone());
+    up.wait_until("the page is served", || !said_url(&said).is_empty());
+    let url = said_url(&said);
+    assert!(get(&url, "/", "Host: HERE").starts_with("HTTP/1.1 200"));
+    assert!(get(&url, "/api/scenarios", "Host: HERE").ends_with("[]"));
+    assert!(up.interrupt().success(), "{}", up.said());
+    assert!(up.said().contains(&why), "{}", up.said());
+    assert_eq!(partitions(&dir), held);
+    assert_eq!(fs::read_to_string(dir.join("market.json")).unwrap(), about);
 }

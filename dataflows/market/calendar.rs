@@ -8,6 +8,7 @@ use rand_distr::{Distribution, Gamma};
 use super::{
     draw::{Purpose, draw},
     profile::{BANDS, Demand},
+    scenarios::is_holiday,
 };
 use crate::model::{Day, time::date_of};
 
@@ -36,15 +37,18 @@ fn wave_at(hour: f64, (peak, spread, share): (f64, f64, f64)) -> f64 {
         / (spread * TAU.sqrt())
 }
 
-/// The factor of a day on all orders: weekday, month and luck (Gamma with mean 1).
+/// No day has a factor above this.
+const DAY_MAX: f64 = 100.0;
+
+/// The factor of a day on all orders: weekday, month, holiday and luck (Gamma with mean 1).
 pub(super) fn day_factor(demand: &Demand, seed: u64, day: Day) -> f64 {
     let date = date_of(day);
     let variance = demand.noise.powi(2);
     let luck = Gamma::new(1.0 / variance, variance)
         .map_or(1.0, |luck| luck.sample(&mut draw(seed, Purpose::Day, day as u64, 0)));
-    demand.weekdays[date.weekday().num_days_from_monday() as usize]
-        * demand.months[date.month0() as usize]
-        * luck
+    let weekday = demand.weekdays[date.weekday().num_days_from_monday() as usize];
+    let holiday = if is_holiday(date) { demand.holidays } else { 1.0 };
+    (weekday * demand.months[date.month0() as usize] * holiday * luck).min(DAY_MAX)
 }
 
 /// The age band of an age.

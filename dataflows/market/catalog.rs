@@ -11,17 +11,29 @@ use rand_distr::{Beta, Distribution};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    best::Best,
     draw::{Purpose, draw},
     leading::Leading,
     people::weighted,
     profile::{self, Profile},
-    roster::Roster,
+    shelf::Shelf,
 };
 use crate::model::{Krw, Millis, Product, ProductId, Word};
 
-/// Bands of the roster.
-pub(super) const BEST: usize = 0;
-pub(super) const NEWEST: usize = 1;
+/// What is offered, by category: the best sellers, and the newest of the others.
+#[derive(Clone)]
+pub(super) struct Offered {
+    pub(super) best: Vec<Shelf>,
+    pub(super) newest: Vec<Shelf>,
+}
+
+impl Offered {
+    pub(super) fn new(categories: usize) -> Self {
+        let shelves = || vec![Shelf::default(); categories];
+        Offered { best: shelves(), newest: shelves() }
+    }
+}
+
 /// Units that the shop holds back: two workers may sell the same product in one refresh.
 const HELD_BACK: i64 = 20;
 
@@ -44,6 +56,20 @@ pub(super) struct Goods {
 }
 
 impl Goods {
+    /// The orders that it is ranked by: none where it is sold out.
+    fn ranked(&self) -> u32 {
+        if self.sold_out { 0 } else { self.orders }
+    }
+
+    /// Puts it on its category's shelf.
+    fn put(&self, id: u32, shelves: &mut [Shelf]) {
+        shelves[usize::from(self.category)].add(id, self.appeal);
+    }
+
+    fn take_off(&self, id: u32, shelves: &mut [Shelf]) {
+        shelves[usize::from(self.category)].remove(id);
+    }
+
     /// The stock that the shop tells of.
     fn available(&self) -> i64 {
         if self.sold_out { 0 } else { self.stock - HELD_BACK }
@@ -58,54 +84,67 @@ pub(super) struct Catalog {
     sales: VecDeque<(u32, u32)>,
     /// Deliveries to come: refresh and product.
     deliveries: BTreeSet<(u32, u32)>,
-    /// Products that were there at the last refresh.
-    known: u32,
-    pub(super) roster: Roster,
-    #[serde(skip, default = "empty")]
-    best: Leading<(Reverse<u32>, u32)>,
+    #[serde(skip, default = "bare")]
+    offered: Offered,
+    #[serde(skip, default = "no_best")]
+    best: Best,
     /// The newest that are no best sellers.
-    #[serde(skip, default = "empty")]
+    #[serde(skip, default = "no_newest")]
     newest: Leading<Reverse<u32>>,
 }
 
-/// It has no places until it is told how many.
-fn empty<K: Ord + Copy>() -> Leading<K> {
+fn bare() -> Offered {
+    Offered::new(0)
+}
+
+fn no_best() -> Best {
+    Best::new(0)
+}
+
+fn no_newest() -> Leading<Reverse<u32>> {
     Leading::new(0)
 }
 
+/// Ranks of popularity, and the appeal of the first.
+const RANKS: f64 = 20_000.0;
+const APPEAL: f64 = 1e6;
+
 impl Catalog {
-    pub(super) fn new(rules: &profile::WorkingSet) -> Self {
+    pub(super) fn new(profile: &Profile) -> Self {
+        let rules = &profile.working_set;
         Catalog {
             goods: Vec::new(),
             sales: VecDeque::new(),
             deliveries: BTreeSet::new(),
-            known: 0,
-            roster: Roster::new(2),
-            best: Leading::new(rules.best_sellers),
+            offered: Offered::new(profile.categories.len()),
+            best: Best::new(rules.best_sellers),
             newest: Leading::new(rules.products),
         }
     }
 
     /// Builds the orders anew after a snapshot was read.
-    pub(super) fn restore(&mut self, rules: &profile::WorkingSet) {
-        self.best.resize(rules.best_sellers);
+    pub(super) fn restore(&mut self, profile: &Profile) {
+        let rules = &profile.working_set;
+        self.offered = Offered::new(profile.categories.len());
+        self.best = Best::new(rules.best_sellers);
         for (goods, id) in self.goods.iter().zip(1..) {
-            if goods.orders > 0 && !goods.sold_out {
-                self.best.insert((Reverse(goods.orders), id));
-            }
+            self.best.set(id, goods.ranked());
         }
-        let best: HashSet<u32> = self.best.leaders().map(|(_, id)| id).collect();
-        let others = |id: &u32| !best.contains(id) && !self.goods[*id as usize - 1].sold_out;
-        for id in (1..=self.known).filter(others) {
-            self.newest.insert(Reverse(id));
+        let (_, best) = self.best.settle();
+        for id in &best {
+            self.get(*id).put(*id, &mut self.offered.best);
         }
+        let best: HashSet<u32> = best.into_iter().collect();
         self.newest.resize(rules.products - best.len());
-        self.best.take_changes();
-        self.newest.take_changes();
-        // What was listed since the last refresh is still to enter the roster.
-        for id in self.known + 1..=self.goods.len() as u32 {
+        let others = |id: &u32| !best.contains(id) && !self.goods[*id as usize - 1].sold_out;
+        // What was listed since the last refresh enters with what has changed by the next one.
+        for id in (1..=self.goods.len() as u32).filter(others) {
             self.newest.insert(Reverse(id));
         }
+    }
+
+    pub(super) fn offered(&self) -> &Offered {
+        &self.offered
     }
 
     pub(super) fn len(&self) -> usize {
@@ -163,54 +202,37 @@ impl Catalog {
             }
         }
         self.draw_up(rules);
-        self.known = self.goods.len() as u32;
         changed
     }
 
-    /// Moves the working set on to the leaders of the two groups.
+    /// Moves what is offered on to the leaders of the two groups.
     fn draw_up(&mut self, rules: &profile::WorkingSet) {
-        let (mut left, mut entered) = self.best.take_changes();
-        // A best seller with another count stays one.
-        left.sort_by_key(|(_, id)| *id);
-        entered.sort_by_key(|(_, id)| *id);
-        for (_, id) in &left {
-            if entered.binary_search_by_key(id, |(_, id)| *id).is_err() {
-                self.roster.remove(*id);
-                if !self.get(*id).sold_out {
-                    self.newest.insert(Reverse(*id));
-                }
+        let (left, entered) = self.best.settle();
+        for id in left {
+            self.get(id).take_off(id, &mut self.offered.best);
+            if !self.get(id).sold_out {
+                self.newest.insert(Reverse(id));
             }
         }
-        for (_, id) in &entered {
-            if left.binary_search_by_key(id, |(_, id)| *id).is_err() {
-                self.newest.remove(Reverse(*id));
-            }
+        for id in entered {
+            self.newest.remove(Reverse(id));
+            self.get(id).put(id, &mut self.offered.best);
         }
-        self.newest.resize(rules.products - self.best.leaders_len());
-        let (left_new, entered_new) = self.newest.take_changes();
-        for Reverse(id) in left_new {
-            self.roster.remove(id);
+        self.newest.resize(rules.products - self.best.len());
+        let (left, entered) = self.newest.take_changes();
+        for Reverse(id) in left {
+            self.get(id).take_off(id, &mut self.offered.newest);
         }
-        for (_, id) in entered {
-            if left.binary_search_by_key(&id, |(_, id)| *id).is_err() {
-                self.roster.set(id, BEST as u8, u64::from(self.get(id).appeal));
-            }
-        }
-        for Reverse(id) in entered_new {
-            self.roster.set(id, NEWEST as u8, u64::from(self.get(id).appeal));
+        for Reverse(id) in entered {
+            self.get(id).put(id, &mut self.offered.newest);
         }
     }
 
     /// Adds to a product's orders in the window.
     fn count(&mut self, id: u32, change: i32) {
         let goods = &mut self.goods[id as usize - 1];
-        if goods.orders > 0 && !goods.sold_out {
-            self.best.remove((Reverse(goods.orders), id));
-        }
         goods.orders = goods.orders.wrapping_add_signed(change);
-        if goods.orders > 0 && !goods.sold_out {
-            self.best.insert((Reverse(goods.orders), id));
-        }
+        self.best.set(id, goods.ranked());
     }
 
     /// Takes units from a product's stock, and orders more where little is left. Returns whether
@@ -232,7 +254,7 @@ impl Catalog {
         if !goods.sold_out && goods.stock <= HELD_BACK {
             goods.sold_out = true;
             changed = true;
-            self.best.remove((Reverse(goods.orders), id));
+            self.best.set(id, 0);
             self.newest.remove(Reverse(id));
         }
         changed
@@ -245,9 +267,7 @@ impl Catalog {
         goods.stock = goods.full + HELD_BACK;
         goods.awaited = false;
         if std::mem::take(&mut goods.sold_out) {
-            if goods.orders > 0 {
-                self.best.insert((Reverse(goods.orders), id));
-            }
+            self.best.set(id, goods.ranked());
             // If it leads the best sellers, it leaves the newest again.
             self.newest.insert(Reverse(id));
         }
@@ -279,7 +299,7 @@ fn goods(profile: &Profile, seed: u64, id: u32, listed_at: Millis) -> (Goods, St
     let price = charm(low + Krw(((high - low).0 as f64 * level) as i64), random.random());
     // Zipf-Mandelbrot over 20,000 ranks with a random rank: few are liked much, most a little.
     let (exponent, offset) = rules.popularity;
-    let appeal = 1e6 * (offset / (random.random::<f64>() * 20_000.0 + offset)).powf(exponent);
+    let appeal = APPEAL * (offset / (random.random::<f64>() * RANKS + offset)).powf(exponent);
     let noun = &category.goods[random.random_range(0..category.goods.len())];
     let style = STYLES[weighted(random, STYLES, |(_, weight)| *weight)].0;
     let name = format!("{style} {noun} {}", random.random_range(100..1000));
@@ -287,7 +307,7 @@ fn goods(profile: &Profile, seed: u64, id: u32, listed_at: Millis) -> (Goods, St
     let goods = Goods {
         category: place as u8,
         price: price.0 as u32,
-        appeal: appeal as u32 + 1,
+        appeal: (appeal as u32).max(1),
         orders: 0,
         stock: full + HELD_BACK,
         full,

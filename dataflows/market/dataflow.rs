@@ -21,9 +21,13 @@ use timely::{
 };
 
 use super::{
-    Cache, Command, Event, Figures, Market, Part, Proposal, SILENCE, Settings, Snapshot, Truth,
+    ById, Cache, Command, Event, Figures, Market, Part, Proposal, SILENCE, Settings, Snapshot,
+    Truth,
 };
 use crate::model::{Millis, OrderEvent, Topic, partition_of, time::SECOND};
+
+/// A worker that is alone lives through so many refreshes of history under one stamp.
+const TOGETHER: u64 = 64;
 
 /// Stamps of a refresh: more than it has ticks, as no tick is shorter than a second and no refresh
 /// longer than an hour.
@@ -64,8 +68,8 @@ pub struct Release {
     pub records: Vec<(u32, Event)>,
 }
 
-/// An event with its partition.
-type Routed = (u32, Event);
+/// An event with its partition and the refresh that it is of.
+type Routed = (u64, (u32, Event));
 
 /// Builds the market in a dataflow. `out` takes what comes out, on the worker that it comes from,
 /// with what no shop knows where `truth` asks for it; the working set goes through `cache`, which
@@ -83,7 +87,9 @@ pub fn market<'scope>(
 ) {
     let (handle, news) = scope.feedback(1);
     let mut live = Market::new(settings.clone(), scope.index(), scope.peers(), snapshot, commands);
-    live.truth = truth.then(Vec::new);
+    if truth {
+        live.tell_truth();
+    }
     let (told, events) = generate(scope, live, control, news, out.clone(), cache);
     told.connect_loop(handle);
     let orders_at = snapshot.map_or_else(
@@ -105,6 +111,45 @@ enum News {
 /// News and the worker they go to.
 type Told = (usize, News);
 
+/// What a worker has heard, and not acted on yet.
+#[derive(Default)]
+struct Heard {
+    /// It may live on to here.
+    leave: Millis,
+    /// Refreshes at whose start a snapshot is asked for.
+    snapshots: Vec<u64>,
+    proposals: BTreeMap<u64, Vec<Arc<Proposal>>>,
+    /// The newest refresh whose set went to the cache.
+    cached: Option<u64>,
+    stopped: bool,
+}
+
+impl Heard {
+    fn control(&mut self, control: Control, market: &mut Market) {
+        match control {
+            Control::Run(until) => self.leave = self.leave.max(until),
+            Control::Command(command) => market.common.scenarios.commands.push(command),
+            Control::Snapshot(refresh) => self.snapshots.push(refresh),
+            Control::Stop => self.stopped = true,
+        }
+    }
+
+    fn news(&mut self, news: News) {
+        match news {
+            News::Proposal(proposal) => {
+                self.proposals.entry(proposal.refresh).or_default().push(proposal);
+            }
+            News::Cached(refresh) => self.cached = Some(refresh),
+        }
+    }
+
+    /// The proposals for a refresh, once so many are there.
+    fn all_proposals(&mut self, refresh: u64, peers: usize) -> Option<Vec<Arc<Proposal>>> {
+        let are_all = self.proposals.get(&refresh).is_some_and(|heard| heard.len() == peers);
+        are_all.then(|| self.proposals.remove(&refresh))?
+    }
+}
+
 /// Runs the market as far as it has leave to, refresh by refresh.
 fn generate<'scope>(
     scope: Scope<'scope, u64>,
@@ -115,7 +160,8 @@ fn generate<'scope>(
     cache: Arc<dyn Cache>,
 ) -> (Stream<'scope, u64, Vec<Told>>, Stream<'scope, u64, Vec<Routed>>) {
     let peers = scope.peers();
-    let leads = scope.index() == 0;
+    let leader = scope.index();
+    let leads = leader == 0;
     let mut builder = OperatorBuilder::new("Market".to_owned(), scope);
     // What goes out has the stamps of the market's own progress, not those of what comes in.
     let mut control = builder.new_input_connection(control, Pipeline, []);
@@ -126,36 +172,22 @@ fn generate<'scope>(
     let mut told = OutputBuilder::<_, CapacityContainerBuilder<Vec<Told>>>::from(told);
     let mut events = OutputBuilder::<_, CapacityContainerBuilder<Vec<Routed>>>::from(events);
 
+    let activator = scope.activator_for(builder.operator_info().address);
     builder.build(move |mut capabilities| {
         let (mut of_events, mut of_told) = (capabilities.pop(), capabilities.pop());
-        let mut leave = Millis::MIN;
-        let mut snapshots = Vec::new();
-        let mut heard: BTreeMap<u64, Vec<Arc<Proposal>>> = BTreeMap::new();
+        let mut heard = Heard { leave: Millis::MIN, ..Heard::default() };
         // The refresh whose proposal is out.
         let mut proposed = None;
-        // The newest refresh whose set went to the cache.
-        let mut cached = None;
+        // The refresh at which a worker that is alone has let the others of the graph run.
+        let mut rested = None;
         move |_frontiers| {
             control.for_each(|_, messages| {
-                for message in messages.drain(..) {
-                    match message {
-                        Control::Run(until) => leave = leave.max(until),
-                        Control::Command(command) => market.common.scenarios.commands.push(command),
-                        Control::Snapshot(refresh) => snapshots.push(refresh),
-                        Control::Stop => (of_events, of_told) = (None, None),
-                    }
-                }
+                messages.drain(..).for_each(|control| heard.control(control, &mut market));
             });
-            news.for_each(|_, messages| {
-                for (_, news) in messages.drain(..) {
-                    match news {
-                        News::Proposal(proposal) => {
-                            heard.entry(proposal.refresh).or_default().push(proposal);
-                        }
-                        News::Cached(refresh) => cached = Some(refresh),
-                    }
-                }
-            });
+            news.for_each(|_, messages| messages.drain(..).for_each(|(_, news)| heard.news(news)));
+            if heard.stopped {
+                (of_events, of_told) = (None, None);
+            }
             let (Some(of_events), Some(of_told)) = (&mut of_events, &mut of_told) else { return };
             let mut told = told.activate();
             let mut events = events.activate();
@@ -163,54 +195,68 @@ fn generate<'scope>(
                 let refresh = market.common.refresh;
                 if market.next_tick().is_none() {
                     if proposed != Some(refresh) {
-                        of_events.downgrade(&(refresh * STAMPS));
-                        of_told.downgrade(&(refresh * STAMPS));
+                        // Who hears nobody else need not stop at each refresh, only now and then, and
+                        // where it has no leave to go on: what follows belongs to this refresh.
+                        let stops = market.settings.border(refresh) >= heard.leave;
+                        if peers > 1 || stops || refresh.is_multiple_of(TOGETHER) {
+                            of_events.downgrade(&(refresh * STAMPS));
+                            of_told.downgrade(&(refresh * STAMPS));
+                            if peers == 1 && rested != Some(refresh) {
+                                rested = Some(refresh);
+                                activator.activate();
+                                return;
+                            }
+                        }
                         if leads {
                             out(Output::Figures(market.figures()));
                         }
-                        if snapshots.contains(&refresh) {
-                            snapshots.retain(|other| *other > refresh);
+                        if heard.snapshots.contains(&refresh) {
+                            heard.snapshots.retain(|other| *other > refresh);
                             out(Output::Part(refresh, market.part()));
                         }
                         let proposal = Arc::new(market.propose());
-                        let mut session = told.session(&*of_told);
-                        let tell = |peer| (peer, News::Proposal(proposal.clone()));
-                        session.give_iterator((0..peers).map(tell));
+                        if peers > 1 {
+                            let others = (1..peers).map(|it| (leader + it) % peers);
+                            let tell = |peer| (peer, News::Proposal(proposal.clone()));
+                            told.session(&*of_told).give_iterator(others.map(tell));
+                        }
+                        heard.news(News::Proposal(proposal));
                         proposed = Some(refresh);
                     }
-                    if heard.get(&refresh).is_none_or(|heard| heard.len() < peers) {
-                        return;
-                    }
-                    let proposals = heard.remove(&refresh).expect("just seen");
+                    let Some(proposals) = heard.all_proposals(refresh, peers) else { return };
                     let mut session = events.session(&*of_events);
                     let partitions = market.settings.partitions;
-                    market.begin(&proposals, &mut |event| session.give(route(event, &partitions)));
+                    market.begin(&proposals, &mut |event| {
+                        session.give((refresh, route(event, &partitions)));
+                    });
                     if leads {
-                        cache.put(market.is_live(), &|| market.cached_set());
-                        cached = Some(refresh);
+                        let by_id = |set: &_| ById::new(&market, set);
+                        cache.put(market.is_live(), &|| market.cached_set(), &by_id);
+                        heard.cached = Some(refresh);
                         if market.is_live() {
-                            let mut session = told.session(&*of_told);
                             let tell = |peer| (peer, News::Cached(refresh));
-                            session.give_iterator((1..peers).map(tell));
+                            told.session(&*of_told).give_iterator((1..peers).map(tell));
                         }
                     }
                 }
                 let mut session = events.session(&*of_events);
                 let partitions = market.settings.partitions;
                 while let Some(at) = market.next_tick() {
-                    if at > leave {
+                    if at > heard.leave {
                         drop(session);
                         // What has happened so far can go out.
                         of_events.downgrade(&(refresh * STAMPS + market.tick as u64));
                         return;
                     }
                     if market.tick == 0 && market.is_live() {
-                        if cached < Some(refresh) {
+                        if heard.cached < Some(refresh) {
                             return;
                         }
                         cache.count(market.read(cache.get(refresh).as_ref()));
                     }
-                    market.run_tick(&mut |event| session.give(route(event, &partitions)));
+                    market.run_tick(&mut |event| {
+                        session.give((refresh, route(event, &partitions)));
+                    });
                 }
                 if let Some(truth) = &mut market.truth {
                     out(Output::Truth(std::mem::take(truth)));
@@ -222,7 +268,7 @@ fn generate<'scope>(
 }
 
 /// Finds an event's partition.
-fn route(event: Event, partitions: &[u32; 4]) -> Routed {
+fn route(event: Event, partitions: &[u32; 4]) -> (u32, Event) {
     let key = event.key().unwrap_or_default();
     (partition_of(key.as_bytes(), partitions[event.topic() as usize]), event)
 }
@@ -237,7 +283,7 @@ fn release(
     let (worker, peers) = (events.scope().index(), events.scope().peers());
     let mut pending: Vec<(u64, Routed)> = Vec::new();
     let mut released = 0;
-    let pact = Exchange::new(|(partition, _): &Routed| u64::from(*partition));
+    let pact = Exchange::new(|(_, (partition, _)): &Routed| u64::from(*partition));
     events.sink(pact, "Release", move |(input, frontier)| {
         input.for_each(|stamp, events| {
             let stamp = *stamp.least().expect("events have a time");
@@ -255,10 +301,15 @@ fn release(
         };
         // A worker that heard of its leave later than others has run on under its old stamp: what it
         // did after `until` waits for what the others do then.
-        let complete = |(of, (_, event)): &mut (u64, Routed)| *of < stamp && event.at() <= until;
+        let complete =
+            |(of, (_, (_, event))): &mut (u64, Routed)| *of < stamp && event.at() <= until;
         let mut records: Vec<Routed> =
             pending.extract_if(.., complete).map(|(_, event)| event).collect();
-        records.sort_by_key(|(_, event)| (event.at(), event.topic(), event.event_id()));
+        // What a refresh ends with comes before what the next one begins with, at the same instant.
+        records.sort_by_key(|(refresh, (_, event))| {
+            (*refresh, event.at(), event.topic(), event.event_id())
+        });
+        let records = records.into_iter().map(|(_, record)| record).collect();
         let records = settings.with_heartbeats(records, &mut orders_at, until, |partition| {
             partition as usize % peers == worker
         });
@@ -271,18 +322,19 @@ impl Settings {
     /// time in history, 10 s live.
     fn with_heartbeats(
         &self,
-        events: Vec<Routed>,
+        events: Vec<(u32, Event)>,
         orders_at: &mut [Millis],
         until: Millis,
         mine: impl Fn(u32) -> bool,
-    ) -> Vec<Routed> {
+    ) -> Vec<(u32, Event)> {
         let mut records = Vec::with_capacity(events.len());
-        let beat = |records: &mut Vec<Routed>, partition: u32, last: &mut Millis, until: Millis| {
-            while self.silent_until(*last) <= until {
-                *last = self.silent_until(*last);
-                records.push((partition, Event::Heartbeat(*last)));
-            }
-        };
+        let beat =
+            |records: &mut Vec<(u32, Event)>, partition: u32, last: &mut Millis, until: Millis| {
+                while self.silent_until(*last) <= until {
+                    *last = self.silent_until(*last);
+                    records.push((partition, Event::Heartbeat(*last)));
+                }
+            };
         for (partition, event) in events {
             if let Event::Order(OrderEvent { order, .. }) = &event {
                 let last = &mut orders_at[partition as usize];

@@ -22,11 +22,6 @@ impl<K: Ord + Copy> Leading<K> {
         self.inside.len() + self.outside.len()
     }
 
-    /// How many places are taken.
-    pub(super) fn leaders_len(&self) -> usize {
-        self.inside.len()
-    }
-
     pub(super) fn leaders(&self) -> impl Iterator<Item = K> {
         self.inside.iter().copied()
     }
@@ -70,6 +65,9 @@ impl<K: Ord + Copy> Leading<K> {
 
     /// The net changes since the last call: the keys that left, then those that entered, sorted.
     pub(super) fn take_changes(&mut self) -> (Vec<K>, Vec<K>) {
+        if self.changes.is_empty() {
+            return (Vec::new(), Vec::new());
+        }
         let mut changes = std::mem::take(&mut self.changes);
         changes.sort_by_key(|(key, _)| *key);
         let (mut left, mut entered) = (Vec::new(), Vec::new());

@@ -2,30 +2,31 @@
 //!
 //! Time goes in *refreshes* of 50 s; each holds 12 or 13 *order ticks*, 3 to 5 s apart. At the start
 //! of a refresh every worker proposes its best candidates for the working set, and hears the
-//! proposals of all; from then on each knows who orders when without another word, because the draw
-//! of who orders is made by everybody alike. Only the worker that keeps the customer fills the
+//! proposals of all; from then on each knows who orders when without another word, because who
+//! orders is decided by everybody alike ([`race`]). Only the worker that keeps the customer fills the
 //! basket and tells of it.
 //!
-//! A customer's rhythm runs in *demand time*, a clock for each age band that runs fast in the hours
-//! that the band likes, on Mondays, in a sale. So orders follow the hours and the calendar although
-//! only customers who are due buy, and a sale brings forward what would have been bought later.
-//!
-//! Invariant: the events are a function of the settings and the commands alone. Tests compare
-//! different numbers of workers, and a run cut in two.
+//! Invariant: the events are a function of the settings and the commands alone, and what one customer
+//! draws is a function of that customer's own past. Tests compare different numbers of workers, and a
+//! run cut in two.
 
 mod basket;
+mod best;
 mod cache;
 mod calendar;
 mod catalog;
 mod customers;
 mod dataflow;
+mod demand;
 mod draw;
 mod faults;
 mod leading;
 mod people;
 mod profile;
-mod roster;
+mod race;
 mod scenarios;
+mod settings;
+mod shelf;
 mod truth;
 mod working_set;
 
@@ -35,163 +36,39 @@ mod tests;
 use std::sync::Arc;
 
 use rand::RngExt;
-use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Poisson};
 use serde::{Deserialize, Serialize};
 
-pub use cache::{AgeBand, Cache, CachedCustomer, CachedProduct, CachedSet, Group, Reading};
+pub use cache::{
+    AgeBand, ById, Cache, CachedCustomer, CachedProduct, CachedSet, CustomerById, Group,
+    ProductById, Reading,
+};
 pub use dataflow::{Control, Output, Release, market};
 pub use faults::{Delayed, FaultStage, Faults, Label, Record, Released};
+pub use people::Score;
 pub use profile::{Profile, word};
 pub use scenarios::{Command, MonthDay, Occurrence, Rule, Running, Scenario, occurrences};
+pub use settings::Settings;
 pub use truth::Truth;
 
 use crate::model::{
-    Day, Event, Millis, Order, OrderEvent, OrderId, OrderKind, ProductEvent, Status, Topic,
-    UserEvent, UserId, Word,
-    time::{DAY, MINUTE, SECOND, Span, TIME_END, day_of, hour_of},
+    Day, Event, Millis, Order, OrderEvent, OrderId, OrderKind, ProductEvent, Status, UserEvent,
+    UserId, Word,
+    time::{MINUTE, day_of, start_of_day},
 };
 use basket::BasketContext;
 use cache::Offer;
 use catalog::Catalog;
 use customers::{Customers, Shard};
+use demand::{Demand, Hours, Rates};
 use draw::{Purpose, draw};
-use profile::BANDS;
+use profile::Mood;
+use race::{Race, Runner};
 use scenarios::{Scenarios, opens_hour};
-use working_set::{Candidate, WorkingSet};
+use working_set::{Candidate, GROUPS, Member, WorkingSet};
 
 /// In history no partition of orders is silent for longer: then it gets a heartbeat.
 pub const SILENCE: Millis = 10 * MINUTE;
-/// The oldest customers of a market that begins then were born in 1900, as valid events have it.
-const EARLIEST: Millis = 978_274_800_000;
-/// A market that goes live then has a year until its events are no longer valid.
-const LATEST: Millis = TIME_END - 366 * DAY;
-/// A month of rates.
-const MONTH: f64 = 30.0 * DAY as f64;
-
-/// What makes a market: the same settings give the same events.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Settings {
-    /// Names the random numbers.
-    pub seed: u64,
-    /// Market time at which the history begins: the start of a day.
-    pub origin: Millis,
-    /// Market time at which live running begins.
-    pub start: Millis,
-    /// Partitions of each topic.
-    pub partitions: [u32; Topic::ALL.len()],
-    /// The numbers of the rules.
-    pub profile: Profile,
-    /// The scenarios by rule.
-    pub scenarios: Vec<Scenario>,
-}
-
-impl Settings {
-    /// The defaults, for a market that goes live at `start` after `history` (whole days).
-    pub fn new(seed: u64, start: Millis, history: Millis) -> Self {
-        let profile = Profile::named("year").expect("it ships");
-        let scenarios = Scenario::shipped(&profile.words()).expect("they ship with the profile");
-        Settings {
-            seed,
-            origin: start - history,
-            start,
-            partitions: Topic::PARTITIONS,
-            profile,
-            scenarios,
-        }
-    }
-
-    /// Refuses what no market could live by: where a file was changed by hand, say.
-    pub fn check(&self) -> Result<(), String> {
-        self.profile.check()?;
-        Scenario::check(&self.scenarios, &self.profile.words())?;
-        if self.partitions.contains(&0) {
-            return Err("there is a topic without partitions".into());
-        }
-        if self.origin < EARLIEST || self.start < self.origin || self.start > LATEST {
-            return Err("a market begins in 2001 at the earliest, and goes live before 2099".into());
-        }
-        Ok(())
-    }
-
-    /// The working set holds for so long.
-    pub fn refresh(&self) -> Millis {
-        self.profile.working_set.refresh.0
-    }
-
-    /// The market time at which a refresh begins.
-    pub fn border(&self, refresh: u64) -> Millis {
-        self.origin + refresh as Millis * self.refresh()
-    }
-
-    /// The refresh that an instant falls into.
-    pub fn refresh_of(&self, at: Millis) -> u64 {
-        ((at - self.origin).max(0) / self.refresh()) as u64
-    }
-
-    /// The order ticks of a refresh; the last one is its end.
-    fn ticks(&self, refresh: u64) -> Vec<Millis> {
-        let random = &mut draw(self.seed, Purpose::Ticks, refresh, 0);
-        let [least, most] = self.profile.demand.tick.map(|span| span.0);
-        let span = self.refresh();
-        // As many as a gap between the least and the most, on average, leaves room for.
-        let (few, many) = (span / least.midpoint(most), span / least);
-        let count = random.random_range(few..=(few + 1).min(many));
-        let mut at = self.border(refresh);
-        // The least for each tick, and what remains is shared out, no more than the most for each.
-        let mut spare = span - count * least;
-        (1..=count)
-            .map(|tick| {
-                let owed = (spare - (count - tick) * (most - least)).clamp(0, most - least);
-                let more = if tick == count {
-                    spare
-                } else {
-                    random.random_range(owed..=spare.min(most - least))
-                };
-                spare -= more;
-                at += least + more;
-                at
-            })
-            .collect()
-    }
-
-    /// 1 / temperature; at temperature 0 the order of the scores is all that counts.
-    fn sharpness(&self) -> f64 {
-        let temperature = self.profile.score.temperature;
-        if temperature > 0.0 { 1.0 / temperature } else { 1.0 }
-    }
-
-    /// When one of so many came who are there from the beginning: in the 30 days before it.
-    fn before_opening(&self, id: u32, initial: u32) -> Millis {
-        self.origin - 30 * DAY + 30 * DAY * Millis::from(id) / Millis::from(initial)
-    }
-
-    /// New customers a millisecond: an S-curve, and a rush when the market goes live.
-    fn sign_up_rate(&self, at: Millis) -> f64 {
-        let rules = &self.profile.customers;
-        let months = (at - self.origin) as f64 / MONTH;
-        let first = f64::from(rules.initial.max(1));
-        let odds = (rules.reach / first - 1.0).max(0.0) * (-rules.growth * months).exp();
-        let curve = rules.reach * rules.growth * odds / (1.0 + odds).powi(2) / MONTH;
-        let since = (at - self.start) as f64;
-        let decay = if since < 0.0 { -15 * MINUTE } else { rules.rush_decay.0 };
-        curve + rules.rush * (-since / decay as f64).exp() / SECOND as f64
-    }
-
-    /// Time from one new product to the next: as the profile has it live; longer in the past, when
-    /// the shop listed some a day at first and more each month.
-    fn listing_gap(&self, id: u32, at: Millis) -> Millis {
-        let rules = &self.profile.products;
-        let [least, most] = rules.listing.map(|span| span.0);
-        let gap = draw(self.seed, Purpose::Listing, u64::from(id), 0).random_range(least..=most);
-        if at >= self.start {
-            return gap;
-        }
-        let a_day = rules.listed_a_day + rules.listed_more * (at - self.origin) as f64 / MONTH;
-        let mean = (least + most) as f64 / 2.0;
-        ((gap as f64 * DAY as f64 / mean / a_day) as Millis).min(self.start - at)
-    }
-}
 
 /// Figures of the market as it stands.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -214,8 +91,9 @@ pub struct Figures {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Proposal {
     refresh: u64,
-    due: u32,
-    newcomers: u32,
+    /// Candidates, and how many of them are new, by group.
+    candidates: [u32; GROUPS],
+    arrived: [u32; GROUPS],
     left: Vec<(Option<Millis>, u32)>,
     came: Vec<Candidate>,
     sold: Vec<(u32, u32)>,
@@ -272,32 +150,31 @@ struct Common {
     user_events: u64,
     product_events: u64,
     order_events: u64,
-    demand: f64,
-    /// The clocks of the age bands, in milliseconds of demand time.
-    demand_time: [i64; BANDS],
+    demand: Demand,
     scenarios: Scenarios,
     catalog: Catalog,
-    working_set: WorkingSet,
 }
 
 /// The market as one worker sees it.
 struct Market {
     settings: Settings,
-    hours: [[f64; 24]; BANDS],
+    hours: Hours,
     words: Vec<Word>,
     common: Common,
     customers: Customers,
+    working_set: WorkingSet,
+    race: Race,
 
     // The refresh that is going on.
     ticks: Vec<Millis>,
     /// The next tick; behind the last one while the proposals are awaited.
     tick: usize,
+    /// Its day, and the day's factor.
     day: Option<(Day, f64)>,
-    due: u32,
-    newcomers: u32,
+    candidates: [u32; GROUPS],
+    rates: Rates,
     sign_ups: Vec<Millis>,
     reversals: Vec<(Millis, OrderId)>,
-    random: ChaCha8Rng,
     /// What the refresh draws from, where it was read from the cache. The market's own copy is kept
     /// in step with it, and is what a refresh draws from without it.
     offer: Option<Offer>,
@@ -315,24 +192,23 @@ impl Market {
     ) -> Self {
         let Settings { seed, origin, .. } = settings;
         let profile = Arc::new(settings.profile.clone());
-        let rules = &profile.working_set;
         let mut customers = Customers::new(Arc::clone(&profile), seed, index as u32, peers as u32);
         let mut common = if let Some(snapshot) = snapshot {
             customers.restore(&snapshot.shards);
             let mut common = snapshot.common.clone();
-            common.catalog.restore(rules);
+            common.catalog.restore(&profile);
             common
         } else {
             let (all_customers, all_products) =
                 (profile.customers.initial, profile.products.initial);
-            let mut catalog = Catalog::new(rules);
+            let mut catalog = Catalog::new(&profile);
             for id in 1..=all_products {
                 catalog.list(&profile, seed, settings.before_opening(id, all_products));
             }
             for id in (1..=all_customers).filter(|id| id % peers as u32 == index as u32) {
                 let signed_up_at = settings.before_opening(id, all_customers);
                 let (person, _) = people::person(&profile, seed, id, signed_up_at);
-                customers.sign_up(id, person, signed_up_at);
+                customers.sign_up(id, person, signed_up_at, None);
             }
             Common {
                 refresh: 0,
@@ -342,33 +218,38 @@ impl Market {
                 user_events: u64::from(all_customers),
                 product_events: u64::from(all_products),
                 order_events: 0,
-                demand: 0.0,
-                demand_time: [0; BANDS],
+                demand: Demand::new(&profile),
                 scenarios: Scenarios::new(profile.categories.len()),
                 catalog,
-                working_set: WorkingSet::new(),
             }
         };
         let begun = settings.border(common.refresh);
         common.scenarios.commands =
             commands.iter().filter(|command| command.at >= begun).cloned().collect();
         Market {
-            hours: calendar::hours(&profile.demand),
+            hours: Hours::new(&profile),
             words: profile.words().into_iter().map(Word::from).collect(),
             common,
             customers,
+            working_set: WorkingSet::new(),
+            race: Race::default(),
             ticks: Vec::new(),
             tick: 0,
             day: None,
-            due: 0,
-            newcomers: 0,
+            candidates: [0; GROUPS],
+            rates: Rates::default(),
             sign_ups: Vec::new(),
             reversals: Vec::new(),
-            random: draw(seed, Purpose::Demand, 0, 0),
             offer: None,
             truth: None,
             settings,
         }
+    }
+
+    /// Keeps from now on what no shop knows.
+    fn tell_truth(&mut self) {
+        self.truth = Some(Vec::new());
+        self.customers.arrivals = Some(Vec::new());
     }
 
     /// What this worker's customers would have the next refresh be.
@@ -377,13 +258,16 @@ impl Market {
         if self.opens_day() {
             self.customers.open_day(from);
         }
-        self.customers.wake(from, &self.common.demand_time);
-        let (due, newcomers) = self.customers.counts();
-        let (left, came) = self.customers.changes(day_of(from), self.opens_day());
+        self.customers.wake(from, self.common.demand.time);
+        if let (Some(truth), Some(arrivals)) = (&mut self.truth, &mut self.customers.arrivals) {
+            let arrivals = arrivals.drain(..);
+            truth.extend(arrivals.map(|user_id| Truth::Arrival { user_id, at: from }));
+        }
+        let (left, came) = self.customers.changes(from, self.opens_day());
         Proposal {
             refresh: self.common.refresh,
-            due,
-            newcomers,
+            candidates: self.customers.counts(),
+            arrived: self.customers.take_arrived(),
             left,
             came,
             sold: std::mem::take(&mut self.customers.sold),
@@ -392,41 +276,41 @@ impl Market {
         }
     }
 
+    /// Whether the refresh that comes is the first of a day, or of all.
     fn opens_day(&self) -> bool {
-        (self.common.refresh as Millis * self.settings.refresh()) % DAY == 0
+        let from = self.settings.border(self.common.refresh);
+        self.common.refresh == 0 || from == start_of_day(day_of(from))
     }
 
     /// Begins a refresh, once all workers have proposed.
     fn begin(&mut self, proposals: &[Arc<Proposal>], emit: &mut impl FnMut(Event)) {
         let Settings { seed, .. } = self.settings;
-        let sharpness = self.settings.sharpness();
         let refresh = self.common.refresh;
         let from = self.settings.border(refresh);
         if refresh == 0 {
             self.tell_beginning(emit);
         }
-
-        self.due = proposals.iter().map(|proposal| proposal.due).sum();
-        self.newcomers = proposals.iter().map(|proposal| proposal.newcomers).sum();
+        let sum = |of: fn(&Proposal) -> [u32; GROUPS]| {
+            let all = proposals.iter().map(|proposal| of(proposal));
+            all.fold([0; GROUPS], |sum, one| std::array::from_fn(|group| sum[group] + one[group]))
+        };
+        self.candidates = sum(|proposal| proposal.candidates);
+        self.common.demand.count(&self.settings.profile, sum(|proposal| proposal.arrived));
         self.reversals =
             proposals.iter().flat_map(|proposal| &proposal.reversals).copied().collect();
         self.reversals.sort_unstable_by(|a, b| b.cmp(a));
         self.tell_changes(proposals, from, emit);
-        let opens_day = self.opens_day();
-        self.common.working_set.refresh(
-            &self.settings.profile.working_set,
-            proposals.iter().flat_map(|proposal| &proposal.left),
-            proposals.iter().flat_map(|proposal| &proposal.came),
-            |score| weight(score, sharpness),
-            opens_day,
-        );
 
         let day = day_of(from);
         if self.day.is_none_or(|(known, _)| known != day) {
             let demand = &self.settings.profile.demand;
             self.day = Some((day, calendar::day_factor(demand, seed, day)));
         }
-        if opens_hour(from) {
+        if self.opens_day() {
+            self.common.demand.open_day();
+        }
+        // A market that opens within an hour has what the hour has.
+        if opens_hour(from) || refresh == 0 {
             let told = self.customers.owns(0);
             self.common.scenarios.open(&self.settings, from, &mut |event| {
                 if told {
@@ -435,14 +319,62 @@ impl Market {
             });
         }
         self.offer = None;
+        self.draw_up(proposals, from);
+
         self.ticks = self.settings.ticks(refresh);
         self.tick = 0;
-        self.random = draw(seed, Purpose::Demand, refresh, 0);
         let random = &mut draw(seed, Purpose::SignUps, refresh, 0);
         let span = self.settings.refresh();
         let count = poisson(random, self.settings.sign_up_rate(from) * span as f64);
         self.sign_ups = (0..count).map(|_| from + random.random_range(1..=span)).collect();
         self.sign_ups.sort_unstable_by(|a, b| b.cmp(a));
+    }
+
+    /// Draws up the working set, and what the demand on it is.
+    fn draw_up(&mut self, proposals: &[Arc<Proposal>], from: Millis) {
+        let Settings { seed, profile, .. } = &self.settings;
+        let rules = &profile.score;
+        let sharpness = self.settings.sharpness();
+        let time = self.settings.mood_time(from);
+        let anew = rules.mood == Mood::Refresh || self.opens_day();
+        let entered = self.working_set.refresh(
+            &profile.working_set,
+            proposals.iter().flat_map(|proposal| &proposal.left),
+            proposals.iter().flat_map(|proposal| &proposal.came),
+            |face| {
+                let mood = people::mood(rules, *seed, face.id, face.consent, time);
+                weight(face.score * mood, sharpness)
+            },
+            anew,
+        );
+        let (_, factor) = self.day.expect("a refresh begins with its day");
+        let Common { demand, scenarios, .. } = &mut self.common;
+        let members = &self.working_set.members;
+        self.rates = demand.rates(profile, &self.hours, from, factor, self.candidates, members);
+        let sale = demand::sale(profile, scenarios.demand);
+        if opens_hour(from)
+            && let Some(hour) = demand.sell(profile, &self.rates, sale)
+        {
+            self.customers.sell(from, &hour);
+        }
+        // A race is one hour's.
+        if opens_hour(from) || entered.len() == members.len() {
+            self.start_race(from, sale);
+        } else {
+            for id in entered {
+                if let Some(member) = members.get(id) {
+                    self.race.enter(*seed, from, runner(&self.rates, id, member));
+                }
+            }
+        }
+    }
+
+    /// Draws when whose keys fall in this hour, for the demand of now.
+    fn start_race(&mut self, now: Millis, sale: f64) {
+        let own = &self.working_set.members;
+        let members = self.offer.as_ref().map_or(own, |offer| &offer.members);
+        let runners = members.iter().map(|(id, member)| runner(&self.rates, id, member));
+        self.race.start(self.settings.seed, now, self.rates.demand(sale), runners);
     }
 
     /// Whether the refresh that has begun, or is about to, is a live one.
@@ -452,14 +384,9 @@ impl Market {
 
     /// The working set of a refresh that has begun and had no tick yet.
     fn cached_set(&self) -> CachedSet {
-        let Common { refresh, working_set, catalog, .. } = &self.common;
-        CachedSet::new(
-            *refresh,
-            self.settings.border(*refresh),
-            &working_set.roster,
-            |id| working_set.has_bought(id),
-            &catalog.roster,
-        )
+        let Common { refresh, catalog, .. } = &self.common;
+        let at = self.settings.border(*refresh);
+        CachedSet::new(*refresh, at, &self.working_set.members, catalog.offered())
     }
 
     /// Has the refresh draw from what was read, if that is what it would draw from anyway.
@@ -468,8 +395,15 @@ impl Market {
         if *set != self.cached_set() {
             return Reading::Differs;
         }
-        self.offer = Some(Offer::new(set));
+        self.take_offer(set);
         Reading::Hit
+    }
+
+    /// Has the refresh draw from a set.
+    fn take_offer(&mut self, set: &CachedSet) {
+        self.offer = Some(Offer::new(set, &self.common.catalog));
+        let sale = demand::sale(&self.settings.profile, self.common.scenarios.demand);
+        self.start_race(self.settings.border(self.common.refresh), sale);
     }
 
     /// Tells of the customers and products that are there from the beginning.
@@ -550,42 +484,103 @@ impl Market {
         }
         self.arrive(at, emit);
 
-        let hour = hour_of(at - 1) as usize;
-        let (day, day_factor) = self.day.expect("a refresh begins with its day");
-        let factor = day_factor * self.common.scenarios.demand;
-        let span = (at - from) as f64;
-        let own = &self.common.working_set.roster;
-        let roster = self.offer.as_ref().map_or(own, |offer| &offer.customers);
-        let (mut all, mut timely) = (0.0, 0.0);
-        for band in 0..BANDS {
-            let liking = self.hours[band][hour];
-            self.common.demand_time[band] += (span * factor * liking) as i64;
-            all += roster.total(band) as f64;
-            timely += roster.total(band) as f64 * liking;
+        let (day, _) = self.day.expect("a refresh begins with its day");
+        let profile = &self.settings.profile;
+        let sale = demand::sale(profile, self.common.scenarios.demand);
+        self.common.demand.pass(profile, &self.rates, sale, at - from);
+        let before = self.common.orders;
+        if profile.score.temperature > 0.0 {
+            self.race_on(from, at, sale, day, emit);
+        } else {
+            self.take_highest(from, at, sale, day, emit);
         }
-        let Span(wait) = self.settings.profile.demand.wait;
-        let Span(conversion) = self.settings.profile.demand.conversion;
-        let rate =
-            f64::from(self.due) / wait as f64 + f64::from(self.newcomers) / conversion as f64;
-        let mean = if all > 0.0 { rate * timely / all * factor * span } else { 0.0 };
-        self.common.demand += mean;
-        let count = poisson(&mut self.random, mean).min(roster.len());
+        self.take_back(at, emit);
         if self.customers.owns(0)
             && let Some(truth) = &mut self.truth
         {
-            let (due, newcomers, orders) = (self.due, self.newcomers, count as u32);
-            truth.push(Truth::Demand { at, due, newcomers, expected: mean, orders });
+            let [due, ready] = self.candidates;
+            let expected = self.rates.expected(&self.settings.profile, sale, at - from);
+            let orders = (self.common.orders - before) as u32;
+            truth.push(Truth::Demand { at, due, ready, expected, orders });
         }
-
-        for place in 1..=count {
-            let placed_at = from + (at - from) * place as Millis / count as Millis;
-            self.take_back(placed_at - 1, emit);
-            let id = self.pick(hour);
-            self.place(id, placed_at, day, emit);
-        }
-        self.take_back(at, emit);
         if self.tick == self.ticks.len() {
             self.common.refresh += 1;
+        }
+    }
+
+    /// The members whose keys fall up to `at` below the demand order.
+    fn race_on(
+        &mut self,
+        from: Millis,
+        at: Millis,
+        sale: f64,
+        day: Day,
+        emit: &mut impl FnMut(Event),
+    ) {
+        let demand = self.rates.demand(sale);
+        if !self.race.reaches(demand) {
+            self.start_race(from, sale);
+        }
+        while let Some(key) = self.race.pop(at) {
+            let Runner { id, group, .. } = key.runner;
+            if key.demand <= demand[group] && self.runs(key.runner) && self.take(id) {
+                self.take_back(key.at - 1, emit);
+                self.place(id, key.at, day, emit);
+            }
+        }
+    }
+
+    /// Whether a runner is a member as they run: who has left the set and come back with another
+    /// score, or in the other group, has keys of both, and the old ones count no more.
+    fn runs(&self, known: Runner) -> bool {
+        let own = &self.working_set.members;
+        let members = self.offer.as_ref().map_or(own, |offer| &offer.members);
+        members.get(known.id).is_some_and(|member| runner(&self.rates, known.id, member) == known)
+    }
+
+    /// The members with the highest scores order: so many as the profile has it, or as demand has it.
+    fn take_highest(
+        &mut self,
+        from: Millis,
+        at: Millis,
+        sale: f64,
+        day: Day,
+        emit: &mut impl FnMut(Event),
+    ) {
+        let Settings { seed, profile, .. } = &self.settings;
+        let count = profile.demand.orders_a_tick.unwrap_or_else(|| {
+            let tick = self.tick as u64;
+            let random = &mut draw(*seed, Purpose::Demand, self.common.refresh, tick);
+            poisson(random, self.rates.mean(sale, at - from))
+        });
+        let own = &self.working_set.members;
+        let members = self.offer.as_ref().map_or(own, |offer| &offer.members);
+        let score = |(id, member): (u32, Member)| {
+            (member.weight as f64 * self.rates.liking[usize::from(member.band)], id)
+        };
+        let mut scores: Vec<(f64, u32)> = members.iter().map(score).collect();
+        let count = count.min(scores.len());
+        let higher = |a: &(f64, u32), b: &(f64, u32)| b.0.total_cmp(&a.0).then(b.1.cmp(&a.1));
+        if count < scores.len() {
+            scores.select_nth_unstable_by(count, higher);
+        }
+        scores.truncate(count);
+        scores.sort_unstable_by(higher);
+        for (place, (_, id)) in (1..).zip(scores) {
+            let placed_at = from + (at - from) * place / count as Millis;
+            self.take(id);
+            self.take_back(placed_at - 1, emit);
+            self.place(id, placed_at, day, emit);
+        }
+    }
+
+    /// Takes a member out of the working set, if it is one: who orders has no other order in the
+    /// refresh.
+    fn take(&mut self, id: u32) -> bool {
+        let own = self.working_set.members.remove(id);
+        match &mut self.offer {
+            Some(offer) => offer.members.remove(id).is_some(),
+            None => own.is_some(),
         }
     }
 
@@ -604,7 +599,8 @@ impl Market {
                     let day = day_of(signed_up_at);
                     truth.push(Truth::customer(profile, seed, id, &person, day));
                 }
-                self.customers.sign_up(id, person, signed_up_at);
+                let Demand { time, lifted, .. } = self.common.demand;
+                self.customers.sign_up(id, person, signed_up_at, Some((time, lifted)));
                 emit(Event::User(UserEvent { event_id, at: signed_up_at, user }));
             }
         }
@@ -629,49 +625,6 @@ impl Market {
         }
     }
 
-    /// Draws who orders next, and takes them out of the set.
-    fn pick(&mut self, hour: usize) -> u32 {
-        let own = &mut self.common.working_set;
-        let roster = self.offer.as_ref().map_or(&own.roster, |offer| &offer.customers);
-        // Whole numbers: thousandths of the hour's liking. At a low temperature they have no end, but
-        // what all bands have together is to stay within 64 bits.
-        let heaviest = (0..BANDS).map(|band| roster.total(band)).max().unwrap_or(0).max(1);
-        let most = u64::MAX / BANDS as u64 / heaviest - 1;
-        let liking = |band: usize| {
-            let liking = self.hours[band][hour].powf(self.settings.sharpness()) * 1e3;
-            (liking as u64).min(most) + 1
-        };
-        let id = if self.settings.profile.score.temperature > 0.0 {
-            let likings: [u64; BANDS] = std::array::from_fn(liking);
-            let shares =
-                likings.iter().enumerate().map(|(band, liking)| roster.total(band) * liking);
-            let mut point = self.random.random_range(0..shares.sum());
-            let mut band = 0;
-            while point >= roster.total(band) * likings[band] {
-                point -= roster.total(band) * likings[band];
-                band += 1;
-            }
-            roster.at(band, point / likings[band])
-        } else {
-            let score =
-                |(id, band, weight): (u32, u8, u64)| (weight * liking(usize::from(band)), id);
-            roster.members().map(score).max().map_or(0, |(_, id)| id)
-        };
-        let has_bought = if let Some(offer) = &mut self.offer {
-            offer.customers.remove(id);
-            offer.has_bought(id)
-        } else {
-            own.has_bought(id)
-        };
-        own.roster.remove(id);
-        if has_bought {
-            self.due = self.due.saturating_sub(1);
-        } else {
-            self.newcomers = self.newcomers.saturating_sub(1);
-        }
-        id
-    }
-
     /// Customer `id` places an order.
     fn place(&mut self, id: u32, at: Millis, day: Day, emit: &mut impl FnMut(Event)) {
         self.common.orders += 1;
@@ -681,16 +634,18 @@ impl Market {
             return;
         }
         let order_id = OrderId(self.common.orders as i64);
-        let random = &mut draw(self.settings.seed, Purpose::Order, self.common.orders, 0);
         let customer = self.customers.get(id);
-        let Common { catalog, scenarios, demand_time, .. } = &self.common;
-        let offered = self.offer.as_ref().map_or(&catalog.roster, |offer| &offer.products);
+        let orders = u64::from(customer.orders);
+        let random = &mut draw(self.settings.seed, Purpose::Order, u64::from(id), orders);
+        let Common { catalog, scenarios, demand, .. } = &self.common;
+        let offered = self.offer.as_ref().map_or(catalog.offered(), |offer| &offer.products);
         let goods = BasketContext {
             rules: &self.settings.profile.basket,
             seed: self.settings.seed,
             offered,
             catalog,
             scenarios,
+            categories: &self.settings.profile.categories,
             words: &self.words,
         };
         let lines = basket::fill(random, id, customer, &goods);
@@ -702,7 +657,7 @@ impl Market {
             ordered_at: at,
             lines,
         };
-        let drops_out = self.customers.ordered(random, &order, day, demand_time);
+        let drops_out = self.customers.ordered(random, &order, day, demand.time);
         if let Some(truth) = self.truth.as_mut().filter(|_| drops_out) {
             truth.push(Truth::DropOut { user_id: id, at });
         }
@@ -715,7 +670,7 @@ impl Market {
             customers: u64::from(self.common.customers),
             products: self.common.catalog.len() as u64,
             orders: self.common.orders,
-            demand: self.common.demand,
+            demand: self.common.demand.expected,
             scenarios: Arc::clone(&self.common.scenarios.running),
         }
     }
@@ -733,7 +688,13 @@ fn weight(score: f64, sharpness: f64) -> u64 {
     (score.powf(sharpness) * 65_536.0).clamp(1.0, 1e12) as u64
 }
 
+/// A member in the race of the hour.
+fn runner(rates: &Rates, id: u32, member: Member) -> Runner {
+    let intensity = member.weight as f64 * rates.liking[usize::from(member.band)];
+    Runner { id, group: usize::from(member.group), intensity }
+}
+
 /// A number of arrivals with that mean.
-fn poisson(random: &mut ChaCha8Rng, mean: f64) -> usize {
-    Poisson::new(mean).map_or(0, |poisson| poisson.sample(random) as usize)
+fn poisson(random: &mut impl rand::Rng, mean: f64) -> usize {
+    Poisson::new(mean.min(1e9)).map_or(0, |poisson| poisson.sample(random) as usize)
 }

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use rand::RngExt;
-use rand_chacha::ChaCha8Rng;
-use rand_distr::{Beta, Distribution, Gamma};
+use rand::{Rng, RngExt};
+use rand_distr::{Beta, Distribution, Exp1, Gamma};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -14,7 +13,7 @@ use super::{
 };
 use crate::model::{
     Day, Millis, Sex, Status, User, UserId,
-    time::{DAY, age_on, day_of},
+    time::{age_on, day_of},
 };
 use crate::operators::Grade;
 
@@ -24,7 +23,11 @@ pub(super) struct Person {
     pub(super) birth_date: Day,
     pub(super) sex: Sex,
     pub(super) consent: bool,
-    /// The lasting personal factor; mean 1 but for regulars.
+    /// Orders for many: an office, a big family.
+    pub(super) regular: bool,
+    /// Has only signed up, and is not about to buy.
+    pub(super) visitor: bool,
+    /// The lasting personal factor, mean 1.
     pub(super) factor: f32,
     /// The chance to drop out after an order.
     pub(super) drop_out: f32,
@@ -38,53 +41,102 @@ impl Person {
         band_of(age_on(day, self.birth_date))
     }
 
-    /// Orders in 30 days of usual demand.
+    /// Orders in 30 days of demand time.
     pub(super) fn orders_a_month(&self, profile: &Profile, day: Day) -> f64 {
-        profile.rhythm.orders_a_month * self.readiness(&profile.score, day)
+        let rhythm = &profile.rhythm;
+        let mean = if self.regular {
+            rhythm.regulars.orders_a_month
+        } else {
+            rhythm.orders_a_month * self.readiness(&profile.score, day)
+        };
+        mean * f64::from(self.factor.max(1e-3))
     }
 
-    /// Mean time between orders, in milliseconds of demand time.
-    pub(super) fn rhythm(&self, profile: &Profile, day: Day) -> f64 {
-        30.0 * DAY as f64 / self.orders_a_month(profile, day)
-    }
-
-    /// The score less the time of day: base x marketing boost x life event, where the base is made
-    /// of age, sex, status, marketing consent, grade and the personal factor.
+    /// The score less the time of day, in a mood of 1. The personal factor is held within bounds,
+    /// since a member of the working set waits for 1 / score.
     pub(super) fn score(
         &self,
         rules: &profile::Score,
-        seed: u64,
-        id: u32,
         status: Status,
         grade: Grade,
+        never_bought: bool,
         day: Day,
-    ) -> f64 {
-        let status = match status {
-            Status::Active => 1.0,
-            Status::Dormant => rules.dormant,
-            Status::Withdrawn => 0.0,
-        };
-        let consent = rules.consent[usize::from(self.consent)];
-        let (boost, life) = mood(rules, seed, id, self.consent, day);
-        self.readiness(rules, day) * status * consent * rules.grades[grade as usize] * boost * life
+    ) -> Score {
+        let (age, sex) = self.age_and_sex(rules, day);
+        let (least, most) = rules.factor;
+        Score {
+            age,
+            sex,
+            personal: f64::from(self.factor).clamp(least, most),
+            status: match status {
+                Status::Active => 1.0,
+                Status::Dormant => rules.dormant,
+                Status::Withdrawn => 0.0,
+            },
+            consent: rules.consent[usize::from(self.consent)],
+            grade: rules.grades[grade as usize],
+            visitor: if self.visitor && never_bought { rules.visitor } else { 1.0 },
+            mood: 1.0,
+        }
     }
 
-    /// What age, sex and the personal factor make of a customer.
+    /// What age and sex make of a customer.
     fn readiness(&self, rules: &profile::Score, day: Day) -> f64 {
+        let (age, sex) = self.age_and_sex(rules, day);
+        age * sex
+    }
+
+    fn age_and_sex(&self, rules: &profile::Score, day: Day) -> (f64, f64) {
         let sex = if self.sex == Sex::F { rules.women } else { rules.men };
-        rules.ages[usize::from(self.band(day))] * sex * f64::from(self.factor.max(1e-3))
+        (rules.ages[usize::from(self.band(day))], sex)
     }
 }
 
-/// A customer's day: the boost of a promotion seen, and the factor of a life event.
-pub(super) fn mood(
+/// A score less the time of day: the factors that it is the product of.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Score {
+    /// By age band.
+    pub age: f64,
+    /// By sex.
+    pub sex: f64,
+    /// The customer's lasting own factor, within bounds.
+    pub personal: f64,
+    /// By status.
+    pub status: f64,
+    /// By consent to marketing.
+    pub consent: f64,
+    /// By grade.
+    pub grade: f64,
+    /// Of those who have only signed up, and are not about to buy.
+    pub visitor: f64,
+    /// The boost of a promotion seen, times a life event.
+    pub mood: f64,
+}
+
+impl Score {
+    /// The score. The order of the factors decides its last bit, and so belongs to the rules.
+    pub fn product(&self) -> f64 {
+        let Score { age, sex, personal, status, consent, grade, visitor, mood } = self;
+        age * sex * personal * status * consent * grade * visitor * mood
+    }
+}
+
+/// A customer's mood at a day or a refresh: the boost of a promotion seen, times the factor of a life
+/// event.
+pub(super) fn mood(rules: &profile::Score, seed: u64, id: u32, consent: bool, time: u64) -> f64 {
+    let [boost, life] = moods(rules, seed, id, consent, time);
+    boost * life
+}
+
+/// The two of them.
+pub(super) fn moods(
     rules: &profile::Score,
     seed: u64,
     id: u32,
     consent: bool,
-    day: Day,
-) -> (f64, f64) {
-    let mut random = draw(seed, Purpose::Mood, u64::from(id), day as u64);
+    time: u64,
+) -> [f64; 2] {
+    let mut random = draw(seed, Purpose::Mood, u64::from(id), time);
     let (saw, boost) = rules.boost;
     let boost = if random.random::<f64>() < saw && consent { boost } else { 1.0 };
     let [(more, increased), (much, big)] = rules.life;
@@ -93,11 +145,27 @@ pub(super) fn mood(
         event if event < much + more => increased,
         _ => 1.0,
     };
-    (boost, life)
+    [boost, life]
 }
 
-/// Shape of the personal factor of regulars: they differ little.
-const REGULAR_SHAPE: f64 = 10.0;
+/// In so much demand time a new customer is ready to buy for the first time; a visitor is not.
+pub(super) fn ready_in(
+    rules: &profile::Customers,
+    seed: u64,
+    id: u32,
+    person: &Person,
+    opening: bool,
+) -> Option<i64> {
+    let random = &mut draw(seed, Purpose::Readiness, u64::from(id), 0);
+    let at_once = random.random::<f64>() < rules.ready_at_once;
+    let wait: f64 = Exp1.sample(random);
+    let mean = match opening {
+        true => rules.opening_delay.0,
+        false if at_once => 0,
+        false => rules.ready_delay.0,
+    };
+    (!person.visitor).then_some((wait * mean as f64) as i64)
+}
 
 /// The customer of that id, and the record that the shop has of them at sign-up.
 pub(super) fn person(
@@ -112,24 +180,29 @@ pub(super) fn person(
     let (from, to, _) = rules.ages[weighted(random, &rules.ages, |(_, _, weight)| *weight)];
     let days = random.random_range(f64::from(from) * 365.25..f64::from(to + 1) * 365.25);
     let birth_date = day_of(signed_up_at) - days as Day;
-    let (regulars, times) = profile.rhythm.regulars;
-    let (shape, times) = if random.random::<f64>() < regulars {
-        (REGULAR_SHAPE, times)
+    let consent = random.random::<f64>() < rules.consent;
+    let visitor = random.random::<f64>() >= rules.ready;
+    let regulars = &profile.rhythm.regulars;
+    let regular = random.random::<f64>() < regulars.share;
+    let (spread, (shape, mean)) = if regular {
+        (regulars.spread, regulars.lines)
     } else {
-        (profile.rhythm.spread, 1.0)
+        (profile.rhythm.spread, profile.basket.lines)
     };
     let (a, b) = profile.rhythm.drop_out;
-    let factor = Gamma::new(shape, times / shape).expect("a profile is checked");
+    let gamma =
+        |shape: f64, mean: f64| Gamma::new(shape, mean / shape).expect("a profile is checked");
     let drop_out = Beta::new(a, b).expect("a profile is checked");
-    let (shape, mean) = profile.basket.lines;
-    let lines = Gamma::new(shape, mean / shape).expect("a profile is checked");
     let person = Person {
         birth_date,
         sex,
-        consent: random.random::<f64>() < rules.consent,
-        factor: factor.sample(random) as f32,
+        consent,
+        regular,
+        visitor,
+        // Without spread everybody is alike.
+        factor: if spread == 0.0 { 1.0 } else { gamma(1.0 / spread, 1.0).sample(random) as f32 },
         drop_out: drop_out.sample(random) as f32,
-        lines: lines.sample(random) as f32,
+        lines: gamma(shape, mean).sample(random) as f32,
     };
     let record = User {
         user_id: UserId(id.into()),
@@ -147,20 +220,15 @@ pub(super) fn person(
 /// What a customer thinks of a category, for life: mean 1, exponential, so that the shares of the
 /// categories in a customer's taste are a flat Dirichlet.
 pub(super) fn taste(seed: u64, id: u32, category: usize) -> f64 {
-    // SplitMix64: this is asked many times for each line of a basket.
-    let mut z =
-        seed.wrapping_add(u64::from(id) << 8 | category as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    let uniform = ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64;
-    (-(1.0 - uniform).ln()).min(TASTE_MAX)
+    let taste: f64 = Exp1.sample(&mut draw(seed, Purpose::Taste, u64::from(id), category as u64));
+    taste.min(TASTE_MAX)
 }
 
 /// No category is liked more than this.
-pub(super) const TASTE_MAX: f64 = 4.0;
+const TASTE_MAX: f64 = 4.0;
 
 /// A name that was given in those years.
-fn name(random: &mut ChaCha8Rng, sex: Sex, birth_date: Day) -> String {
+fn name(random: &mut impl Rng, sex: Sex, birth_date: Day) -> String {
     // Days since 1970 to a generation: before 1975, to 1990, to 2003, later.
     let generation = [1_826, 7_305, 12_053].iter().filter(|day| birth_date >= **day).count();
     let given = GIVEN[usize::from(sex == Sex::M)][generation];
@@ -171,11 +239,7 @@ fn name(random: &mut ChaCha8Rng, sex: Sex, birth_date: Day) -> String {
 }
 
 /// A draw from a list with weights: its place.
-pub(super) fn weighted<T>(
-    random: &mut ChaCha8Rng,
-    list: &[T],
-    weight: impl Fn(&T) -> f64,
-) -> usize {
+pub(super) fn weighted<T>(random: &mut impl Rng, list: &[T], weight: impl Fn(&T) -> f64) -> usize {
     let mut point = random.random::<f64>() * list.iter().map(&weight).sum::<f64>();
     let found = list.iter().position(|one| {
         point -= weight(one);

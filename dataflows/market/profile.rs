@@ -48,6 +48,10 @@ pub(super) struct Customers {
     pub(super) ages: Vec<(u8, u8, f64)>,
     pub(super) dormant_after: Span,
     pub(super) withdrawn: f64,
+    pub(super) ready: f64,
+    pub(super) ready_at_once: f64,
+    pub(super) ready_delay: Span,
+    pub(super) opening_delay: Span,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,11 +59,23 @@ pub(super) struct Customers {
 pub(super) struct Rhythm {
     pub(super) orders_a_month: f64,
     pub(super) spread: f64,
-    pub(super) regulars: (f64, f64),
+    pub(super) rest: Span,
+    pub(super) soon: (f64, Span),
     pub(super) drop_out: (f64, f64),
     pub(super) only_one: f64,
     #[serde(rename = "return")]
     pub(super) back: Span,
+    pub(super) regulars: Regulars,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Regulars {
+    pub(super) share: f64,
+    pub(super) orders_a_month: f64,
+    pub(super) spread: f64,
+    pub(super) lines: (f64, f64),
+    pub(super) drop_out: f64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,6 +104,9 @@ pub(super) enum Selection {
 #[serde(deny_unknown_fields)]
 pub(super) struct Score {
     pub(super) temperature: f64,
+    pub(super) factor: (f64, f64),
+    pub(super) visitor: f64,
+    pub(super) mood: Mood,
     pub(super) women: f64,
     pub(super) men: f64,
     pub(super) ages: [f64; BANDS],
@@ -98,15 +117,34 @@ pub(super) struct Score {
     pub(super) life: [(f64, f64); 2],
 }
 
+/// For how long a customer's boost and life event hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Mood {
+    /// A day.
+    Day,
+    /// A refresh.
+    Refresh,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Demand {
     pub(super) tick: [Span; 2],
-    pub(super) wait: Span,
-    pub(super) conversion: Span,
-    pub(super) newcomer: Span,
+    /// Orders of a tick, whatever the demand; none where it decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) orders_a_tick: Option<usize>,
+    pub(super) backlog: [f64; 2],
+    pub(super) pressure: f64,
+    pub(super) smooth: Span,
+    pub(super) arrivals: [f64; 2],
+    pub(super) lift: f64,
+    pub(super) pull: f64,
+    pub(super) horizon: Span,
+    pub(super) awakened: f64,
     pub(super) noise: f64,
     pub(super) ceiling: f64,
+    pub(super) holidays: f64,
     pub(super) weekdays: [f64; 7],
     pub(super) months: [f64; 12],
     /// Waves by age band: hour of the peak, spread in hours, share.
@@ -146,6 +184,7 @@ pub(super) struct Category {
     pub(super) name: String,
     pub(super) share: f64,
     pub(super) price: (Krw, Krw),
+    pub(super) elasticity: f64,
     pub(super) goods: Vec<String>,
 }
 
@@ -181,7 +220,7 @@ impl Profile {
 
     fn claims_of_customers(&self) -> Vec<Claim> {
         let Profile { customers, rhythm, working_set, score, demand, .. } = self;
-        let refresh = working_set.refresh.0;
+        let (refresh, regulars) = (working_set.refresh.0, &rhythm.regulars);
         vec![
             (
                 refresh > 0 && HOUR % refresh == 0 && refresh >= demand.tick[1].0,
@@ -228,21 +267,45 @@ impl Profile {
             (customers.dormant_after.0 >= DAY, "[customers] dormant_after is at least a day"),
             (
                 positive(rhythm.orders_a_month)
-                    && positive(rhythm.spread)
-                    && share(rhythm.regulars.0)
-                    && positive(rhythm.regulars.1)
+                    && spread(rhythm.spread)
+                    && rhythm.rest.0 >= 0
+                    && share(rhythm.soon.0)
+                    && rhythm.soon.1.0 >= 0
                     && positive(rhythm.drop_out.0)
                     && positive(rhythm.drop_out.1)
                     && share(rhythm.only_one)
                     && rhythm.back.0 > 0,
-                "[rhythm] numbers are 0.001 to 1000000, only_one and the first of regulars shares",
+                "[rhythm] numbers are 0.001 to 1000000, spread is 0 or 0.001 to 100, only_one and the first \
+                 of soon are shares",
+            ),
+            (
+                share(regulars.share)
+                    && positive(regulars.orders_a_month)
+                    && spread(regulars.spread)
+                    && positive(regulars.lines.0)
+                    && positive(regulars.lines.1)
+                    && share(regulars.drop_out),
+                "[rhythm.regulars] share and drop_out are shares, spread 0 or 0.001 to 100, others above 0",
+            ),
+            (
+                share(customers.ready)
+                    && share(customers.ready_at_once)
+                    && customers.ready_delay.0 >= 0
+                    && customers.opening_delay.0 >= 0,
+                "[customers] ready and ready_at_once are shares, 0 to 1",
+            ),
+            (
+                positive(score.factor.0)
+                    && score.factor.0 <= score.factor.1
+                    && score.factor.1 <= 100.0,
+                "[score] factor is the least and the most, above 0",
             ),
             (
                 score.temperature >= 0.0 && score.temperature <= 10.0,
                 "[score] temperature is 0 to 10",
             ),
             (
-                factors(&[score.women, score.men, score.dormant, score.boost.1])
+                factors(&[score.women, score.men, score.dormant, score.visitor, score.boost.1])
                     && factors(&score.ages)
                     && factors(&score.consent)
                     && factors(&score.grades)
@@ -262,15 +325,31 @@ impl Profile {
         let Profile { demand, basket, products, .. } = self;
         vec![
             (
-                demand.wait.0 > 0 && demand.conversion.0 > 0 && demand.newcomer.0 > 0,
-                "[demand] wait, conversion and newcomer are spans",
+                demand.backlog.into_iter().all(positive)
+                    && (0.0..=10.0).contains(&demand.pressure)
+                    && demand.arrivals.into_iter().all(|it| (0.0..=1e9).contains(&it))
+                    && demand.smooth.0 > 0,
+                "[demand] backlog and smooth are above 0, pressure is 0 to 10",
+            ),
+            (
+                (0.0..=10.0).contains(&demand.lift)
+                    && share(demand.pull)
+                    && demand.horizon.0 >= DAY
+                    && share(demand.awakened),
+                "[demand] lift is 0 to 10, pull and awakened are shares, horizon is at least a day",
+            ),
+            (
+                demand.orders_a_tick.is_none_or(|it| it > 0 && self.score.temperature == 0.0),
+                "[demand] orders_a_tick is above 0, and for the highest scores: temperature 0",
             ),
             (
                 factors(&demand.weekdays)
                     && factors(&demand.months)
                     && (0.0..=2.0).contains(&demand.noise)
-                    && (1.0..=10.0).contains(&demand.ceiling),
-                "[demand] weekdays and months are factors, noise is 0 to 2, ceiling 1 to 10",
+                    && (1.0..=10.0).contains(&demand.ceiling)
+                    && (0.05..=1.0).contains(&demand.holidays),
+                "[demand] weekdays and months are factors, noise is 0 to 2, ceiling 1 to 10, holidays \
+                 0.05 to 1",
             ),
             (
                 demand.hours.iter().flatten().all(|(peak, spread, part)| {
@@ -301,10 +380,10 @@ impl Profile {
             (
                 (1..=10_000_000).contains(&products.initial)
                     && span(products.listing)
-                    && positive(products.listed_a_day)
+                    && (products.listed_a_day == 0.0 || positive(products.listed_a_day))
                     && products.listed_a_day <= 100_000.0
                     && (0.0..=100_000.0).contains(&products.listed_more),
-                "[products] initial is 1 to 10000000, listing spans, listed_a_day 0.001 to 100000, \
+                "[products] initial is 1 to 10000000, listing spans, listed_a_day 0 or 0.001 to 100000, \
                  listed_more 0 to 100000",
             ),
             (
@@ -329,13 +408,14 @@ impl Profile {
                         let (low, high) = category.price;
                         word(&category.name)
                             && positive(category.share)
+                            && (0.0..=10.0).contains(&category.elasticity)
                             && (Krw(1_000)..=high).contains(&low)
                             && high <= Krw(100_000_000)
                             && !category.goods.is_empty()
                             && category.goods.iter().all(|name| is_name(name))
                     }),
                 "a category has a word of letters and hyphens, a share, a price range from 1,000 \
-                 won on, and goods, whose names have at most 200 bytes",
+                 won on, an elasticity of 0 to 10, and goods, whose names have at most 200 bytes",
             ),
         ]
     }
@@ -352,6 +432,11 @@ fn share(value: f64) -> bool {
 /// its type.
 fn positive(value: f64) -> bool {
     (1e-3..=1e6).contains(&value)
+}
+
+/// Whether it can be the variance of a factor; 0 where there is none.
+fn spread(value: f64) -> bool {
+    value == 0.0 || (1e-3..=100.0).contains(&value)
 }
 
 fn factors(values: &[f64]) -> bool {
@@ -420,17 +505,22 @@ mod tests {
             ("base = \"moon\"", "`base` is year or brief"),
             ("base = \"year\"\n[score]\nheat = 1", "unknown field `heat`"),
             ("base = \"year\"\n[score]\ntemperature = -1", "temperature is 0 to 10"),
-            ("base = \"year\"\n[demand]\nwait = \"soon\"", "such as 50s, 10m, 2h or 30d"),
+            ("base = \"year\"\n[demand]\nsmooth = \"soon\"", "such as 50s, 10m, 2h or 30d"),
             ("base = \"year\"\n[working_set]\nrefresh = \"7s\"", "divides an hour"),
             ("base = \"year\"\n[working_set]\nbest_sellers_days = 4000000000", "3660 at the most"),
             ("base = \"year\"\n[customers]\ngrowth = 1e9", "growth 0 to 100"),
             ("base = \"year\"\n[customers]\nrush = 1e9", "rush 0 to 1000"),
             ("base = \"year\"\n[rhythm]\nspread = 1e-310", "0.001 to 1000000"),
-            ("base = \"year\"\n[products]\nlisted_a_day = 1e300", "listed_a_day 0.001 to"),
+            ("base = \"year\"\n[products]\nlisted_a_day = 1e300", "listed_a_day 0 or 0.001 to"),
+            ("base = \"year\"\n[products]\nlisted_more = inf", "listed_more 0 to"),
+            ("base = \"year\"\n[demand]\npressure = -1.0", "pressure is 0 to 10"),
+            ("base = \"year\"\n[demand]\npull = 1.5", "pull and awakened are shares"),
+            ("base = \"year\"\n[demand]\norders_a_tick = 1", "temperature 0"),
+            ("base = \"year\"\n[score]\nfactor = [2.0, 1.0]", "the least and the most"),
             ("base = \"year\"\n[products]\ninitial = 4000000000", "initial is 1 to 10000000"),
             (
                 "base = \"year\"\n[[category]]\nname = \"a\"\nshare = 1.0\nprice = [1000, 2000]\n\
-                 goods = [\"a\\u0000\"]",
+                 elasticity = 1.0\ngoods = [\"a\\u0000\"]",
                 "at most 200 bytes",
             ),
             ("base = \"year\"\n[working_set]\nselection = \"some\"", "unknown variant `some`"),

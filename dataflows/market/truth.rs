@@ -1,5 +1,5 @@
-//! What no shop knows: each customer's rhythm and taste, who dropped out and when, and the demand
-//! that orders were drawn from. It is told on request, aside, so that models can be scored by it.
+//! What no shop knows: each customer's rhythm and taste, who dropped out and when, who would buy from
+//! when on, and the demand that orders were drawn from. It is told on request, aside, so that models can be scored by it.
 
 use super::{people::Person, people::taste, profile::Profile};
 use crate::model::{Day, Millis};
@@ -27,14 +27,22 @@ pub enum Truth {
         /// Market time.
         at: Millis,
     },
+    /// A customer became due, or ready to buy for the first time, and is until they order or leave. Over
+    /// all past buyers nobody need become ready.
+    Arrival {
+        /// Who.
+        user_id: u32,
+        /// Market time.
+        at: Millis,
+    },
     /// An order tick.
     Demand {
         /// Market time at which it ends.
         at: Millis,
-        /// Customers who were due, and newcomers.
+        /// Customers who were due, and those who never bought and were ready to.
         due: u32,
         /// See `due`.
-        newcomers: u32,
+        ready: u32,
         /// Orders expected: the mean that their number was drawn from.
         expected: f64,
         /// Orders placed.

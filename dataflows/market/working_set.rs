@@ -1,18 +1,16 @@
 //! The working set: the 1,000 customers to win, drawn up from all workers' candidates.
 
-use std::{
-    cmp::Reverse,
-    collections::{HashMap, HashSet},
-};
+use std::cmp::Reverse;
 
+use foldhash::{HashMap, HashMapExt};
 use serde::{Deserialize, Serialize};
 
 use super::{
     leading::Leading,
     profile::{self, BANDS},
-    roster::Roster,
 };
-use crate::model::Millis;
+use crate::model::{Millis, Status};
+use crate::operators::Grade;
 
 /// A candidate as its worker proposes it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -22,120 +20,162 @@ pub(super) struct Candidate {
     pub(super) id: u32,
     /// Age band.
     pub(super) band: u8,
-    /// The score less the time of day.
+    pub(super) consent: bool,
+    /// The score less the mood and the time of day.
     pub(super) score: f64,
+    // What makes the score, for those who look.
+    pub(super) signed_up_at: Millis,
+    pub(super) status: Status,
+    pub(super) grade: Grade,
+    /// When they became due; the score counts it.
+    pub(super) due_grade: Grade,
+}
+
+/// Past buyers, and those who never bought.
+pub(super) const GROUPS: usize = 2;
+
+/// A member of the working set.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Member {
+    /// 0 for past buyers, 1 for those who never bought.
+    pub(super) group: u8,
+    /// Age band.
+    pub(super) band: u8,
+    /// The score less the time of day, as a whole number, so that sums are exact.
+    pub(super) weight: u64,
+}
+
+/// The members, and the sums of their weights.
+#[derive(Clone, Default)]
+pub(super) struct Members {
+    members: HashMap<u32, Member>,
+    totals: [[u64; BANDS]; GROUPS],
+}
+
+impl Members {
+    pub(super) fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    pub(super) fn get(&self, id: u32) -> Option<Member> {
+        self.members.get(&id).copied()
+    }
+
+    /// The members, in no particular order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, Member)> {
+        self.members.iter().map(|(id, member)| (*id, *member))
+    }
+
+    /// Adds a member, or gives it another weight.
+    pub(super) fn set(&mut self, id: u32, member: Member) {
+        self.remove(id);
+        *self.total(member) += member.weight;
+        self.members.insert(id, member);
+    }
+
+    pub(super) fn remove(&mut self, id: u32) -> Option<Member> {
+        let member = self.members.remove(&id)?;
+        *self.total(member) -= member.weight;
+        Some(member)
+    }
+
+    fn total(&mut self, member: Member) -> &mut u64 {
+        &mut self.totals[usize::from(member.group)][usize::from(member.band)]
+    }
+
+    /// By group: the sum of the weights, and that of weight x liking.
+    pub(super) fn sums(&self, liking: impl Fn(usize) -> f64) -> [(f64, f64); GROUPS] {
+        self.totals.map(|totals| {
+            let timely =
+                totals.iter().enumerate().map(|(band, total)| *total as f64 * liking(band));
+            (totals.iter().sum::<u64>() as f64, timely.sum())
+        })
+    }
 }
 
 /// The working set and the candidates that are next; the same at every worker.
-#[derive(Clone, Serialize, Deserialize)]
+///
+/// A snapshot keeps nothing of it: the candidates come anew with the next proposals.
+#[derive(Clone)]
 pub(super) struct WorkingSet {
-    pub(super) roster: Roster,
-    #[serde(skip, default = "empty")]
+    pub(super) members: Members,
     due: Leading<(Millis, u32)>,
-    #[serde(skip, default = "empty")]
-    fresh: Leading<Reverse<u32>>,
-    #[serde(skip)]
-    faces: HashMap<u32, (bool, u8, u64)>,
-    /// After a snapshot the candidates come anew, while the roster is there already.
-    #[serde(skip, default = "yes")]
-    anew: bool,
-}
-
-/// It has no places until the first refresh.
-fn empty<K: Ord + Copy>() -> Leading<K> {
-    Leading::new(0)
-}
-
-fn yes() -> bool {
-    true
+    ready: Leading<Reverse<u32>>,
+    faces: HashMap<u32, Candidate>,
 }
 
 impl WorkingSet {
+    /// It has no places until the first refresh.
     pub(super) fn new() -> Self {
         WorkingSet {
-            roster: Roster::new(BANDS),
-            due: empty(),
-            fresh: empty(),
+            members: Members::default(),
+            due: Leading::new(0),
+            ready: Leading::new(0),
             faces: HashMap::new(),
-            anew: true,
         }
     }
 
+    /// A member, as its worker proposed it.
+    pub(super) fn face(&self, member: u32) -> &Candidate {
+        &self.faces[&member]
+    }
+
     /// Draws up the set for a refresh: 600 past buyers, oldest last order first, and 400 who never
-    /// bought, newest sign-up first; when one group is short the other fills up.
+    /// bought, newest sign-up first; when one group is short the other fills up. Returns who has
+    /// entered; with `all_anew`, everybody has, with a weight of today.
     pub(super) fn refresh<'a>(
         &mut self,
         rules: &profile::WorkingSet,
         left: impl Iterator<Item = &'a (Option<Millis>, u32)>,
         came: impl Iterator<Item = &'a Candidate>,
-        weight: impl Fn(f64) -> u64,
+        weight: impl Fn(&Candidate) -> u64,
         all_anew: bool,
-    ) {
+    ) -> Vec<u32> {
         for (last_order_at, id) in left {
             match last_order_at {
                 Some(at) => self.due.remove((*at, *id)),
-                None => self.fresh.remove(Reverse(*id)),
+                None => self.ready.remove(Reverse(*id)),
             }
             self.faces.remove(id);
         }
         for face in came {
             match face.last_order_at {
                 Some(at) => self.due.insert((at, face.id)),
-                None => self.fresh.insert(Reverse(face.id)),
+                None => self.ready.insert(Reverse(face.id)),
             }
-            self.faces
-                .insert(face.id, (face.last_order_at.is_some(), face.band, weight(face.score)));
+            self.faces.insert(face.id, face.clone());
         }
-        let (due, fresh) = shares(rules, self.due.len(), self.fresh.len());
+        let (due, ready) = shares(rules, self.due.len(), self.ready.len());
         self.due.resize(due);
-        self.fresh.resize(fresh);
+        self.ready.resize(ready);
 
-        // Sorted by id, because the order in which slots are taken decides later draws.
         let (due_left, due_came) = self.due.take_changes();
-        let (fresh_left, fresh_came) = self.fresh.take_changes();
-        let ids = |due: Vec<(Millis, u32)>, fresh: Vec<Reverse<u32>>| {
-            let mut ids: Vec<u32> = due.into_iter().map(|(_, id)| id).collect();
-            ids.extend(fresh.into_iter().map(|Reverse(id)| id));
-            ids.sort_unstable();
-            ids
+        let (ready_left, ready_came) = self.ready.take_changes();
+        let ids = |due: Vec<(Millis, u32)>, ready: Vec<Reverse<u32>>| {
+            let due = due.into_iter().map(|(_, id)| id);
+            due.chain(ready.into_iter().map(|Reverse(id)| id)).collect::<Vec<u32>>()
         };
-        let (mut gone, mut new) = (ids(due_left, fresh_left), ids(due_came, fresh_came));
-        if std::mem::take(&mut self.anew) {
-            let members: HashSet<u32> = new.iter().copied().collect();
-            gone = self.roster.ids().filter(|id| !members.contains(id)).collect();
-            gone.sort_unstable();
-            new.retain(|id| !self.roster.contains(*id));
+        for id in ids(due_left, ready_left) {
+            self.members.remove(id);
         }
-        for id in gone {
-            self.roster.remove(id);
-        }
-        for id in new {
-            self.give_place(id);
-        }
+        let mut entered = ids(due_came, ready_came);
         if all_anew {
-            let members: Vec<u32> = self.roster.ids().collect();
-            for id in members {
-                self.give_place(id);
-            }
+            entered = ids(self.due.leaders().collect(), self.ready.leaders().collect());
         }
-    }
-
-    /// Whether a member has bought before.
-    pub(super) fn has_bought(&self, id: u32) -> bool {
-        self.faces.get(&id).is_some_and(|face| face.0)
-    }
-
-    fn give_place(&mut self, id: u32) {
-        let (_, band, weight) = self.faces[&id];
-        self.roster.set(id, band, weight);
+        for id in &entered {
+            let face = &self.faces[id];
+            let group = u8::from(face.last_order_at.is_none());
+            self.members.set(*id, Member { group, band: face.band, weight: weight(face) });
+        }
+        entered
     }
 }
 
 /// How the places are shared out among so many past buyers and so many who never bought.
-fn shares(rules: &profile::WorkingSet, due: usize, fresh: usize) -> (usize, usize) {
+fn shares(rules: &profile::WorkingSet, due: usize, ready: usize) -> (usize, usize) {
     let buyers = due.min(rules.buyers);
-    let fresh = fresh.min(rules.customers - buyers);
-    (due.min(rules.customers - fresh), fresh)
+    let ready = ready.min(rules.customers - buyers);
+    (due.min(rules.customers - ready), ready)
 }
 
 #[cfg(test)]
@@ -145,7 +185,7 @@ mod tests {
     #[test]
     fn a_short_group_is_filled_up_by_the_other() {
         let rules = profile::Profile::named("year").unwrap().working_set;
-        for (due, fresh, expected) in [
+        for (due, ready, expected) in [
             (5_000, 5_000, (600, 400)),
             (600, 400, (600, 400)),
             (100, 5_000, (100, 900)),
@@ -153,7 +193,7 @@ mod tests {
             (300, 200, (300, 200)),
             (0, 0, (0, 0)),
         ] {
-            assert_eq!(shares(&rules, due, fresh), expected);
+            assert_eq!(shares(&rules, due, ready), expected);
         }
     }
 }

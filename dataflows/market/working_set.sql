@@ -5,11 +5,15 @@
 --
 -- It reads the ledger itself: a market places no order twice.
 --
--- With `selection = "due"` only past buyers who are due are in it, which no shop can know.
+-- With `selection = "due"` ($2 false) it is drawn up from those who are due, and ready to buy for the
+-- first time, which no shop can know: `marketday truth` tells when they became so.
 WITH customers AS (
     SELECT DISTINCT ON (user_id) user_id, status
     FROM user_events WHERE at <= $1
     ORDER BY user_id, at DESC, event_id DESC
+),
+arrived AS (
+    SELECT user_id, max(at) AS arrived_at FROM truth_arrivals WHERE at <= $1 GROUP BY user_id
 ),
 bought AS (
     SELECT user_id, max(at) AS last_order_at
@@ -21,8 +25,9 @@ candidates AS (
            row_number() OVER (PARTITION BY last_order_at IS NOT NULL
                               ORDER BY last_order_at, CASE WHEN last_order_at IS NULL THEN -user_id
                                                            ELSE user_id END) AS place
-    FROM customers LEFT JOIN bought USING (user_id)
+    FROM customers LEFT JOIN bought USING (user_id) LEFT JOIN arrived USING (user_id)
     WHERE status <> 'WITHDRAWN'
+          AND ($2 OR arrived_at >= coalesce(last_order_at, '-infinity'))
 ),
 places AS (
     SELECT buyers, least(others, 1000 - buyers) AS others

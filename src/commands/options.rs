@@ -156,7 +156,7 @@ pub(crate) struct Which {
     /// How long the market lives through before it goes live: 12mo, 30d or 0 [default: 12mo].
     #[arg(long)]
     pub(crate) history: Option<market::History>,
-    /// Market date at which live running starts, as 2026-11-27 [default: today].
+    /// Market date at which live running starts, as 2026-11-27 [default: now].
     #[arg(long, value_parser = date)]
     pub(crate) start: Option<NaiveDate>,
     #[command(flatten)]

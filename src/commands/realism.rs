@@ -1,17 +1,20 @@
-//! `marketday realism`: how like a real shop the market is.
+//! `marketday realism`: how like a real shop the market is, and how like its brief.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use dataflows::market::{Settings, Truth};
+use dataflows::model::time::{Day, day_of, start_of_day};
 
 use super::options::Look;
+use crate::market;
 use crate::platform::output::Output;
-use crate::realism::{self, Form};
+use crate::realism::{self, Days, Form, Lived};
 
-/// Tells how like a real shop the market is: 18 statistics beside those of real shops.
+/// Tells how like a real shop the market is: 22 statistics beside those of real shops.
 #[derive(Args)]
 pub(crate) struct Realism {
     #[command(flatten)]
@@ -19,11 +22,14 @@ pub(crate) struct Realism {
     /// Write the report as a page with plots, too, into this file.
     #[arg(long)]
     html: Option<PathBuf>,
+    /// Tell how like its brief the market is instead: each number of the brief beside what is measured.
+    #[arg(long, conflicts_with = "html")]
+    brief: bool,
 }
 
 impl Realism {
     pub(crate) fn run(&self) -> Result<ExitCode> {
-        let Realism { look, html } = self;
+        let Realism { look, html, brief } = self;
         let database = look.place.look()?;
         let form = if look.json {
             Form::Json
@@ -40,16 +46,46 @@ impl Realism {
             }
         };
         let out = &mut Output::lock();
-        realism::realism(
-            &database.config,
-            out,
-            form,
-            page.as_mut().map(|page| page as &mut dyn Write),
-        )?;
+        if *brief {
+            let dir = &look.place.log.dir;
+            let settings = market::settings_in(dir)?;
+            let lived = settings.as_ref().map(|settings| {
+                let mood = move |id: i64, consent, at| settings.mood(id as u32, consent, at);
+                (settings, mood, move |scenario: &str, last| without(dir, settings, scenario, last))
+            });
+            let lived = lived.as_ref().map(|(settings, mood, without)| Lived {
+                start: settings.start,
+                to_the_letter: settings.is_to_the_letter(),
+                mood,
+                without,
+            });
+            realism::brief(&database.config, out, form, lived.as_ref())?;
+        } else {
+            let page = page.as_mut().map(|page| page as &mut dyn Write);
+            realism::realism(&database.config, out, form, page)?;
+        }
         if let Some(mut page) = page {
             page.flush().context("writing the page")?;
         }
         database.stop()?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Orders by day, up to a day, of the market in a directory if it had not had a scenario of the calendar.
+fn without(dir: &Path, settings: &Settings, scenario: &str, last: Day) -> Result<Days> {
+    let mut settings = settings.clone();
+    settings.scenarios.retain(|of| of.name != scenario);
+    let until = settings.border(settings.refresh_of(start_of_day(last + 1)) + 1);
+    let orders = std::cell::RefCell::new(Days::new());
+    market::truth(dir, &settings, until, &|truth| {
+        for of in truth {
+            if let Truth::Demand { at, orders: placed, .. } = of {
+                // A tick's orders are placed before it, or at its end.
+                *orders.borrow_mut().entry(day_of(at - 1)).or_default() += i64::from(placed);
+            }
+        }
+        Ok(())
+    })?;
+    Ok(orders.into_inner())
 }

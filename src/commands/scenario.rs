@@ -1,7 +1,7 @@
 //! `marketday scenario`: the calendar of the next twelve months, and scenarios by hand.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -79,7 +79,8 @@ impl Scenario {
                     Some(settings) => settings,
                     None => list.rules.market_options()?.settings()?,
                 };
-                let from = list.from.map_or(settings.start, |date| start_of_day(day_of_date(date)));
+                let from = list.from.map_or(day_of(settings.start), day_of_date);
+                let from = start_of_day(from);
                 self::list(&settings, from, out, list.json)?;
             }
             Scenario::Start(ScenarioStart { name, lasts, strength, categories, dir }) => {
@@ -89,7 +90,7 @@ impl Scenario {
                     lasts: lasts.map(|span| span.0),
                 };
                 let request = ScenarioRequest { name: name.clone(), command };
-                let at = control::ask(dir, &ControlRequest::Scenario(request))?.from;
+                let at = ask(dir, request)?;
                 write!(out, "{name} from {} on", wall_clock(at).format("%Y-%m-%d %H:%M:%S"))?;
                 match lasts {
                     Some(lasts) => writeln!(out, ", for {lasts} of market time")?,
@@ -99,12 +100,19 @@ impl Scenario {
             Scenario::Stop(ScenarioStop { name, dir }) => {
                 let request =
                     ScenarioRequest { name: name.clone(), command: ScenarioCommand::Stop };
-                let at = control::ask(dir, &ControlRequest::Scenario(request))?.from;
+                let at = ask(dir, request)?;
                 writeln!(out, "{name} until {}", wall_clock(at).format("%Y-%m-%d %H:%M:%S"))?;
             }
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Asks for a scenario. Returns the market time from which it is in effect.
+fn ask(dir: &Path, request: ScenarioRequest) -> Result<Millis> {
+    // A market that does not go on says so.
+    market::settings_in(dir)?;
+    Ok(control::ask(dir, &ControlRequest::Scenario(request))?.from)
 }
 
 /// A scenario's next occurrence.

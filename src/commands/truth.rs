@@ -45,7 +45,8 @@ impl Truth {
 }
 
 /// The tables, as [`Rows`] has them.
-const TABLES: [&str; 4] = ["truth_customers", "truth_taste", "truth_drop_outs", "truth_demand"];
+const TABLES: [&str; 5] =
+    ["truth_customers", "truth_taste", "truth_drop_outs", "truth_demand", "truth_arrivals"];
 /// Text of a table that is sent at once.
 const CHUNK: usize = 1 << 20;
 
@@ -88,7 +89,7 @@ fn truth(
 
 impl Rows<'_, '_> {
     fn add(&mut self, truth: Vec<core::Truth>, words: &[&str]) -> Result<()> {
-        let [customers, tastes, drop_outs, demand] = &mut self.texts;
+        let [customers, tastes, drop_outs, demand, arrivals] = &mut self.texts;
         for truth in truth {
             match truth {
                 core::Truth::Customer { user_id, factor, orders_a_month, drop_out, taste } => {
@@ -103,9 +104,13 @@ impl Rows<'_, '_> {
                     writeln!(drop_outs, "{user_id}\t{}", instant(at)?)?;
                     self.counts[2] += 1;
                 }
-                core::Truth::Demand { at, due, newcomers, expected, orders } => {
+                core::Truth::Arrival { user_id, at } => {
+                    writeln!(arrivals, "{user_id}\t{}", instant(at)?)?;
+                    self.counts[4] += 1;
+                }
+                core::Truth::Demand { at, due, ready, expected, orders } => {
                     let at = instant(at)?;
-                    writeln!(demand, "{at}\t{due}\t{newcomers}\t{expected}\t{orders}")?;
+                    writeln!(demand, "{at}\t{due}\t{ready}\t{expected}\t{orders}")?;
                     self.counts[3] += 1;
                 }
             }

@@ -1,5 +1,5 @@
 //! `marketday up`: the market and the analytics side by side, joined by nothing but the log, and the
-//! web page over both.
+//! web page over both. What a market of other rules has made is analysed and shown without it.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -25,7 +25,7 @@ use super::options::{Cached, Listen, Place, TableList, Which, count};
 use crate::engine;
 use crate::log::{Log, newest_record};
 use crate::market::cache::{Cache, Counts, Link, market_name};
-use crate::market::{self, Ended, Handle, Options, Speed, control};
+use crate::market::{self, Ended, Handle, Options, OtherRules, Speed, control};
 use crate::page;
 use crate::platform::clock::Stopwatch;
 use crate::platform::output::{self, Output};
@@ -121,6 +121,9 @@ impl Up {
         Ok((at < market.start).then_some(at))
     }
 }
+
+/// How soon it is looked again how things stand.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// How everything is run.
 struct Settings {
@@ -229,10 +232,17 @@ fn run(
     revive: &(dyn Fn() + Sync),
 ) -> Result<(Summary, Ended)> {
     let stopwatch = Stopwatch::start();
-    let market_settings = market::load_or_create(dir, &settings.options, &**log)?;
-    let cache = Cache::new(settings.redis.clone(), &market_name(&market_settings));
-    let handle = Arc::new(Handle::new(cache, settings.speed));
-    let _listening = control::listen(dir, &market_settings, &handle)?;
+    let (going_on, ended) = match market::load_or_create(dir, &settings.options, &**log) {
+        Err(error) if error.is::<OtherRules>() => (None, Some(error)),
+        begun => (Some(begun?), None),
+    };
+    let cache = going_on.as_ref().map(|market| {
+        let name = market_name(market);
+        Cache::new(settings.redis.clone(), &name)
+    });
+    let handle = Arc::new(Handle::new(cache.unwrap_or_default(), settings.speed));
+    let listening = going_on.as_ref().map(|market| control::listen(dir, market, &handle));
+    let _listening = listening.transpose()?;
     let database = page.database.clone();
     let page = page::serve(page)?;
     let producer_done = Arc::new(AtomicBool::new(false));
@@ -252,18 +262,21 @@ fn run(
     };
     let engine_stop = Arc::clone(&engine_settings.stop);
 
-    let mut view = View::new(market_settings.origin, market_settings.start, look);
+    let (origin, start) = going_on.as_ref().map_or((0, 0), |market| (market.origin, market.start));
+    let mut view = View::new(origin, start, look);
+    if let Some(why) = ended {
+        view.say(&format!("{why}; the tables: {look}"));
+    }
     view.say(&format!("look at http://{}", page.address));
     let (market_seconds, ended) = thread::scope(|scope| -> Result<_> {
         let market = scope.spawn(|| {
-            let ended = market::run(
-                dir,
-                &**log,
-                &market_settings,
-                settings.workers,
-                settings.exit_when_caught_up,
-                &handle,
-            );
+            let history_only = settings.exit_when_caught_up;
+            let ended = match &going_on {
+                Some(market) => {
+                    market::run(dir, &**log, market, settings.workers, history_only, &handle)
+                }
+                None => Ok(nothing_more(history_only, &handle.stop)),
+            };
             producer_done.store(true, Ordering::SeqCst);
             ended
         });
@@ -283,7 +296,7 @@ fn run(
             if market.is_finished() && market_seconds.is_none() {
                 market_seconds = Some(stopwatch.elapsed().as_secs_f64());
             }
-            thread::sleep(Duration::from_millis(50));
+            thread::sleep(LOOK);
         }
         view.finish();
         engine_stop.store(true, Ordering::Relaxed);
@@ -312,6 +325,15 @@ fn run(
         cache: handle.cache.counts(),
     };
     Ok((summary, ended))
+}
+
+/// Stands for a market that does not go on: it has ended, or keeps the page there until it is told to
+/// stop.
+fn nothing_more(history_only: bool, stop: &AtomicBool) -> Ended {
+    while !history_only && !stop.load(Ordering::Relaxed) {
+        thread::sleep(LOOK);
+    }
+    if history_only { Ended::HistoryOver } else { Ended::Stopped }
 }
 
 /// What a person sees while it runs: a bar through the history, then a line that moves.

@@ -22,7 +22,7 @@ mod workers;
 
 pub use driver::Ended;
 pub use handle::{Handle, ScenarioCommand, ScenarioRequest, Speed};
-pub use settings::{History, Options, load_or_create, settings_in, writes};
+pub use settings::{History, Options, OtherRules, load_or_create, settings_in, writes};
 
 use std::io::Write;
 use std::path::Path;
@@ -72,7 +72,7 @@ pub fn write_lines(
 ) -> Result<Ended> {
     let until = history_only.then_some(settings.start);
     let run = Run { settings, workers, until, market, truth: None };
-    run.run(None, &[], None, Output::Lines(Lines::new(workers, out)))
+    run.run(None, &[], None, Output::Lines(Lines::new(settings, until, workers, out)))
 }
 
 /// Lives through the market of a directory again, up to a market time, and tells what no shop knows;

@@ -219,6 +219,9 @@ fn ascend(last: &mut [Vec<Option<Stamp>>], record: &EncodedRecord) -> Result<()>
 
 /// Lines of JSON in market-time order, without heartbeats.
 pub(super) struct Lines<'a> {
+    settings: &'a Settings,
+    /// Where the market ends.
+    end: Option<Millis>,
     out: &'a mut dyn Write,
     /// How far each worker is.
     until: Vec<Millis>,
@@ -229,8 +232,13 @@ pub(super) struct Lines<'a> {
 type Place = (Millis, Topic, Option<u64>);
 
 impl<'a> Lines<'a> {
-    pub(super) fn new(workers: usize, out: &'a mut dyn Write) -> Self {
-        Lines { out, until: vec![Millis::MIN; workers], waiting: Vec::new() }
+    pub(super) fn new(
+        settings: &'a Settings,
+        end: Option<Millis>,
+        workers: usize,
+        out: &'a mut dyn Write,
+    ) -> Self {
+        Lines { settings, end, out, until: vec![Millis::MIN; workers], waiting: Vec::new() }
     }
 
     /// Writes the lines before `until`: what happens at that very instant may still come.
@@ -256,9 +264,12 @@ impl<'a> Lines<'a> {
     }
 
     fn flush(&mut self) -> Result<()> {
-        // At rest, nothing more can come at the instant that all have reached.
+        // At rest, nothing more can come at the instant that all have reached, but what the next refresh
+        // begins with.
         let until = self.until.iter().copied().min().unwrap_or(Millis::MIN);
-        if self.until.iter().all(|other| *other == until) {
+        let rests = until >= self.settings.origin && self.until.iter().all(|it| *it == until);
+        let begins = || self.settings.border(self.settings.refresh_of(until)) == until;
+        if rests && (!begins() || self.end.is_some_and(|end| until >= end)) {
             self.write(until.saturating_add(1))?;
         }
         Ok(self.out.flush()?)

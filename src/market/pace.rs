@@ -1,6 +1,7 @@
 //! How market time goes by once the market is live: at its speed, from where it met the wall's.
 
 use dataflows::model::Millis;
+use dataflows::model::time::MINUTE;
 
 use super::handle::Speed;
 
@@ -44,13 +45,36 @@ impl Pace {
         }
         let Speed::Times(times) = speed else { return None };
         let (market, meets) = *self.anchor.get_or_insert_with(|| {
-            // At 1 the market lives by the wall clock, if it began in step with it.
-            if times.to_bits() == 1f64.to_bits() && (start..wall).contains(&reached) {
+            // At 1 the market lives by the wall clock, if it began in step with it. Who has just started
+            // it sees it begin.
+            let begins = reached == start && wall < start + MINUTE;
+            if times.to_bits() == 1f64.to_bits() && (start..wall).contains(&reached) && !begins {
                 (wall, wall)
             } else {
                 (reached, wall)
             }
         });
         Some(market + ((wall - meets) as f64 * times) as Millis)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_market_catches_up_with_the_wall_clock_unless_it_has_just_begun() {
+        let start = 1_795_964_400_000;
+        for (reached, wall, clock) in [
+            (start, start + 49_000, start),
+            (start, start + MINUTE, start + MINUTE),
+            (start + 10_000, start + 49_000, start + 49_000),
+            (start + 49_000, start + 10_000, start + 49_000),
+        ] {
+            let mut pace = Pace::new(Speed::Times(1.0));
+            let mut clock_at = |wall| pace.clock(Speed::Times(1.0), reached, wall, start);
+            assert_eq!(clock_at(wall), Some(clock));
+            assert_eq!(clock_at(wall + 3_000), Some(clock + 3_000));
+        }
     }
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use chrono::Months;
 use dataflows::market::{Faults, Profile, Scenario, Settings};
-use dataflows::model::time::{DAY, Span, date_of, day_of, day_of_date, start_of_day};
+use dataflows::model::time::{DAY, Span, date_of, day_of, day_of_date, start_of_day, wall_clock};
 use dataflows::model::{Event, Millis, Topic};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,10 @@ use crate::log::{self, Batch, Log, Owner};
 use crate::platform::clock;
 use crate::platform::files::{PRIVATE, replace};
 use dataflows::model::codec;
+
+/// The version of the market's rules. Raise it whenever the same settings make other events: a market
+/// that older rules have begun would not make the same again, so it does not go on.
+const RULES: u32 = 2;
 
 /// What the flags of a start say about the market; what they leave out stays as it is, or takes
 /// its default in a new market.
@@ -26,7 +30,7 @@ pub struct Options {
     pub seed: Option<u64>,
     /// Length of the history; default twelve months.
     pub history: Option<History>,
-    /// Market time at which the market goes live; default the start of today.
+    /// Market time at which the market goes live; default now.
     pub start: Option<Millis>,
     /// The numbers of the rules; default the profile `year`.
     pub profile: Option<Profile>,
@@ -46,12 +50,15 @@ pub enum History {
 }
 
 impl History {
-    fn before(self, start: Millis) -> Millis {
+    /// The market time at which it begins, before a market goes live at `start`: the start of a day,
+    /// and without a history that very moment.
+    fn begins(self, start: Millis) -> Millis {
+        let today = day_of(start);
         match self {
-            History::Days(days) => Millis::from(days) * DAY,
+            History::Days(0) | History::Months(0) => start,
+            History::Days(days) => start_of_day(today) - Millis::from(days) * DAY,
             History::Months(months) => {
-                let date = date_of(day_of(start)) - Months::new(months);
-                start - start_of_day(day_of_date(date))
+                start_of_day(day_of_date(date_of(today) - Months::new(months)))
             }
         }
     }
@@ -74,14 +81,15 @@ impl FromStr for History {
 impl Options {
     /// The settings of a new market.
     pub fn settings(&self) -> Result<Settings> {
-        let start = self.start.unwrap_or_else(|| start_of_day(day_of(clock::wall())));
-        let mut settings = Settings::new(self.seed.unwrap_or(1), start, 0);
+        let mut settings = Settings::new(self.seed.unwrap_or(1), 0, 0);
         if let Some(profile) = &self.profile {
             settings.profile = profile.clone();
         }
         let history = settings.profile.history.parse();
         let history = history.map_err(|what: String| anyhow!("`history` of the profile: {what}"));
-        settings.origin = start - self.history.map_or(history, Ok)?.before(start);
+        let now = clock::wall();
+        settings.start = self.start.unwrap_or(now - now.rem_euclid(settings.refresh()));
+        settings.origin = self.history.map_or(history, Ok)?.begins(settings.start);
         settings.scenarios = match &self.scenarios {
             Some(text) => read_scenarios(text, &settings.profile)?,
             None => Scenario::shipped(&settings.profile.words()).map_err(|what| {
@@ -101,11 +109,64 @@ fn read_scenarios(text: &str, profile: &Profile) -> Result<Vec<Scenario>> {
     Scenario::read(text, &words).map_err(|what| anyhow!("reading the scenarios: {what}"))
 }
 
+/// A market that rules of another version have begun: what it has made can be looked at.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the market in {} was made by rules of version {version}; it is shown and does not go on; a new \
+     market needs a new --dir",
+    .dir.display()
+)]
+pub struct OtherRules {
+    dir: PathBuf,
+    version: u32,
+}
+
+/// What the file of any version says about its market.
+#[derive(Deserialize)]
+struct Origin {
+    /// The log that the market writes to.
+    log: String,
+    /// The version of the rules that made it; the first ones did not say theirs.
+    #[serde(default = "first")]
+    rules: u32,
+}
+
+fn first() -> u32 {
+    1
+}
+
+impl Origin {
+    /// Reads it, if there is one, with the text that it stands in.
+    fn read(path: &Path) -> Result<Option<(Origin, Vec<u8>)>> {
+        match fs::read(path) {
+            Ok(text) => {
+                let origin = serde_json::from_slice(&text).with_context(|| of(path))?;
+                Ok(Some((origin, text)))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| path.display().to_string()),
+        }
+    }
+
+    /// What the text says about a market that goes on.
+    fn about(&self, path: &Path, text: &[u8]) -> Result<About> {
+        let dir = path.parent().unwrap_or(path).to_owned();
+        ensure!(self.rules == RULES, OtherRules { dir, version: self.rules });
+        About::of_json(text).with_context(|| of(path))
+    }
+}
+
+fn of(path: &Path) -> String {
+    format!("reading {}: was it written by another version?", path.display())
+}
+
 /// What a directory says about its market.
 #[derive(Serialize, Deserialize)]
 pub(super) struct About {
     /// The log that the market writes to.
     log: String,
+    /// The version of the rules that make it.
+    rules: u32,
     settings: Settings,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(rename = "dirt")]
@@ -118,15 +179,8 @@ pub(super) struct About {
 impl About {
     /// Reads it, if there is one.
     pub(super) fn read(path: &Path) -> Result<Option<About>> {
-        match fs::read(path) {
-            Ok(text) => {
-                let what =
-                    || format!("reading {}: was it written by another version?", path.display());
-                About::of_json(&text).with_context(what).map(Some)
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).with_context(|| path.display().to_string()),
-        }
+        let found = Origin::read(path)?;
+        found.map(|(origin, text)| origin.about(path, &text)).transpose()
     }
 
     /// Reads what the file says, and refuses what no market could live by.
@@ -143,12 +197,13 @@ impl About {
 
 /// The settings of the market in a directory: those that it has, or new ones, which it then keeps
 /// for this log. An option that contradicts what it has is an error, since the events so far come from
-/// that; so is another log, and for a new market one that holds records already.
+/// that; so is another log, and for a new market one that holds records already. What other rules have
+/// begun is [`OtherRules`].
 pub fn load_or_create(dir: &Path, options: &Options, log: &dyn Log) -> Result<Settings> {
     ensure!(log.owner()? != Some(Owner::Import), belongs_to_import(log));
     let path = dir.join("market.json");
     let partitions = Topic::ALL.map(|topic| log.partitions(topic));
-    let Some(about) = About::read(&path)? else {
+    let Some((origin, text)) = Origin::read(&path)? else {
         ensure!(
             log::is_empty(log)?,
             "the log holds records, but {} has no market that wrote them: name the directory of \
@@ -160,20 +215,21 @@ pub fn load_or_create(dir: &Path, options: &Options, log: &dyn Log) -> Result<Se
         settings.check().map_err(|what| anyhow!(what))?;
         claim(log)?;
         let log = log.identity().to_owned();
-        let about = About { log, settings, faults: options.faults, delivered: false };
+        let about = About { log, rules: RULES, settings, faults: options.faults, delivered: false };
         fs::create_dir_all(dir)?;
         about.write(&path)?;
         return Ok(about.settings);
     };
-    let settings = about.settings;
     ensure!(
-        about.log == log.identity(),
+        origin.log == log.identity(),
         "the market in {} writes to log {}, not to {}: name that log, or another directory for a \
          new market",
         dir.display(),
-        about.log,
+        origin.log,
         log.identity()
     );
+    let about = origin.about(&path, &text)?;
+    let settings = about.settings;
     // Where there are more by now it goes on in those that it has: keys keep their partitions.
     for ((topic, begun), held) in Topic::ALL.into_iter().zip(settings.partitions).zip(partitions) {
         ensure!(
@@ -196,13 +252,16 @@ pub fn load_or_create(dir: &Path, options: &Options, log: &dyn Log) -> Result<Se
         has("seed", settings.seed.to_string(), seed.to_string())?;
     }
     if let Some(start) = options.start.filter(|start| *start != settings.start) {
-        let date = |at| date_of(day_of(at)).to_string();
-        has("start", date(settings.start), date(start))?;
+        let clock = |at| match wall_clock(at) {
+            clock if start_of_day(day_of(at)) == at => clock.date().to_string(),
+            clock => clock.to_string(),
+        };
+        has("start", clock(settings.start), clock(start))?;
     }
-    let history = settings.start - settings.origin;
-    let wanted = options.history.map(|wanted| wanted.before(settings.start));
-    if let Some(wanted) = wanted.filter(|wanted| *wanted != history) {
-        has("a history of", format!("{} d", history / DAY), format!("{} d", wanted / DAY))?;
+    let wanted = options.history.map(|wanted| wanted.begins(settings.start));
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != settings.origin) {
+        let days = |begun| format!("{} d", (settings.start - begun) / DAY);
+        has("a history of", days(settings.origin), days(wanted))?;
     }
     if options.profile.as_ref().is_some_and(|profile| *profile != settings.profile) {
         has("the profile", "it began with".into(), "this one".into())?;
@@ -243,8 +302,8 @@ pub fn writes(dir: &Path, log: &dyn Log) -> Result<bool> {
     if let Some(owner) = log.owner()? {
         return Ok(owner == Owner::Market);
     }
-    let here = About::read(&dir.join("market.json"))?;
-    Ok(here.is_some_and(|about| about.log == log.identity()) || looks_made(log)?)
+    let here = Origin::read(&dir.join("market.json"))?;
+    Ok(here.is_some_and(|(origin, _)| origin.log == log.identity()) || looks_made(log)?)
 }
 
 /// Whether a log's records are a market's: each partition of `users` begins with customers of the
@@ -297,7 +356,8 @@ fn each_record(
     Ok(())
 }
 
-/// The settings of the market in a directory, if there is one.
+/// The settings of the market in a directory, if there is one; what other rules have begun is
+/// [`OtherRules`].
 pub fn settings_in(dir: &Path) -> Result<Option<Settings>> {
     Ok(About::read(&dir.join("market.json"))?.map(|about| about.settings))
 }
@@ -308,7 +368,6 @@ mod tests {
 
     use crate::fuzz::{SMALL, fuzz};
     use crate::market::{Handle, Speed, cache::Cache, write_lines};
-    use dataflows::model::time::MINUTE;
 
     /// Reads a file of scenarios for the profile that ships.
     fn scenarios(text: &str) -> Result<Vec<Scenario>> {
@@ -339,12 +398,14 @@ mod tests {
         let small = [
             ("10_000\n", "60\n"),
             ("20_000\n", "40\n"),
-            ("300_000\n", "300\n"),
-            ("\"8d\"", "\"10m\""),
-            ("\"75m\"", "\"5m\""),
+            ("600_000\n", "300\n"),
+            ("\"16d\"", "\"10m\""),
+            ("\"8d\"", "\"5m\""),
         ];
-        let small =
-            small.iter().fold(format!("{year}\n"), |text, (from, to)| text.replace(from, to));
+        let small = small.iter().fold(format!("{year}\n"), |text, (from, to)| {
+            assert!(text.contains(from), "{from}");
+            text.replace(from, to)
+        });
         fuzz!(10_000, [SMALL, &small, &small, &year, brief], |input| {
             let Ok(text) = str::from_utf8(&input.0) else { return false };
             let Ok(profile) = Profile::read(text) else { return false };
@@ -362,18 +423,20 @@ mod tests {
             let mut settings = crate::fuzz::settings();
             settings.profile = profile;
             settings.scenarios.clear();
-            settings.start = settings.origin + 5 * MINUTE;
+            settings.start = settings.border(6);
             live(&settings);
             true
         });
     }
 
-    /// Whatever a file of scenarios is: it is refused, or some years have their occurrences.
+    /// Whatever a file of scenarios is: it is refused, or some years have their occurrences, and a market
+    /// lives through the beginning of the first.
     #[test]
     fn fuzz_scenarios() {
         let shipped = include_str!("../../dataflows/market/scenarios.toml");
         let parts: Vec<&str> = shipped.split("[[scenario]]").skip(1).collect();
         let seeds = parts.iter().map(|part| format!("[[scenario]]{part}"));
+        let settings = crate::fuzz::settings();
         fuzz!(1_000, seeds, |input| {
             let Ok(text) = str::from_utf8(&input.0) else { return false };
             let Ok(scenarios) = scenarios(text) else { return false };
@@ -384,6 +447,10 @@ mod tests {
             let said = serde_json::to_vec(&scenarios).unwrap();
             let again: Vec<Scenario> = serde_json::from_slice(&said).unwrap();
             assert_eq!(again, scenarios);
+            if let Some(first) = all.first() {
+                let (origin, start) = (first.from, first.from + 2 * settings.refresh());
+                live(&Settings { origin, start, scenarios, ..settings.clone() });
+            }
             true
         });
     }
@@ -395,7 +462,7 @@ mod tests {
         settings.scenarios.truncate(2);
         settings.profile = Profile::read("base = \"brief\"").unwrap();
         let faults = "late=2%:30d,duplicate=5%,shuffle=60s,corrupt=0.5%".parse().ok();
-        let about = About { log: "abc".into(), settings, faults, delivered: true };
+        let about = About { log: "abc".into(), rules: RULES, settings, faults, delivered: true };
         let seeds =
             [serde_json::to_vec(&about).unwrap(), serde_json::to_vec_pretty(&about).unwrap()];
         fuzz!(50_000, seeds, |input| {

@@ -53,7 +53,7 @@ pub(super) struct Delivery {
 
 /// The form of a snapshot. Raise it whenever what a snapshot holds changes: one of another form is
 /// passed over, and the market lives through its history again.
-const FORMAT: u32 = 8;
+const FORMAT: u32 = 9;
 
 /// The market's directory.
 pub(super) struct StateDir {

@@ -1,4 +1,4 @@
-//! `marketday realism`: how like a real shop the market is, as a scorecard of 18 statistics.
+//! `marketday realism`: how like a real shop the market is, as a scorecard of 22 statistics.
 //!
 //! Each statistic of the placed orders is set beside what is known of real shops, and passes where it
 //! is in the band that was chosen around them. A band that the market's brief set is no evidence of
@@ -7,6 +7,7 @@
 //! Invariant: the purchases of a real shop pass what they speak of; `tests/realism.rs`.
 
 mod bg_nbd;
+mod brief;
 mod page;
 mod plot;
 mod reading;
@@ -23,6 +24,7 @@ use postgres::Config;
 use serde::Serialize;
 
 use crate::store;
+pub use brief::{Days, Lived, brief};
 use reading::Market;
 use scorecard::{Part, STATISTICS, SetBy, Source, Statistic, Unit};
 use statistics::{Value, missing};
@@ -46,7 +48,8 @@ pub fn realism(
     form: Form,
     page: Option<&mut dyn Write>,
 ) -> Result<()> {
-    let market = Market::read(&mut store::connect(config)?)?;
+    let mut client = store::connect(config)?;
+    let market = Market::read(&mut reading::snapshot(&mut client)?)?;
     let report = Report::of(&market);
     if let Some(page) = page {
         page::write(page, &report, &market)?;
@@ -61,7 +64,7 @@ pub fn realism(
     }
 }
 
-/// What became of the 18.
+/// What became of the 22.
 #[derive(Serialize)]
 struct Report {
     /// The days of the first and the last order.
@@ -188,7 +191,7 @@ impl Judged {
 }
 
 impl JudgedPart {
-    fn of(part: &'static Part, value: Value) -> JudgedPart {
+    fn of(part: &Part, value: Value) -> JudgedPart {
         let value = value.and_then(|value| {
             let too_few = || "there are too few orders for it".to_owned();
             value.is_finite().then_some(value).ok_or_else(too_few)
@@ -264,6 +267,6 @@ mod tests {
             assert_eq!((statistic.values)(&some).len(), statistic.parts.len(), "{}", statistic.id);
         }
         let none = Report::of(&Market::default());
-        assert_eq!((none.not_computed, none.statistics.len()), (18, 18));
+        assert_eq!((none.not_computed, none.statistics.len()), (22, 22));
     }
 }

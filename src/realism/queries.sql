@@ -18,7 +18,7 @@ CREATE TEMP TABLE buying_day (
     place bigint,                    -- 1 is the customer's first
     gap integer                      -- days since the one before
 );
-CREATE TEMP TABLE sold (product_id bigint, lines bigint, first_at timestamptz);
+CREATE TEMP TABLE sold (product_id bigint, lines bigint, first_at timestamptz, newest_at timestamptz);
 
 -- name: fill
 INSERT INTO placed
@@ -39,7 +39,7 @@ WINDOW in_turn AS (PARTITION BY user_id ORDER BY day);
 ANALYZE buying_day;
 
 INSERT INTO sold
-SELECT product_id, count(*), min(ordered_at)
+SELECT product_id, count(*), min(ordered_at), max(ordered_at)
 FROM (SELECT unnest(product_ids) AS product_id, ordered_at
       FROM counted_order_events WHERE event = 'placed') AS line
 GROUP BY product_id;
@@ -145,3 +145,35 @@ FROM (SELECT min(day) AS opened, min(day) + 39 * 7 - 1 AS until FROM placed) AS 
               FROM buying_day GROUP BY user_id) AS customer
 WHERE first_day < opened + 13 * 7
 GROUP BY 1, 2, 3
+
+-- name: sign_ups
+-- Of the customers who signed up 90 days before the last order or earlier, those who have bought.
+SELECT avg((buyer.user_id IS NOT NULL)::int)::float8
+FROM (SELECT max(day) AS last_day FROM placed) AS history,
+     users LEFT JOIN (SELECT DISTINCT user_id FROM buying_day) AS buyer USING (user_id)
+WHERE signed_up_at < (last_day - 90) AT TIME ZONE 'Asia/Seoul'
+
+-- name: retention
+-- By month of the first purchase, and months since then: customers with a purchase in that month. A
+-- month has 30.4 days and is counted from the day of the first order.
+SELECT first_month, month - first_month, count(*)
+FROM (SELECT DISTINCT user_id, month, min(month) OVER (PARTITION BY user_id) AS first_month
+      FROM (SELECT user_id, floor((day - opened) / 30.4)::bigint AS month
+            FROM buying_day, (SELECT min(day) AS opened FROM placed) AS history) AS visit) AS active
+GROUP BY 1, 2
+
+-- name: most_frequent
+-- The most days with purchases, and orders, of one customer within 365 days.
+SELECT max(days)::float8, max(orders)::float8
+FROM (SELECT count(*) OVER year AS days, sum(orders) OVER year AS orders
+      FROM (SELECT user_id, day, count(*) AS orders FROM placed GROUP BY 1, 2) AS bought
+      WINDOW year AS (PARTITION BY user_id ORDER BY day
+                      RANGE BETWEEN interval '364 days' PRECEDING AND CURRENT ROW)) AS customer
+
+-- name: catalogue
+-- Of the products that are known, those that sold in the last 365 days; null where it is not a year.
+SELECT CASE WHEN years THEN sold::float8 / nullif(products, 0) END
+FROM (SELECT max(day) - min(day) >= 364 AS years FROM placed) AS history,
+     (SELECT count(*) FILTER (WHERE newest_at > ended - interval '365 days') AS sold, count(*) AS products
+      FROM products LEFT JOIN sold USING (product_id),
+           (SELECT max(newest_at) AS ended FROM sold) AS history) AS catalogue

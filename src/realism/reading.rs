@@ -40,6 +40,23 @@ pub(super) struct Market {
     /// Share of new products sold within three days, and the median of days until then.
     pub(super) first_sales: [Option<f64>; 2],
     pub(super) cohort: Vec<Buyers>,
+    /// Share of the sign-ups that have bought; none where nobody signed up long enough ago.
+    pub(super) ever_bought: Option<f64>,
+    /// Customers by the month of their first purchase who bought so many months later.
+    pub(super) retention: Vec<Retained>,
+    /// The most days with purchases, and orders, of one customer within a year.
+    pub(super) most_frequent: [Option<f64>; 2],
+    /// Share of the products that sold in the last year; none before a year is over.
+    pub(super) catalogue: Option<f64>,
+}
+
+/// The customers of one month who bought in a later one, or in the same.
+pub(super) struct Retained {
+    /// The month of the first purchase, 0 for the shop's first.
+    pub(super) first: i64,
+    /// Months since then.
+    pub(super) since: i64,
+    pub(super) customers: i64,
 }
 
 /// Orders in an hour of the day.
@@ -75,45 +92,48 @@ pub(super) struct Buyers {
     pub(super) came_back: i64,
 }
 
-impl Market {
-    /// Reads all of it, as of one moment.
-    pub(super) fn read(client: &mut Client) -> Result<Market> {
-        // Temporary tables are no harm, where a login may only read, too.
-        let mut tx = client.build_transaction().read_only(false).start()?;
-        tx.batch_execute(statement("tables"))
-            .context(
-                "making temporary tables for the scorecard, for which it takes `GRANT TEMPORARY` on the \
+/// A snapshot of the store, with the temporary tables of the placed orders.
+pub(super) fn snapshot(client: &mut Client) -> Result<Transaction<'_>> {
+    // Temporary tables are no harm, where a login may only read, too.
+    let mut tx = client.build_transaction().read_only(false).start()?;
+    tx.batch_execute(statement(QUERIES, "tables")).context(
+        "making temporary tables for the scorecard, for which it takes `GRANT TEMPORARY` on the \
                  database",
-            )?;
-        tx.commit()?;
-        let mut tx = client
-            .build_transaction()
-            .isolation_level(IsolationLevel::RepeatableRead)
-            .read_only(true)
-            .start()
-            .context("taking a snapshot of the database")?;
-        // Hardly two orders have the same lines, so remembering what came of them only costs.
-        tx.batch_execute(&format!(
-            "SET LOCAL work_mem = '{WORK_MEM}'; SET LOCAL jit = off; SET LOCAL enable_memoize = off"
-        ))
-        .context("giving the scorecard memory")?;
-        tx.batch_execute(statement("fill")).context("reading the placed orders")?;
+    )?;
+    tx.commit()?;
+    let mut tx = client
+        .build_transaction()
+        .isolation_level(IsolationLevel::RepeatableRead)
+        .read_only(true)
+        .start()
+        .context("taking a snapshot of the database")?;
+    // Hardly two orders have the same lines, so remembering what came of them only costs.
+    tx.batch_execute(&format!(
+        "SET LOCAL work_mem = '{WORK_MEM}'; SET LOCAL jit = off; SET LOCAL enable_memoize = off"
+    ))
+    .context("giving the scorecard memory")?;
+    tx.batch_execute(statement(QUERIES, "fill")).context("reading the placed orders")?;
+    Ok(tx)
+}
 
+impl Market {
+    /// Reads all of it from a snapshot.
+    pub(super) fn read(tx: &mut Transaction<'_>) -> Result<Market> {
         let mut market = Market {
-            days: pairs(&mut tx, "days")?,
-            buyers: pairs(&mut tx, "buyers")?,
-            gaps: pairs(&mut tx, "gaps")?,
-            repeats: one(&mut tx, "repeats")?,
-            amounts: one(&mut tx, "amounts")?,
-            amount_bins: pairs(&mut tx, "amount_bins")?,
-            baskets: pairs(&mut tx, "baskets")?,
+            days: pairs(tx, "days")?,
+            buyers: pairs(tx, "buyers")?,
+            gaps: pairs(tx, "gaps")?,
+            repeats: one(tx, QUERIES, "repeats")?,
+            amounts: one(tx, QUERIES, "amounts")?,
+            amount_bins: pairs(tx, "amount_bins")?,
+            baskets: pairs(tx, "baskets")?,
             ..Market::default()
         };
-        for row in rows(&mut tx, "popularity")? {
+        for row in rows(tx, QUERIES, "popularity")? {
             market.popularity.push(row.try_get(0)?);
         }
-        [market.reorders] = one(&mut tx, "reorders")?;
-        for row in rows(&mut tx, "hours")? {
+        [market.reorders] = one(tx, QUERIES, "reorders")?;
+        for row in rows(tx, QUERIES, "hours")? {
             market.hours.push(Hour {
                 age_band: row.try_get(0)?,
                 sex: row.try_get(1)?,
@@ -122,11 +142,11 @@ impl Market {
             });
         }
         let [lifetime_mean, lifetime_median, recent_orders_mean, recent_mean, recent_median] =
-            one(&mut tx, "vips")?;
+            one(tx, QUERIES, "vips")?;
         market.vips =
             Vips { lifetime_mean, lifetime_median, recent_orders_mean, recent_mean, recent_median };
-        market.first_sales = one(&mut tx, "first_sales")?;
-        for row in rows(&mut tx, "cohort")? {
+        market.first_sales = one(tx, QUERIES, "first_sales")?;
+        for row in rows(tx, QUERIES, "cohort")? {
             market.cohort.push(Buyers {
                 repeats: row.try_get(0)?,
                 last: row.try_get(1)?,
@@ -135,6 +155,16 @@ impl Market {
                 came_back: row.try_get(4)?,
             });
         }
+        [market.ever_bought] = one(tx, QUERIES, "sign_ups")?;
+        for row in rows(tx, QUERIES, "retention")? {
+            market.retention.push(Retained {
+                first: row.try_get(0)?,
+                since: row.try_get(1)?,
+                customers: row.try_get(2)?,
+            });
+        }
+        market.most_frequent = one(tx, QUERIES, "most_frequent")?;
+        [market.catalogue] = one(tx, QUERIES, "catalogue")?;
         Ok(market)
     }
 
@@ -158,16 +188,21 @@ impl Market {
     }
 }
 
-/// The statement, or the statements, of a name.
-fn statement(name: &str) -> &'static str {
-    QUERIES
+/// The statement, or the statements, of a name in a file of them.
+pub(super) fn statement(queries: &'static str, name: &str) -> &'static str {
+    queries
         .split("\n-- name: ")
         .find_map(|part| part.strip_prefix(name)?.strip_prefix('\n'))
-        .expect("queries.sql has the statements that are read here")
+        .expect("the file has the statements that are read")
 }
 
-fn rows(tx: &mut Transaction<'_>, name: &str) -> Result<Vec<Row>> {
-    tx.query(statement(name), &[]).with_context(|| format!("reading {name} for the scorecard"))
+pub(super) fn rows(
+    tx: &mut Transaction<'_>,
+    queries: &'static str,
+    name: &str,
+) -> Result<Vec<Row>> {
+    tx.query(statement(queries, name), &[])
+        .with_context(|| format!("reading {name} for the scorecard"))
 }
 
 fn pairs<A, B>(tx: &mut Transaction<'_>, name: &str) -> Result<Vec<(A, B)>>
@@ -175,13 +210,17 @@ where
     A: for<'a> FromSql<'a>,
     B: for<'a> FromSql<'a>,
 {
-    rows(tx, name)?.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    rows(tx, QUERIES, name)?.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
 /// The one row, of numbers that may be missing.
-fn one<const N: usize>(tx: &mut Transaction<'_>, name: &str) -> Result<[Option<f64>; N]> {
+pub(super) fn one<const N: usize>(
+    tx: &mut Transaction<'_>,
+    queries: &'static str,
+    name: &str,
+) -> Result<[Option<f64>; N]> {
     let mut numbers = [None; N];
-    if let Some(row) = rows(tx, name)?.first() {
+    if let Some(row) = rows(tx, queries, name)?.first() {
         for (place, number) in numbers.iter_mut().enumerate() {
             *number = row.try_get(place)?;
         }

@@ -23,6 +23,9 @@ const OBSERVED_DAYS: usize = 39 * 7;
 /// And for so many days after that at least.
 const FOLLOWED_DAYS_MIN: usize = 28;
 
+/// A twelfth of a year, nearly: so 365 days have twelve.
+const DAYS_A_MONTH: f64 = 30.4;
+
 pub(super) fn one_time_buyers(market: &Market) -> Vec<Value> {
     let once = market.buyers.iter().filter(|(orders, _amount)| *orders == 1).count();
     vec![Ok(once as f64 / market.buyers.len() as f64)]
@@ -151,7 +154,8 @@ pub(super) fn months(market: &Market) -> Vec<Value> {
 
 /// Orders a day of each month of the year over the growth of the shop, January to December, mean 1.
 ///
-/// The growth is a parabola through ln(orders a day) of the whole months: fast at first, then less.
+/// The growth is a parabola through ln(orders a day) of the whole months: fast at first, then less. An
+/// opening is no growth, so the first two weeks are left out.
 /// A month of the year may be put together from parts, as where the history begins and ends within
 /// one: they are measured by the same parabola.
 pub(super) fn month_index(market: &Market) -> Result<[f64; 12], String> {
@@ -162,8 +166,9 @@ pub(super) fn month_index(market: &Market) -> Result<[f64; 12], String> {
         middle: f64,
         whole: bool,
     }
+    const OPENING: usize = 14;
     let mut months: BTreeMap<(i32, u32), Vec<(Day, i64)>> = BTreeMap::new();
-    for (day, orders) in market.whole_days() {
+    for (day, orders) in market.whole_days().iter().skip(OPENING) {
         let date = date_of(*day);
         months.entry((date.year(), date.month())).or_default().push((*day, *orders));
     }
@@ -183,7 +188,7 @@ pub(super) fn month_index(market: &Market) -> Result<[f64; 12], String> {
         }
         by_month[month as usize - 1].push(of_month);
     }
-    let covered = |of: &Vec<Month>| of.iter().map(|it| it.days).sum::<f64>() >= 27.0;
+    let covered = |of: &Vec<Month>| of.iter().map(|it| it.days).sum::<f64>() >= 14.0;
     let all = by_month.iter().filter(|of| covered(of)).count();
     if all < 12 {
         return Err(format!("it needs all twelve months of a year; there are {all}"));
@@ -226,12 +231,36 @@ pub(super) fn vips(market: &Market) -> Vec<Value> {
     .to_vec()
 }
 
-/// Each day is set against the 29 days around it, then against its weekday.
+/// What the days of a month that are looked for have on average.
+fn on_days(days: &[(Day, f64)], of: impl Fn(u32) -> bool) -> f64 {
+    let of: Vec<f64> = days.iter().filter(|it| of(date_of(it.0).day())).map(|it| it.1).collect();
+    mean(&of)
+}
+
 pub(super) fn month_start(market: &Market) -> Vec<Value> {
+    let Some(days) = adjusted_days(market) else { return missing(2, "it needs three months") };
+    vec![
+        Ok(on_days(&days, |day| day <= 5) / on_days(&days, is_usual) - 1.0),
+        Ok(on_days(&days, |day| [11, 12, 26, 27].contains(&day)) / on_days(&days, |_day| true)),
+    ]
+}
+
+pub(super) fn month_end(market: &Market) -> Value {
+    let days = or(adjusted_days(market), || "it needs three months".into())?;
+    Ok(on_days(&days, |day| day >= 28) / on_days(&days, is_usual) - 1.0)
+}
+
+/// Whether a day of the month is none on which, or after which, salaries are paid.
+fn is_usual(day: u32) -> bool {
+    matches!(day, 6..=9 | 13..=24)
+}
+
+/// Orders of each day against the 29 days around it, then against its weekday; none in a short history.
+fn adjusted_days(market: &Market) -> Option<Vec<(Day, f64)>> {
     const AROUND: usize = 29;
     let whole = market.whole_days();
     if whole.len() < 90 {
-        return missing(2, "it needs three months");
+        return None;
     }
     let orders: Vec<f64> = whole.iter().map(|(_day, orders)| *orders as f64).collect();
     let around = orders.windows(AROUND).map(|window| window.iter().sum::<f64>() / AROUND as f64);
@@ -245,15 +274,7 @@ pub(super) fn month_start(market: &Market) -> Vec<Value> {
         let mean = mean(&those);
         days.iter_mut().filter(|it| weekday(it.0) == of_week).for_each(|it| it.1 /= mean);
     }
-    let mean_of = |of: &dyn Fn(u32) -> bool| {
-        let of: Vec<f64> =
-            days.iter().filter(|it| of(date_of(it.0).day())).map(|it| it.1).collect();
-        mean(&of)
-    };
-    vec![
-        Ok(mean_of(&|day| day <= 5) / mean_of(&|day| day > 5) - 1.0),
-        Ok(mean_of(&|day| [11, 12, 26, 27].contains(&day)) / mean_of(&|_day| true)),
-    ]
+    Some(days)
 }
 
 pub(super) fn new_products(market: &Market) -> Vec<Value> {
@@ -327,12 +348,47 @@ pub(super) fn purchase_model(market: &Market) -> Vec<Value> {
         .to_vec()
 }
 
+pub(super) fn sign_ups(market: &Market) -> Vec<Value> {
+    vec![or(market.ever_bought, || "nobody has been signed up for 90 days".into())]
+}
+
+/// Of all customers whose month of the first purchase lies so far back. A year later is the eleventh
+/// month and the twelfth, as far as they are there: twelve months of history have the eleventh, of the
+/// customers of the first month.
+pub(super) fn retention(market: &Market) -> Vec<Value> {
+    let months = (market.days.len() as f64 / DAYS_A_MONTH) as i64;
+    let after = |since: std::ops::RangeInclusive<i64>| {
+        let (mut customers, mut active) = (0, 0);
+        for since in since.clone() {
+            let whole = || market.retention.iter().filter(|of| of.first + since < months);
+            customers += whole().filter(|of| of.since == 0).map(|of| of.customers).sum::<i64>();
+            active += whole().filter(|of| of.since == since).map(|of| of.customers).sum::<i64>();
+        }
+        let share = (customers > 0).then(|| active as f64 / customers as f64);
+        or(share, || format!("it needs {} months of 30.4 days", since.start() + 1))
+    };
+    let [first, year] = [after(1..=1), after(11..=12)];
+    let left = match (&first, &year) {
+        (Ok(first), Ok(year)) if *first > 0.0 => Ok(year / first),
+        _ => Err("it needs both".into()),
+    };
+    vec![first, after(3..=3), after(6..=6), year, left]
+}
+
+pub(super) fn most_frequent(market: &Market) -> Vec<Value> {
+    market.most_frequent.map(|value| or(value, || "there are no orders yet".into())).to_vec()
+}
+
+pub(super) fn catalogue(market: &Market) -> Vec<Value> {
+    vec![or(market.catalogue, || "it needs a year".into())]
+}
+
 /// So many values that are missing for one reason.
 pub(super) fn missing(parts: usize, reason: &str) -> Vec<Value> {
     vec![Err(reason.to_owned()); parts]
 }
 
-fn or(value: Option<f64>, reason: impl FnOnce() -> String) -> Value {
+pub(super) fn or<T>(value: Option<T>, reason: impl FnOnce() -> String) -> Result<T, String> {
     value.ok_or_else(reason)
 }
 
@@ -361,7 +417,7 @@ pub(super) fn shares(values: [f64; 24]) -> [f64; 24] {
 }
 
 /// The place of the greatest value within a range, and that value.
-fn busiest(values: &[f64; 24], range: std::ops::Range<usize>) -> (usize, f64) {
+pub(super) fn busiest(values: &[f64; 24], range: std::ops::Range<usize>) -> (usize, f64) {
     let places = range.map(|place| (place, values[place]));
     places.reduce(|best, it| if it.1 > best.1 { it } else { best }).expect("no range is empty")
 }

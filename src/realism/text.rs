@@ -141,9 +141,7 @@ impl Report {
 
     /// Writes it for people, 100 columns wide.
     pub(super) fn write(&self, out: &mut dyn Write, colour: bool) -> Result<()> {
-        let paint = |style: &str, text: &str| {
-            if colour { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
-        };
+        let paint = |style: &str, text: &str| paint(colour, style, text);
         writeln!(out, "{}\n", self.subject())?;
         let title = format!(
             "{:<4} {:<34} {:>9}  {:<15} {:<REAL$} {}",
@@ -192,9 +190,14 @@ impl Report {
     }
 }
 
+/// A text in one of the terminal's styles.
+pub(super) fn paint(colour: bool, style: &str, text: &str) -> String {
+    if colour { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
 impl Status {
     /// The terminal's codes for its colour.
-    fn style(self) -> &'static str {
+    pub(super) fn style(self) -> &'static str {
         match self {
             Status::Pass => "32",
             Status::Brief => "36",
@@ -205,7 +208,7 @@ impl Status {
 }
 
 /// The lines of a text that is broken between words.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {
         match lines.last_mut() {

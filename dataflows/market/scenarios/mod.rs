@@ -7,9 +7,15 @@ use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 use chrono::Datelike;
 use serde::{Deserialize, Serialize};
 
+use rules::Effect;
+pub(super) use rules::is_holiday;
 pub use rules::{MonthDay, Occurrence, Rule, Scenario, occurrences};
 
-use super::{Settings, word};
+use super::{
+    Settings,
+    profile::{Category, Profile},
+    word,
+};
 use crate::model::{
     Millis, ScenarioAction, ScenarioEvent, Strength, Word,
     time::{DAY, HOUR, TIME_END, date_of, day_of},
@@ -67,8 +73,7 @@ impl Command {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Active {
     occurrence: String,
-    strength: f64,
-    focus: f64,
+    effect: Effect,
     categories: Vec<String>,
     /// A command has its way, not the calendar.
     by_hand: bool,
@@ -98,9 +103,12 @@ pub(super) struct Scenarios {
     events: u64,
     /// The factor on all orders.
     pub(super) demand: f64,
-    /// The factor on each category, and the greatest of them.
+    /// The factor on each category.
     pub(super) focus: Vec<f64>,
-    pub(super) focus_max: f64,
+    /// The share taken off the prices of each category.
+    pub(super) discount: Vec<f64>,
+    /// The factor on an order's lines beyond the first.
+    pub(super) lines: f64,
     /// What is active, by name.
     pub(super) running: Arc<[Running]>,
     /// The occurrences of a year and its neighbours.
@@ -117,7 +125,8 @@ impl Scenarios {
             events: 0,
             demand: 1.0,
             focus: vec![1.0; categories],
-            focus_max: 1.0,
+            discount: vec![0.0; categories],
+            lines: 1.0,
             running: Arc::default(),
             known: None,
         }
@@ -146,10 +155,12 @@ impl Scenarios {
                 self.stopped.remove(name);
             }
             let now = now.filter(|_| !self.stopped.contains_key(name)).map(|now| {
-                let (strength, focus) = scenario.effect(now, at);
+                let mut effect = scenario.effect(now, at);
                 let categories = scenario.categories.clone();
+                let drawn = drawn(&settings.profile, &categories, effect.discount);
+                effect.demand = effect.demand.max(drawn);
                 let (occurrence, until) = (now.name.clone(), Some(now.until));
-                Active { occurrence, strength, focus, categories, by_hand: false, until }
+                Active { occurrence, effect, categories, by_hand: false, until }
             });
             let known = known.cloned();
             let same = |a: &Active, b: &Active| a.occurrence == b.occurrence;
@@ -163,7 +174,9 @@ impl Scenarios {
                 let known = known.filter(|known| same(known, &now));
                 if known.is_none() {
                     emit(self.event(at, name, ScenarioAction::Start, &now));
-                } else if known.is_some_and(|it| it.strength.to_bits() != now.strength.to_bits()) {
+                } else if known
+                    .is_some_and(|it| it.effect.demand.to_bits() != now.effect.demand.to_bits())
+                {
                     emit(self.event(at, name, ScenarioAction::Change, &now));
                 }
                 self.active.insert(name.clone(), now);
@@ -245,8 +258,10 @@ impl Scenarios {
                 || format!("{name}-{}-{at}", date_of(day_of(at))),
                 |active| active.occurrence,
             ),
-            strength,
-            focus: rule.map_or(FOCUS, Scenario::focus),
+            effect: match rule {
+                Some(rule) => rule.at_peak(strength),
+                None => Effect { demand: strength, focus: FOCUS, discount: 0.0 },
+            },
             categories: match rule {
                 Some(rule) if categories.is_empty() => rule.categories.clone(),
                 _ => categories,
@@ -273,27 +288,33 @@ impl Scenarios {
             occurrence: Arc::from(active.occurrence.as_str()),
             name: Arc::from(name),
             action,
-            strength: Strength::new(active.strength).expect("factors are checked"),
+            strength: Strength::new(active.effect.demand).expect("factors are checked"),
             categories: active.categories.iter().map(|word| Word::from(word.as_str())).collect(),
         }
     }
 
     /// Works out the effect of what is active.
     fn weigh(&mut self, settings: &Settings) {
-        let product: f64 = self.active.values().map(|active| active.strength).product();
-        self.demand = product.min(settings.profile.demand.ceiling);
-        self.focus.fill(1.0);
-        for active in self.active.values() {
-            for (category, focus) in settings.profile.categories.iter().zip(&mut self.focus) {
-                if active.categories.contains(&category.name) {
-                    *focus *= active.focus;
-                }
+        // What is done by hand is a factor on all else, whatever that is.
+        let product = |by_hand: bool| -> f64 {
+            let these = self.active.values().filter(|active| active.by_hand == by_hand);
+            these.map(|active| active.effect.demand).product()
+        };
+        self.demand = product(false).min(settings.profile.demand.ceiling) * product(true);
+        let mut lines = Answer::default();
+        for (place, category) in settings.profile.categories.iter().enumerate() {
+            let (mut focus, mut discount) = (1.0, 0.0_f64);
+            for active in self.active.values().filter(|it| it.categories.contains(&category.name)) {
+                focus *= active.effect.focus;
+                discount = discount.max(active.effect.discount);
             }
+            (self.focus[place], self.discount[place]) =
+                (focus * lines.add(category, discount), discount);
         }
-        self.focus_max = self.focus.iter().copied().fold(0.0, f64::max);
+        self.lines = lines.mean();
         let running = self.active.iter().map(|(name, active)| Running {
             name: Word::from(name.as_str()),
-            strength: active.strength,
+            strength: active.effect.demand,
             until: active.until,
         });
         self.running = running.collect();
@@ -311,6 +332,37 @@ impl Scenarios {
         self.known = Some((year, Arc::clone(&all)));
         all
     }
+}
+
+/// What discounts make of sales, over the categories by their shares.
+#[derive(Default)]
+struct Answer {
+    shares: f64,
+    answers: f64,
+}
+
+impl Answer {
+    /// Adds a category; returns its own answer, by a constant elasticity.
+    fn add(&mut self, category: &Category, discount: f64) -> f64 {
+        let answer = (1.0 - discount).powf(-category.elasticity);
+        self.shares += category.share;
+        self.answers += category.share * answer;
+        answer
+    }
+
+    fn mean(&self) -> f64 {
+        self.answers / self.shares
+    }
+}
+
+/// The factor on all orders that a discount on some categories draws by itself.
+fn drawn(profile: &Profile, categories: &[String], discount: f64) -> f64 {
+    let mut answer = Answer::default();
+    for category in &profile.categories {
+        let is_reduced = categories.contains(&category.name);
+        answer.add(category, if is_reduced { discount } else { 0.0 });
+    }
+    answer.mean()
 }
 
 /// A year and its neighbours, whose scenarios may reach into it.

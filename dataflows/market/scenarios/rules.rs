@@ -44,8 +44,8 @@ pub enum Rule {
     Lunar(MonthDay),
     /// The first such weekday from a date on.
     First(Weekday, MonthDay),
-    /// The same day of every month.
-    Monthly(u32),
+    /// The same day of every month, or counted back from its end: -1 is the last.
+    Monthly(i32),
     /// Every week.
     Weekly(Weekday),
     /// A day between two dates, another each year.
@@ -76,6 +76,9 @@ struct Phase {
     demand: f64,
     #[serde(default = "one")]
     focus: f64,
+    /// The share taken off the prices of the scenario's categories, at the peak.
+    #[serde(default)]
+    discount: f64,
     /// First hour of the day, and the first hour after.
     #[serde(default = "all_hours")]
     hours: (i64, i64),
@@ -87,6 +90,21 @@ fn one() -> f64 {
 
 fn all_hours() -> (i64, i64) {
     (0, 24)
+}
+
+/// What a scenario does: factors on all orders and on the choice of its categories, and the share
+/// taken off their prices.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Effect {
+    pub(super) demand: f64,
+    pub(super) focus: f64,
+    pub(super) discount: f64,
+}
+
+impl Default for Effect {
+    fn default() -> Self {
+        Effect { demand: 1.0, focus: 1.0, discount: 0.0 }
+    }
 }
 
 /// The course of a phase.
@@ -114,15 +132,19 @@ impl Shape {
 }
 
 impl Phase {
-    /// The factors on all orders and on the categories in the hour that begins at `at`.
-    fn effect(&self, anchor: Day, at: Millis) -> Option<(f64, f64)> {
+    /// What it does in the hour that begins at `at`.
+    fn effect(&self, anchor: Day, at: Millis) -> Option<Effect> {
         let day = day_of(at) - anchor;
         let hour = hour_of(at);
         if !(self.from..=self.to).contains(&day) || !(self.hours.0..self.hours.1).contains(&hour) {
             return None;
         }
         let share = self.shape.share(day - self.from, self.to - self.from + 1);
-        Some((1.0 + (self.demand - 1.0) * share, 1.0 + (self.focus - 1.0) * share))
+        Some(Effect {
+            demand: 1.0 + (self.demand - 1.0) * share,
+            focus: 1.0 + (self.focus - 1.0) * share,
+            discount: self.discount * share,
+        })
     }
 
     fn begins(&self, anchor: Day) -> Millis {
@@ -191,8 +213,10 @@ impl Scenario {
             let known = categories.join(", ");
             return Err(format!("there is no category `{category}`; there are {known}"));
         }
-        if matches!(self.day, Rule::Monthly(day) if !(1..=28).contains(&day)) {
-            return refuse("`monthly` is a day from 1 to 28");
+        if matches!(self.day, Rule::Monthly(day) if day == 0 || day.abs() > 28) {
+            return refuse(
+                "`monthly` is a day from 1 to 28, or from -1 to -28 before the month's end",
+            );
         }
         if matches!(self.day, Rule::Drawn(from, to) if (from.month, from.day) > (to.month, to.day))
         {
@@ -210,6 +234,9 @@ impl Scenario {
             if !(0.05..=10.0).contains(&phase.demand) || !(0.05..=10.0).contains(&phase.focus) {
                 return refuse("`demand` and `focus` are factors from 0.05 to 10");
             }
+            if !(0.0..=0.9).contains(&phase.discount) {
+                return refuse("`discount` is a share from 0 to 0.9");
+            }
             if !(0 <= phase.hours.0 && phase.hours.0 < phase.hours.1 && phase.hours.1 <= 24) {
                 return refuse("`hours` are the first hour and the first hour after, 0 to 24");
             }
@@ -224,15 +251,20 @@ impl Scenario {
         if most > 1.0 { most } else { demands().fold(most, f64::min) }
     }
 
-    /// The greatest factor on its categories.
-    pub(super) fn focus(&self) -> f64 {
-        self.phases.iter().map(|phase| phase.focus).fold(1.0, f64::max)
+    /// The most that it does to its categories: what a command has it do.
+    pub(super) fn at_peak(&self, demand: f64) -> Effect {
+        let most = |of: fn(&Phase) -> f64, least| self.phases.iter().map(of).fold(least, f64::max);
+        Effect { demand, focus: most(|it| it.focus, 1.0), discount: most(|it| it.discount, 0.0) }
     }
 
-    /// The factors on all orders and on the categories in the hour that begins at `at`.
-    pub(super) fn effect(&self, occurrence: &Occurrence, at: Millis) -> (f64, f64) {
+    /// What it does in the hour that begins at `at`.
+    pub(super) fn effect(&self, occurrence: &Occurrence, at: Millis) -> Effect {
         let effects = self.phases.iter().filter_map(|phase| phase.effect(occurrence.anchor, at));
-        effects.fold((1.0, 1.0), |all, one| (all.0 * one.0, all.1 * one.1))
+        effects.fold(Effect::default(), |all, one| Effect {
+            demand: all.demand * one.demand,
+            focus: all.focus * one.focus,
+            discount: all.discount.max(one.discount),
+        })
     }
 }
 
@@ -270,7 +302,8 @@ impl Rule {
                 date.in_year(year).map(|date| first(*weekday, date)).into_iter().collect()
             }
             Rule::Monthly(day) => {
-                (1..=12).filter_map(|month| NaiveDate::from_ymd_opt(year, month, *day)).collect()
+                let days = (1..=12).filter_map(|month| monthly(year, month, *day));
+                days.collect()
             }
             Rule::Weekly(weekday) => NaiveDate::from_ymd_opt(year, 1, 1)
                 .into_iter()
@@ -290,10 +323,24 @@ impl Rule {
     }
 }
 
+/// A day of a month, or counted back from its end.
+fn monthly(year: i32, month: u32, day: i32) -> Option<NaiveDate> {
+    let begins = NaiveDate::from_ymd_opt(year, month, 1)?;
+    let days = i32::from(begins.num_days_in_month());
+    begins.with_day(if day > 0 { day } else { days + 1 + day } as u32)
+}
+
 /// The first such weekday from a date on.
 fn first(weekday: Weekday, from: NaiveDate) -> NaiveDate {
     let days = from.weekday().days_since(weekday);
     from + chrono::Days::new(u64::from((7 - days) % 7))
+}
+
+/// Whether it is one of the three days of Seollal or of Chuseok.
+pub(in crate::market) fn is_holiday(date: NaiveDate) -> bool {
+    const FEASTS: [MonthDay; 2] = [MonthDay { month: 1, day: 1 }, MonthDay { month: 8, day: 15 }];
+    let mut days = FEASTS.iter().filter_map(|feast| lunar(date.year(), *feast));
+    days.any(|feast| (date - feast).num_days().abs() <= 1)
 }
 
 /// A date of the Korean lunar calendar in the year that begins at its new year.
@@ -357,6 +404,7 @@ impl fmt::Display for Rule {
             Rule::Date(date) => write!(f, "{date}"),
             Rule::Lunar(date) => write!(f, "lunar {date}"),
             Rule::First(weekday, date) => write!(f, "first {weekday} from {date}"),
+            Rule::Monthly(-1) => write!(f, "monthly, last day"),
             Rule::Monthly(day) => write!(f, "monthly, day {day}"),
             Rule::Weekly(weekday) => write!(f, "every {weekday}"),
             Rule::Drawn(from, to) => write!(f, "between {from} and {to}"),
@@ -404,6 +452,7 @@ mod tests {
         assert_eq!(day(&Rule::Sambok, 2024), ["2024-07-15", "2024-07-25", "2024-08-14"]);
         assert_eq!(day(&Rule::Sambok, 2025), ["2025-07-20", "2025-07-30", "2025-08-09"]);
         assert_eq!(day(&Rule::Monthly(25), 2026).len(), 12);
+        assert_eq!(day(&Rule::Monthly(-1), 2028)[..2], ["2028-01-31", "2028-02-29"]);
         assert_eq!(day(&Rule::Weekly(Weekday::Thu), 2026).len(), 53);
         assert!(day(&Rule::Date(date(2, 29)), 2026).is_empty());
         let drawn = Rule::Drawn(date(11, 3), date(11, 20));
@@ -421,9 +470,9 @@ mod tests {
             categories = ["toys"]
             day = { date = "05-05" }
             phases = [
-                { from = -4, to = -1, shape = "rise", demand = 2.6, focus = 1.0 },
-                { from = 0, to = 0, demand = 0.5 },
-                { from = 0, to = 0, hours = [20, 22], demand = 3.0, focus = 2.0 },
+                { from = -4, to = -1, shape = "rise", demand = 2.6, discount = 0.2 },
+                { from = 0, to = 0, demand = 0.5, discount = 0.1 },
+                { from = 0, to = 0, hours = [20, 22], demand = 3.0, focus = 2.0, discount = 0.3 },
             ]
             "#,
             &["toys"],
@@ -435,12 +484,31 @@ mod tests {
         let day = start_of_day(day_of_date("2026-05-05".parse().unwrap()));
         assert_eq!((gifts.from, gifts.until), (day - 4 * DAY, day + DAY));
         let effect = |at: Millis| scenarios[0].effect(gifts, at);
-        let rises: Vec<f64> = (1..=4).rev().map(|before| effect(day - before * DAY).0).collect();
+        let rises: Vec<f64> =
+            (1..=4).rev().map(|before| effect(day - before * DAY).demand).collect();
         assert_eq!(rises, [1.1, 1.4, 1.9, 2.6]);
-        assert_eq!(effect(day), (0.5, 1.0));
-        assert_eq!(effect(day + 20 * HOUR), (1.5, 2.0));
-        assert_eq!(effect(day + 22 * HOUR), (0.5, 1.0));
-        assert_eq!((scenarios[0].peak(), scenarios[0].focus()), (3.0, 2.0));
+        let effect = |at| {
+            let Effect { demand, focus, discount } = effect(at);
+            (demand, focus, discount)
+        };
+        // A share off rises as the factors do; where phases meet the greatest holds.
+        assert_eq!(effect(day - 2 * DAY), (1.9, 1.0, 0.2 * 0.5625));
+        assert_eq!(effect(day), (0.5, 1.0, 0.1));
+        assert_eq!(effect(day + 20 * HOUR), (1.5, 2.0, 0.3));
+        assert_eq!(effect(day + 22 * HOUR), (0.5, 1.0, 0.1));
+        assert_eq!(Some(scenarios[0].peak()), Some(3.0));
+        let by_hand = scenarios[0].at_peak(5.0);
+        assert_eq!(by_hand, Effect { demand: 5.0, focus: 2.0, discount: 0.3 });
+    }
+
+    /// What comes after a sale comes of the sale.
+    #[test]
+    fn no_phase_that_ships_types_a_dip_in() {
+        let profile = crate::market::Profile::named("year").unwrap();
+        for scenario in Scenario::shipped(&profile.words()).unwrap() {
+            let lowest = scenario.phases.iter().map(|phase| phase.demand).fold(1.0, f64::min);
+            assert!(lowest >= 1.0, "{} has a phase of {lowest}", scenario.name);
+        }
     }
 
     #[test]
@@ -449,7 +517,7 @@ mod tests {
         for (text, says) in [
             ("name = \"a b\"\ncategories = []\nday = \"sambok\"", "letters, digits and hyphens"),
             ("name = \"a\"\ncategories = [\"cars\"]\nday = \"sambok\"", "no category `cars`"),
-            ("name = \"a\"\ncategories = []\nday = { monthly = 31 }", "1 to 28"),
+            ("name = \"a\"\ncategories = []\nday = { monthly = 31 }", "1 to 28, or from"),
             ("name = \"a\"\ncategories = []\nday = { date = \"02-30\" }", "no date such as"),
             ("name = \"a\"\ncategories = []\nday = { yearly = 1 }", "unknown variant"),
             ("name = \"a\"\ncategories = []\nday = \"sambok\"\nsize = 1", "unknown field `size`"),
@@ -465,6 +533,7 @@ mod tests {
         for (phase, says) in [
             ("from = 1, to = 0", "`from` one day `to` a later one"),
             ("from = 0, to = 0, demand = 11", "factors from 0.05 to 10"),
+            ("from = 0, to = 0, discount = 0.95", "a share from 0 to 0.9"),
             ("from = 0, to = 0, hours = [22, 20]", "the first hour after"),
         ] {
             let text = format!(

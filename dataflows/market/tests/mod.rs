@@ -1,7 +1,9 @@
 //! Whole markets in memory: the same whatever the workers and the cuts, and plausible.
 
 mod incidents;
+mod owners;
 mod rules;
+mod sale;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -16,8 +18,9 @@ use std::{
 
 use timely::dataflow::operators::vec::input::Input;
 
-use super::{roster::Roster, *};
-use crate::model::time::{HOUR, start_of_day};
+use super::profile::BANDS;
+use super::*;
+use crate::model::time::{DAY, HOUR, SECOND, hour_of, start_of_day};
 use crate::model::{Krw, Topic};
 
 /// What a market did.
@@ -63,7 +66,7 @@ impl Memory {
 }
 
 impl Cache for Memory {
-    fn put(&self, live: bool, set: &dyn Fn() -> CachedSet) {
+    fn put(&self, live: bool, set: &dyn Fn() -> CachedSet, _: &dyn Fn(&CachedSet) -> ById) {
         if live {
             let set = set();
             self.put.lock().unwrap().push(set.version);
@@ -170,6 +173,12 @@ fn settings(days: i64) -> Settings {
     Settings::new(7, start_of_day(20_788), days * DAY)
 }
 
+/// The rules of a profile that changes some, without a history.
+fn settings_with(changes: &str) -> Settings {
+    let profile = Profile::read(&format!("base = \"year\"\n{changes}")).unwrap();
+    Settings { profile, ..settings(0) }
+}
+
 const REFRESH: Millis = 50 * SECOND;
 const DAY_REFRESHES: u64 = (DAY / REFRESH) as u64;
 
@@ -187,7 +196,7 @@ fn workers_and_leave_change_nothing() {
     // The last hour is live.
     let until = DAY_REFRESHES * 25 / 24;
     let one = run(&settings, 1, None, &commands, until, 2 * DAY);
-    assert!(one.figures.orders > 500, "{:?}", one.figures);
+    assert!(one.figures.orders > 200, "{:?}", one.figures);
     assert!(one.records[&(Topic::Scenarios, 0)].len() >= 2);
     for (workers, step) in [(2, 7 * SECOND), (3, 3 * HOUR)] {
         let other = run(&settings, workers, None, &commands, until, step);
@@ -196,26 +205,73 @@ fn workers_and_leave_change_nothing() {
     }
 
     for (cut, before, after) in [(1_000, 2, 3), (DAY_REFRESHES, 1, 2), (1_790, 3, 1)] {
-        let first = run(&settings, before, None, &commands, cut, DAY);
-        // What is not kept in a snapshot must not be needed.
-        let kept = bincode::serialize(&first.snapshot).unwrap();
-        let kept = bincode::deserialize(&kept).unwrap();
-        let second = run(&settings, after, Some(kept), &commands, until, HOUR);
-        let mut records = first.records;
-        for (partition, more) in second.records {
-            records.entry(partition).or_default().extend(more);
-        }
-        for (partition, events) in &one.records {
-            let other = &records[partition];
-            let same = events.iter().zip(other).take_while(|(a, b)| a == b).count();
-            assert!(
-                same == events.len().max(other.len()),
-                "cut at {cut}: {partition:?} differs from {:?} to {:?}",
-                events.get(same),
-                other.get(same),
-            );
-        }
-        assert_eq!(one.figures, second.figures, "cut at {cut}");
+        assert_cut_changes_nothing(&one, &settings, &commands, until, (cut, before, after));
+    }
+}
+
+/// Cuts a run at the start of a refresh and goes on with other workers.
+fn assert_cut_changes_nothing(
+    whole: &Ran,
+    settings: &Settings,
+    commands: &[Command],
+    until: u64,
+    (cut, before, after): (u64, usize, usize),
+) {
+    let first = run(settings, before, None, commands, cut, DAY);
+    // What is not kept in a snapshot must not be needed.
+    let kept = bincode::serialize(&first.snapshot).unwrap();
+    let kept = bincode::deserialize(&kept).unwrap();
+    let second = run(settings, after, Some(kept), commands, until, HOUR);
+    let mut records = first.records;
+    for (partition, more) in second.records {
+        records.entry(partition).or_default().extend(more);
+    }
+    // The first event that differs, of all partitions, is the cause.
+    let differing = whole.records.iter().filter_map(|(partition, events)| {
+        let other = &records[partition];
+        let same = events.iter().zip(other).take_while(|(a, b)| a == b).count();
+        let (one, other) = (events.get(same), other.get(same));
+        let at = one.into_iter().chain(other).map(Event::at).min()?;
+        Some((at, format!("{partition:?} differs from {one:?} to {other:?}")))
+    });
+    if let Some((_, first)) = differing.min() {
+        panic!("cut at {cut}: {first}");
+    }
+    assert_eq!(whole.figures, second.figures, "cut at {cut}");
+}
+
+/// Customers who buy several times a day, a sale that wakes many of them, products that are newest
+/// for hours and sell out: whatever a snapshot does not keep would show.
+#[test]
+fn a_busy_market_can_be_cut_anywhere() {
+    let mut settings = settings(2);
+    settings.profile = Profile::read(owners::BUSY).unwrap();
+    let command = |minutes, strength| Command {
+        at: settings.origin + minutes * MINUTE,
+        name: "flash".to_owned(),
+        strength,
+        categories: vec!["fashion".to_owned(), "toys".to_owned()],
+        until: None,
+    };
+    // From 9:20 on the second day to its afternoon.
+    let commands = [command(33 * 60 + 20, Some(4.0)), command(39 * 60 + 10, None)];
+    let until = DAY_REFRESHES * 43 / 24;
+    let one = run(&settings, 1, None, &commands, until, DAY);
+    assert!(one.figures.orders > 4_000, "{:?}", one.figures);
+    // In the first night, at a day's start, amid an hour before the sale, and within the sale.
+    let hour = DAY_REFRESHES / 24;
+    for (cut, workers) in [
+        (3 * hour + 7, (1, 1)),
+        (24 * hour, (2, 1)),
+        (30 * hour + 31, (1, 3)),
+        (33 * hour + 24, (1, 1)),
+        (34 * hour, (2, 2)),
+        (35 * hour + 50, (3, 2)),
+        (37 * hour + 11, (1, 2)),
+        (38 * hour + 70, (1, 1)),
+    ] {
+        let cut = (cut, workers.0, workers.1);
+        assert_cut_changes_nothing(&one, &settings, &commands, until, cut);
     }
 }
 
@@ -246,15 +302,15 @@ fn what_is_in_the_cache_changes_no_event() {
         |set| Some(CachedSet { customers: Vec::new(), ..set }),
         |set| Some(CachedSet { products: set.products[1..].to_vec(), ..set }),
         |mut set| {
-            set.customers[500].weight += 1;
+            set.customers[200].weight += 1;
             Some(set)
         },
         |mut set| {
-            set.customers[500].bought_before ^= true;
+            set.customers[200].bought_before ^= true;
             Some(set)
         },
         |mut set| {
-            set.products[500].slot = 9_999;
+            set.products[500].weight += 1;
             Some(set)
         },
         |mut set| {
@@ -291,35 +347,57 @@ fn refreshes(
     (market, events)
 }
 
+/// Lives through so many refreshes more, alone.
+fn live_through(market: &mut Market, refreshes: u64, emit: &mut impl FnMut(Event)) {
+    for _ in 0..refreshes {
+        let proposal = Arc::new(market.propose());
+        market.begin(&[proposal], emit);
+        while market.next_tick().is_some() {
+            market.run_tick(emit);
+        }
+    }
+}
+
+/// Another market that goes on from where this one stands, between two refreshes.
+fn fork(market: &Market, settings: &Settings, commands: &[Command]) -> Market {
+    let snapshot = Snapshot::new(vec![market.part()], Vec::new()).unwrap();
+    let kept = bincode::serialize(&snapshot).unwrap();
+    let snapshot: Snapshot = bincode::deserialize(&kept).unwrap();
+    Market::new(settings.clone(), 0, 1, Some(&snapshot), commands)
+}
+
+/// The members by id.
+fn sorted(members: &working_set::Members) -> Vec<(u32, Member)> {
+    let mut all: Vec<_> = members.iter().collect();
+    all.sort_unstable_by_key(|(id, _)| *id);
+    all
+}
+
+/// Many orders from the first hour on.
+const QUICK: &str = "[customers]\nopening_delay = \"1h\"\n[demand]\narrivals = [2_000, 20_000]";
+
 /// The set that is cached has everything that a draw depends on.
 #[test]
 fn what_is_cached_is_what_is_drawn_from() {
-    let members = |roster: &Roster| roster.by_slot().collect::<Vec<_>>();
-    let (market, events) = refreshes(settings(0), 400, |market| {
+    let (market, events) = refreshes(settings_with(QUICK), 400, |market| {
         let set = market.cached_set();
-        assert_eq!((set.customers.len(), set.products.len()), (1_000, 1_000));
+        let members = market.working_set.members.len();
+        assert_eq!((set.customers.len(), set.products.len()), (members, 1_000));
         assert_eq!(market.read(Some(&set)), Reading::Hit);
-        let (offer, Common { working_set, catalog, .. }) =
-            (market.offer.as_ref().unwrap(), &market.common);
+        let offer = market.offer.as_ref().unwrap();
+        assert_eq!(sorted(&offer.members), sorted(&market.working_set.members));
+        let own = market.common.catalog.offered();
         for (read, own) in
-            [(&offer.customers, &working_set.roster), (&offer.products, &catalog.roster)]
+            [(&offer.products.best, &own.best), (&offer.products.newest, &own.newest)]
         {
-            assert_eq!(members(read), members(own));
-            for band in (0..2).filter(|band| own.total(*band) > 0) {
-                assert_eq!(read.total(band), own.total(band));
-                for share in 0..50 {
-                    let point = own.total(band) / 50 * share;
-                    assert_eq!(read.at(band, point), own.at(band, point));
-                }
+            for (read, own) in read.iter().zip(own) {
+                assert!((0..500).all(|it| read.choose(it, &[]) == own.choose(it, &[])));
             }
-        }
-        for id in working_set.roster.ids() {
-            assert_eq!(offer.has_bought(id), working_set.has_bought(id));
         }
     });
     // Who ordered is in neither any more.
     let offer = market.offer.as_ref().unwrap();
-    assert_eq!(members(&offer.customers), members(&market.common.working_set.roster));
+    assert_eq!(sorted(&offer.members), sorted(&market.working_set.members));
     let orders = events.iter().filter(|event| matches!(event, Event::Order(_))).count();
     assert!(orders > 100, "{orders}");
 }
@@ -327,11 +405,11 @@ fn what_is_cached_is_what_is_drawn_from() {
 /// A set that the market would refuse, planted behind its back: only its members buy and are bought.
 #[test]
 fn a_refresh_draws_from_what_was_read() {
-    let (_, events) = refreshes(settings(0), 400, |market| {
+    let (_, events) = refreshes(settings_with(QUICK), 400, |market| {
         let mut set = market.cached_set();
         set.customers.retain(|one| one.user_id % 7 == 0);
         set.products.retain(|one| one.product_id % 7 == 0);
-        market.offer = Some(Offer::new(&set));
+        market.take_offer(&set);
     });
     let mut orders = 0;
     for event in &events {
@@ -351,7 +429,7 @@ fn a_month_is_plausible() {
     let ran = run(&settings, 2, None, &[], 30 * DAY_REFRESHES, DAY);
     let Figures { orders, demand, .. } = ran.figures;
     assert!((orders as f64 / demand - 1.0).abs() < 0.05, "{orders} orders, demand {demand}");
-    assert!(orders >= 20_000, "{orders}");
+    assert!(orders >= 5_000, "{orders}");
     assert_eq!(ran.placed().count() as u64, orders);
 
     let mut ids: Vec<u64> = Vec::new();
@@ -396,11 +474,11 @@ fn a_month_is_plausible() {
     // The curves' peaks are exact in `rules`; a month's orders come near them.
     for (band, peak) in [(1, 21), (4, 10)] {
         let most = by_hour[band].iter().max().unwrap();
-        assert!(by_hour[band][peak] * 10 >= most * 9, "band {band}: {:?}", by_hour[band]);
+        assert!(by_hour[band][peak] * 10 >= most * 8, "band {band}: {:?}", by_hour[band]);
     }
     let usual = by_day[12] + by_day[19];
     assert!(
-        by_day[26] * 20 >= usual * 22, // the opening is still in these Fridays
+        by_day[26] * 4 >= usual * 5, // `sale` measures it against the same market without it
         "Black Friday {} to {usual} on two usual Fridays",
         by_day[26]
     );

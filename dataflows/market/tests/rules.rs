@@ -2,19 +2,14 @@
 //! things happen. Statistical tests have fixed seeds; their bounds are five standard errors, so a
 //! rule that holds fails one of them in a million.
 
-use super::*;
+use super::{catalog::Offered, shelf::Shelf, *};
+
 use crate::model::{
     ProductId,
     ScenarioAction::{Change, Start, Stop},
     Sex,
     time::day_of_date,
 };
-
-/// The rules of a profile that changes some, without a history.
-fn settings_with(changes: &str) -> Settings {
-    let profile = Profile::read(&format!("base = \"year\"\n{changes}")).unwrap();
-    Settings { profile, ..settings(0) }
-}
 
 /// Whether a share of so many trials is what it should be, up to five standard errors.
 fn is_near(hits: usize, trials: usize, share: f64) -> bool {
@@ -26,10 +21,13 @@ fn is_near(hits: usize, trials: usize, share: f64) -> bool {
 /// one group is short the other fills up. Against a selection from all events so far.
 #[test]
 fn the_working_set_is_the_600_and_the_400() {
-    let all = "[working_set]\nselection = \"all\"\n[demand]\nwait = \"5m\"\n";
-    for (customers, conversion) in [(300, "1h"), (800, "2h"), (3_000, "30m"), (3_000, "5d")] {
+    // So many never-buyers order a day of usual demand for each 540 of them; buyers for each 700.
+    for (customers, newcomers_a_day, both) in
+        [(300, 8_000, false), (800, 4_000, false), (3_000, 6_000, true), (3_000, 500, false)]
+    {
         let changes = format!(
-            "{all}conversion = \"{conversion}\"\n\
+            "[working_set]\nselection = \"all\"\n\
+             [demand]\narrivals = [3_000, {newcomers_a_day}]\npressure = 1.0\n\
              [customers]\ninitial = {customers}\nreach = 4000\ndormant_after = \"3000d\""
         );
         let mut market = Market::new(settings_with(&changes), 0, 1, None, &[]);
@@ -52,7 +50,7 @@ fn the_working_set_is_the_600_and_the_400() {
                 .chain(never[..newcomers].to_vec())
                 .collect();
             expected.sort_unstable();
-            let mut set: Vec<u32> = market.common.working_set.roster.ids().collect();
+            let mut set: Vec<u32> = market.working_set.members.iter().map(|(id, _)| id).collect();
             set.sort_unstable();
             assert_eq!(set, expected, "{customers} customers, refresh {refresh}");
             full += usize::from((buyers, newcomers) == (600, 400));
@@ -69,7 +67,10 @@ fn the_working_set_is_the_600_and_the_400() {
             }
         }
         assert!(last_order.len() > 20, "{customers} customers: {} bought", last_order.len());
-        assert!(if conversion == "30m" { full > 0 && short > 0 } else { short > 0 });
+        assert!(
+            short > 0 && (full > 0) == both,
+            "{customers} customers: {full} full, {short} short"
+        );
     }
 }
 
@@ -84,7 +85,7 @@ fn the_offer_is_the_700_best_and_the_300_newest_others() {
     .unwrap();
     let random = &mut draw(2, Purpose::Demand, 0, 0);
     let words: Vec<Word> = profile.words().into_iter().map(Word::from).collect();
-    let mut catalog = Catalog::new(&profile.working_set);
+    let mut catalog = Catalog::new(&profile);
     let mut sales: Vec<(u32, u32)> = Vec::new();
     let mut stocks: HashMap<u32, i64> = HashMap::new();
     let (mut sold_out, mut refilled) = (0, 0);
@@ -96,7 +97,7 @@ fn the_offer_is_the_700_best_and_the_300_newest_others() {
         if refresh % 7 == 3 {
             let kept = bincode::serialize(&catalog).unwrap();
             catalog = bincode::deserialize(&kept).unwrap();
-            catalog.restore(&profile.working_set);
+            catalog.restore(&profile);
         }
 
         let sold: Vec<(u32, u32)> = (0..if refresh > 0 { random.random_range(0..120) } else { 0 })
@@ -138,18 +139,25 @@ fn the_offer_is_the_700_best_and_the_300_newest_others() {
         let mut expected: Vec<u32> =
             best.iter().copied().chain(others.take(1_000 - best.len())).collect();
         expected.sort_unstable();
-        let mut offered: Vec<u32> = catalog.roster.ids().collect();
-        offered.sort_unstable();
+        let Offered { best: sellers, newest } = catalog.offered();
+        let offered: Vec<u32> = sorted_ids(sellers.iter().chain(newest));
         assert_eq!(offered, expected, "refresh {refresh}");
+        assert!(sorted_ids(sellers.iter()).into_iter().eq(best), "refresh {refresh}");
     }
     assert!(sold_out > 50 && refilled > 30, "{sold_out} sold out, {refilled} refilled");
+}
+
+fn sorted_ids<'m>(shelves: impl Iterator<Item = &'m Shelf>) -> Vec<u32> {
+    let mut ids: Vec<u32> = shelves.flat_map(Shelf::iter).map(|(id, _)| id).collect();
+    ids.sort_unstable();
+    ids
 }
 
 /// What the ledger says of goods that are sold out: nobody orders them until they are back.
 #[test]
 fn what_is_sold_out_is_not_sold() {
     let settings =
-        Settings { profile: settings_with("[products]\nstock = [5, 60]").profile, ..settings(6) };
+        Settings { profile: settings_with("[products]\nstock = [1, 9]").profile, ..settings(6) };
     let ran = run(&settings, 3, None, &[], 6 * DAY_REFRESHES, DAY);
     let mut out: HashMap<ProductId, Vec<(Millis, bool)>> = HashMap::new();
     let mut sold_out = 0;
@@ -217,18 +225,15 @@ fn moods_have_their_shares() {
     let rules = settings(0).profile.score;
     let days = 100_000;
     let moods: Vec<_> = (0..days).map(|day| people::mood(&rules, 3, 17, true, day)).collect();
-    let count =
-        |of: fn(&(f64, f64)) -> bool| (moods.iter().filter(|mood| of(mood)).count(), moods.len());
-    for (of, share) in [
-        ((|mood| is(mood.0, 1.3)) as fn(&(f64, f64)) -> bool, 0.2),
-        (|mood| is(mood.1, 1.0), 0.85),
-        (|mood| is(mood.1, 1.5), 0.12),
-        (|mood| is(mood.1, 3.0), 0.03),
-    ] {
-        let (hits, trials) = count(of);
-        assert!(is_near(hits, trials, share), "{hits} of {trials}, not {share}");
+    for (boost, boosted) in [(1.0, 0.8), (1.3, 0.2)] {
+        for (life, lived) in [(1.0, 0.85), (1.5, 0.12), (3.0, 0.03)] {
+            let hits = moods.iter().filter(|mood| is(**mood, boost * life)).count();
+            let share = boosted * lived;
+            assert!(is_near(hits, moods.len(), share), "{boost} x {life}: {hits}, not {share}");
+        }
     }
-    assert!((0..1_000).all(|day| people::mood(&rules, 3, 17, false, day).0 <= 1.0), "no consent");
+    let without = |day| people::mood(&rules, 3, 17, false, day);
+    assert!((0..1_000).all(|day| [1.0, 1.5, 3.0].contains(&without(day))), "no consent");
 }
 
 /// Whether a customer belongs to a group on a day.
@@ -237,28 +242,32 @@ type Belongs = fn(&Market, u32, Day) -> bool;
 /// A group, and what doubles its factor.
 type Group = (&'static str, fn(&mut profile::Score), Belongs);
 
-fn mood_of(market: &Market, id: u32, day: Day) -> (f64, f64) {
-    let (rules, seed) = (&market.settings.profile.score, market.settings.seed);
-    people::mood(rules, seed, id, market.customers.get(id).person.consent, day)
+/// A customer's boost of the day, and what happens in their life.
+fn moods_of(market: &Market, id: u32, day: Day) -> [f64; 2] {
+    let Settings { profile, seed, .. } = &market.settings;
+    let consent = market.customers.get(id).person.consent;
+    let mut alone = [profile.score.clone(), profile.score.clone()];
+    alone[0].life = alone[0].life.map(|(share, _)| (share, 1.0));
+    alone[1].boost.1 = 1.0;
+    alone.map(|rules| people::mood(&rules, *seed, id, consent, day as u64))
 }
 
 fn is(factor: f64, expected: f64) -> bool {
     (factor - expected).abs() < 1e-9
 }
 
-/// Each factor of the score, doubled for a group, doubles the group's odds to be drawn.
+/// Each factor of the score, doubled for a group, doubles the group's keys in the race: who orders.
 #[test]
 fn no_factor_is_decoration() {
-    const DRAWS: usize = 20_000;
     // Everybody who signed up more than a day ago is DORMANT.
-    let base =
-        settings_with("[customers]\ndormant_after = \"1d\"\nrush = 0.0\n[score]\ndormant = 0.5");
+    let base = settings_with(
+        "[customers]\ndormant_after = \"1d\"\nopening_delay = \"1h\"\n[score]\ndormant = 0.5",
+    );
     let (mut market, _) = refreshes(base, 60, |_| {});
     let proposal = Arc::new(market.propose());
     market.begin(&[proposal], &mut |_| {});
-    let hour = 14;
-    let at = market.settings.border(market.common.refresh);
-    let day = day_of(at);
+    let now = market.settings.border(market.common.refresh);
+    let day = day_of(now);
     let year = market.settings.profile.clone();
 
     let groups: [Group; 6] = [
@@ -270,40 +279,48 @@ fn no_factor_is_decoration() {
             |it| it.dormant *= 2.0,
             |m, id, _| m.customers.get(id).status == Status::Dormant,
         ),
-        ("boosted", |it| it.boost.1 *= 2.0, |m, id, day| mood_of(m, id, day).0 > 1.0),
-        ("spending more", |it| it.life[0].1 *= 2.0, |m, id, day| is(mood_of(m, id, day).1, 1.5)),
+        ("boosted", |it| it.boost.1 *= 2.0, |m, id, day| moods_of(m, id, day)[0] > 1.0),
+        ("spending more", |it| it.life[0].1 *= 2.0, |m, id, day| is(moods_of(m, id, day)[1], 1.5)),
     ];
-    let mut odds = |score: profile::Score, hours: Option<usize>, belongs: Belongs| {
+    // The keys of the group and of the others in an hour, those of each customer lower or higher by
+    // their intensity alone; the demand is one that gives ten thousands of them.
+    let mut keys = |score: profile::Score, liked: Option<usize>, belongs: Belongs| {
         let profile = Profile { score, ..year.clone() };
         market.customers.set_rules(&profile);
-        let (left, came) = market.customers.changes(day, true);
-        let rules = &market.settings.profile.working_set;
-        let set = &mut market.common.working_set;
-        set.refresh(rules, left.iter(), came.iter(), |score| weight(score, 1.0), true);
-        let kept = set.clone();
-        let liking = market.hours;
-        if let Some(band) = hours {
-            market.hours[band][hour] *= 2.0;
+        let (left, came) = market.customers.changes(now, true);
+        let weight = |face: &Candidate| {
+            let mood = people::mood(&profile.score, 7, face.id, face.consent, day as u64);
+            weight(face.score * mood, 1.0)
+        };
+        let rules = &profile.working_set;
+        market.working_set.refresh(rules, left.iter(), came.iter(), weight, true);
+        let mut rates = market.rates.clone();
+        if let Some(band) = liked {
+            rates.liking[band] *= 2.0;
         }
-        let mut hits = 0;
-        for _ in 0..DRAWS {
-            let id = market.pick(hour);
-            hits += usize::from(belongs(&market, id, day));
-            market.common.working_set = kept.clone();
+        let members = market.working_set.members.iter();
+        let runners: Vec<Runner> = members.map(|(id, member)| runner(&rates, id, member)).collect();
+        let demand = 30.0 / 65_536.0 / HOUR as f64;
+        market.race.start(7, now, [demand; 2], runners.into_iter());
+        let mut counts = [0.0_f64; 2];
+        while let Some(key) = market.race.pop(now + HOUR) {
+            if key.demand <= demand {
+                counts[usize::from(belongs(&market, key.runner.id, day))] += 1.0;
+            }
         }
-        market.hours = liking;
-        hits as f64 / (DRAWS - hits) as f64
+        counts
     };
     let usual = year.score.clone();
-    let mut doubles = |group: &str, doubled: profile::Score, hours, belongs| {
-        let before = odds(usual.clone(), None, belongs);
-        let ratio = odds(doubled, hours, belongs) / before;
-        // The error of the logarithm of odds is 1 / sqrt(n p (1 - p)).
-        let share = before / (1.0 + before);
-        let error = (2.0 / (DRAWS as f64 * share * (1.0 - share))).sqrt();
+    let mut doubles = |group: &str, doubled: profile::Score, liked, belongs| {
+        let [others, before] = keys(usual.clone(), None, belongs);
+        let [others_after, after] = keys(doubled, liked, belongs);
+        // Nobody else's keys change at all, and of the doubled ones each was there before.
+        assert!((others - others_after).abs() < 1e-9, "{group}: {others} and {others_after}");
+        let error = (1.0 / before + 1.0 / after).sqrt();
         assert!(
-            (ratio / 2.0).ln().abs() < 5.0 * error && error < 0.1,
-            "{group}: odds of {before:.3} times {ratio:.3}, error {error:.3}"
+            (after / before / 2.0).ln().abs() < 5.0 * error && error < 0.1,
+            "{group}: {before} keys times {:.3}, error {error:.3}",
+            after / before
         );
     };
     for (group, double, belongs) in groups {
@@ -319,34 +336,44 @@ fn no_factor_is_decoration() {
     let person = &market.customers.get(7).person;
     let score = |rules: &profile::Score| {
         let grade = crate::operators::Grade::Vip;
-        person.score(rules, 7, 7, Status::Active, grade, day)
+        person.score(rules, Status::Active, grade, false, day).product()
     };
     let mut changed = usual.clone();
     changed.grades[3] *= 2.0;
     assert!((score(&changed) / score(&usual) - 2.0).abs() < 1e-9);
 }
 
-/// Temperature 0 takes the highest scores.
+/// Temperature 0 takes the highest scores: so many a tick as the profile says.
 #[test]
 fn at_temperature_0_the_top_n_order() {
-    let (mut market, _) = refreshes(settings_with("[score]\ntemperature = 0.0"), 3, |_| {});
+    let rules = "[score]\ntemperature = 0.0\n[demand]\norders_a_tick = 3\n\
+                 [customers]\nopening_delay = \"1h\"";
+    let (mut market, _) = refreshes(settings_with(rules), 60, |_| {});
     let proposal = Arc::new(market.propose());
     market.begin(&[proposal], &mut |_| {});
-    let hour = 14;
-    let liking = |band: u8| (market.hours[usize::from(band)][hour] * 1e3) as u64 + 1;
-    let members = market.common.working_set.roster.members();
-    let mut scores: Vec<(u64, u32)> =
-        members.map(|(id, band, weight)| (weight * liking(band), id)).collect();
-    scores.sort_unstable_by(|a, b| b.cmp(a));
-    let picked: Vec<u32> = (0..50).map(|_| market.pick(hour)).collect();
-    assert!(picked.iter().eq(scores[..50].iter().map(|(_, id)| id)));
+    let score = |(id, member): (u32, Member)| (runner(&market.rates, id, member).intensity, id);
+    let mut scores: Vec<(f64, u32)> = market.working_set.members.iter().map(score).collect();
+    scores.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(b.1.cmp(&a.1)));
+    let mut picked = Vec::new();
+    while market.next_tick().is_some() {
+        market.run_tick(&mut |event| {
+            if let Event::Order(OrderEvent { order, .. }) = event
+                && order.event == OrderKind::Placed
+            {
+                picked.push(order.user_id.0 as u32);
+            }
+        });
+    }
+    assert_eq!(picked.len(), 3 * market.ticks.len());
+    assert!(picked.iter().eq(scores[..picked.len()].iter().map(|(_, id)| id)));
 }
 
-/// Order ticks every 3 to 5 s, new sets every 50 s, new products every 6 to 8 s, and new customers
-/// on a curve that begins at 10 in 10 s and decays.
+/// Order ticks every 3 to 5 s and new sets every 50 s; in `brief` new products every 6 to 8 s, and new
+/// customers on a curve that begins at 10 in 10 s and decays, from when it is started live; in `year`
+/// no rate has a step when it goes live.
 #[test]
 fn things_happen_when_they_should() {
-    let settings = settings(0);
+    let settings = Settings { profile: Profile::named("brief").unwrap(), ..settings(0) };
     assert_eq!(settings.refresh(), 50 * SECOND);
     for refresh in 0..2_000 {
         let mut last = settings.border(refresh);
@@ -362,9 +389,23 @@ fn things_happen_when_they_should() {
     }
     let per_10_s = |at: Millis| settings.sign_up_rate(at) * 10.0 * SECOND as f64;
     assert!((per_10_s(settings.start) - 10.0).abs() < 0.2, "{}", per_10_s(settings.start));
-    let hours: Vec<f64> = (0..24).map(|hour| per_10_s(settings.start + hour * HOUR)).collect();
+    let hours: Vec<f64> = (0..96).map(|hour| per_10_s(settings.start + hour * HOUR)).collect();
     assert!(hours.is_sorted_by(|a, b| a > b), "{hours:?}");
-    assert!(hours[23] < 0.1, "{hours:?}");
+    assert!((hours[12] / hours[0] * std::f64::consts::E - 1.0).abs() < 0.02, "{hours:?}");
+    assert!(hours[95] < 0.1, "{hours:?}");
+
+    let year = Settings::new(7, settings.start, 365 * DAY);
+    let at = |step: i64| year.start + step;
+    let (before, after) = (year.sign_up_rate(at(-1)), year.sign_up_rate(at(1)));
+    assert!((after / before - 1.0).abs() < 1e-6, "sign-ups {before} and {after}");
+    let rules = &year.profile.products;
+    let expected = rules.listed_a_day + rules.listed_more * 365.0 / 30.0;
+    for id in 1..200 {
+        let gaps = [-1, 1].map(|step| year.listing_gap(id, at(step)));
+        assert!((gaps[0] - gaps[1]).abs() <= 1, "listings {gaps:?}");
+        let a_day = DAY as f64 / gaps[0] as f64;
+        assert!((a_day / expected - 1.0).abs() < 0.17, "{a_day} listings a day, not {expected}");
+    }
 }
 
 /// The 20s buy most at 21:00, the 50s at 10:00; each curve has mean 1.
@@ -404,16 +445,68 @@ fn a_command_ends_when_it_said() {
             told.push((minute, &*event.name, event.action, event.strength.get()));
         }
     }
+    let peak = |name| settings.scenarios.iter().find(|rule| rule.name == name).unwrap().peak();
+    let kimjang = peak("kimjang");
     assert_eq!(
         told,
         [
             (0.0, "black-friday", Start, 3.0),
-            (0.0, "kimjang", Start, 1.02),
+            (0.0, "kimjang", Start, kimjang),
             (10.0, "flash", Start, 2.0),
             (20.0, "black-friday", Change, 1.5),
             (30.0, "flash", Stop, 2.0),
             (40.0, "black-friday", Change, 3.0),
-            (50.0, "kimjang", Stop, 1.02),
+            (50.0, "kimjang", Stop, kimjang),
         ]
     );
+}
+
+/// What is checked can be lived through, however extreme: no sum leaves its type, no loop goes on for
+/// ever, and the market goes on.
+#[test]
+fn what_is_allowed_can_be_lived_through() {
+    let narrow = "hours = [[[12.0, 0.2, 1.0]], [[0.0, 0.2, 1.0]], [[23.9, 0.2, 0.5]], [], [], []]";
+    for changes in [
+        "[score]\nwomen = 0.0\nmen = 0.0",
+        "[score]\ntemperature = 0.001\nages = [0.01, 0.1, 1.0, 10.0, 99.0, 100.0]",
+        "[score]\nages = [100.0, 100.0, 100.0, 100.0, 100.0, 100.0]\nwomen = 100.0\nmen = 100.0",
+        "[demand]\nbacklog = [0.001, 0.001]\npressure = 10.0\narrivals = [1e9, 1e9]",
+        "[demand]\nweekdays = [100.0, 100.0, 100.0, 100.0, 100.0, 100.0, 100.0]\n\
+         months = [100.0, 100.0, 100.0, 100.0, 100.0, 100.0, 100.0, 100.0, 100.0, 100.0, 100.0, 100.0]\n\
+         noise = 2.0\nlift = 10.0\nceiling = 10.0\npull = 1.0\nawakened = 1.0",
+        "[demand]\nweekdays = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]\nnoise = 0.0\npull = 0.0\nawakened = 0.0",
+        &format!("[demand]\n{narrow}\nsmooth = \"1s\""),
+        "[demand]\norders_a_tick = 4_000\n[score]\ntemperature = 0.0",
+        "[demand]\ntick = [\"1s\", \"1s\"]\n[working_set]\nrefresh = \"1s\"",
+        "[rhythm]\norders_a_month = 1e6\nrest = \"0s\"\nspread = 100.0\ndrop_out = [0.001, 1000.0]",
+        "[rhythm]\norders_a_month = 0.001\nreturn = \"3650d\"\ndrop_out = [1e6, 0.001]",
+        "[customers]\ninitial = 0\nreach = 100000000.0\ngrowth = 100.0",
+        "[customers]\ninitial = 0\nreach = 0.0",
+        "[products]\nlisted_a_day = 100000\nlisted_more = 100000\nstock = [1, 1]\nreorder = 1.0",
+        "[products]\nlisted_a_day = 0.001\ninitial = 1",
+        "[basket]\nlines = [0.001, 1e6]\nmost = 100\nremembered = 0",
+        "[working_set]\ncustomers = 1\nbuyers = 0\nproducts = 1\nbest_sellers = 0",
+        "[working_set]\nselection = \"all\"",
+    ] {
+        let mut settings = settings_with(changes);
+        settings.profile.categories[3].elasticity = 10.0;
+        let reduced = "[[scenario]]\nname = \"off\"\ncategories = [\"beauty\"]\nday = { date = \"12-01\" }\n\
+                       phases = [{ from = 0, to = 0, demand = 10.0, discount = 0.9 }]";
+        settings.scenarios = Scenario::read(reduced, &settings.profile.words()).unwrap();
+        settings.check().unwrap();
+        let command = |name: &str| Command {
+            at: settings.origin + HOUR / 2,
+            name: name.to_owned(),
+            strength: Some(10.0),
+            categories: vec!["beauty".to_owned()],
+            until: None,
+        };
+        let commands: Vec<Command> = ["a", "b", "c", "d", "e"].map(command).into();
+        let origin = settings.origin;
+        let mut market = Market::new(settings, 0, 1, None, &commands);
+        let refreshes = (2 * HOUR / market.settings.refresh()) as u64;
+        live_through(&mut market, refreshes, &mut |_| {});
+        assert_eq!(market.figures().at, origin + 2 * HOUR, "{changes}");
+        assert!(market.figures().demand.is_finite(), "{changes}");
+    }
 }

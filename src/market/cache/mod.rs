@@ -2,18 +2,21 @@
 //!
 //! Live, the set of every refresh is put, and every worker of the market reads it; while the market
 //! lives through its past it is put at most once a second, so that Redis can be watched and history
-//! is not slowed down, and nobody reads it. In Redis it stands under two keys:
+//! is not slowed down, and nobody reads it. In Redis it stands under these keys:
 //!
 //! | key | value |
 //! |---|---|
 //! | `marketday:{market}:working_set` | the version of the newest set: the number of its refresh |
 //! | `marketday:{market}:working_set:{version}` | that set: a JSON object, see [`CachedSet`] |
+//! | `marketday:{market}:customers` | a hash: of each customer of the newest set, by id, a JSON object, see [`market::CustomerById`] |
+//! | `marketday:{market}:products` | the same of each product, see [`market::ProductById`] |
 //!
 //! `{market}` tells markets apart that share a Redis. The newest set and the one before it are
-//! kept; all of it expires an hour after it was put.
+//! kept; all of it expires an hour after it was put. A put is one transaction: whoever looks sees
+//! the keys of one version, and each object of the hashes names it.
 //!
 //! The market waits for Redis within its own step, because what it reads decides what it draws; that
-//! is a fraction of a millisecond of the seconds between two ticks. A Redis that does not answer
+//! is some milliseconds a refresh, most of them to write the members by id. A Redis that does not answer
 //! costs half a second once: from then on it is left alone, until a thread of its own is connected
 //! again. The analytics never wait, they are another dataflow.
 //!
@@ -34,7 +37,7 @@ use std::{
 };
 
 use dataflows::{
-    market::{self, CachedSet, Reading, Settings},
+    market::{self, ById, CachedSet, Reading, Settings},
     model::time::{date_of, day_of},
 };
 use serde::Serialize;
@@ -134,7 +137,7 @@ impl Cache {
 }
 
 impl market::Cache for Cache {
-    fn put(&self, live: bool, set: &dyn Fn() -> CachedSet) {
+    fn put(&self, live: bool, set: &dyn Fn() -> CachedSet, by_id: &dyn Fn(&CachedSet) -> ById) {
         if !live && !self.is_time() {
             return;
         }
@@ -143,7 +146,7 @@ impl market::Cache for Cache {
                 *newest.lock().expect("no panic while held") = Some(set());
                 Some(())
             }
-            Home::Redis(redis) => self.answered(redis.put(set)),
+            Home::Redis(redis) => self.answered(redis.put(set, by_id)),
         };
         self.puts.fetch_add(u64::from(put.is_some()), Ordering::Relaxed);
     }
@@ -191,7 +194,7 @@ mod tests {
     /// Whatever Redis gives: it is no set, or one that is held against the market's own.
     #[test]
     fn fuzz_cached_sets() {
-        let set = r#"{"version":7,"at":1795964400000,"customers":[{"slot":0,"user_id":1,"age_band":"20s","bought_before":true,"weight":65536},{"slot":1023,"user_id":4294967295,"age_band":"60+","bought_before":false,"weight":1}],"products":[{"slot":3,"product_id":9,"group":"best seller","weight":1000001},{"slot":4,"product_id":10,"group":"newest","weight":1}]}"#;
+        let set = r#"{"version":7,"at":1795964400000,"customers":[{"user_id":1,"age_band":"20s","bought_before":true,"weight":65536},{"user_id":4294967295,"age_band":"60+","bought_before":false,"weight":1}],"products":[{"product_id":9,"group":"best seller","weight":1000001},{"product_id":10,"group":"newest","weight":1}]}"#;
         let whole: CachedSet = serde_json::from_str(set).unwrap();
         crate::fuzz::fuzz!(200_000, [set], |input| {
             let Ok(set) = serde_json::from_slice::<CachedSet>(&input.0) else { return false };

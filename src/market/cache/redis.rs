@@ -10,8 +10,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use dataflows::market::CachedSet;
-use redis::{Client, Connection, RedisResult, cmd, pipe};
+use dataflows::market::{ById, CachedSet};
+use redis::{Client, Connection, Pipeline, RedisResult, cmd, pipe};
+use serde::Serialize;
 use tracing::warn;
 
 use crate::platform::secret::{ENCODE, Secret, is_name};
@@ -123,30 +124,40 @@ impl Link {
 /// The sets of one market.
 pub(super) struct Redis {
     link: Arc<Link>,
-    /// The key of the newest version.
-    key: String,
+    /// What all keys begin with.
+    market: String,
     /// The versions that were put last, the newest behind.
     put: Mutex<[Option<u64>; 2]>,
 }
 
 impl Redis {
     pub(super) fn new(link: Arc<Link>, market: &str) -> Redis {
-        let key = format!("marketday:{market}:working_set");
-        Redis { link, key, put: Mutex::new([None; 2]) }
+        let market = format!("marketday:{market}");
+        Redis { link, market, put: Mutex::new([None; 2]) }
     }
 
     fn key_of(&self, version: u64) -> String {
-        format!("{}:{version}", self.key)
+        format!("{}:working_set:{version}", self.market)
     }
 
-    pub(super) fn put(&self, set: &dyn Fn() -> CachedSet) -> Result<Option<()>, Failed> {
+    pub(super) fn put(
+        &self,
+        set: &dyn Fn() -> CachedSet,
+        by_id: &dyn Fn(&CachedSet) -> ById,
+    ) -> Result<Option<()>, Failed> {
         let answer = self.link.ask(|connection| {
             let set = set();
             let mut put = self.put.lock().expect("no panic while held");
-            let json = serde_json::to_vec(&set).expect("a set has numbers and words only");
+            let ById { customers, products } = by_id(&set);
             let mut pipe = pipe();
-            pipe.cmd("SET").arg(self.key_of(set.version)).arg(json).arg("EX").arg(EXPIRES);
-            pipe.cmd("SET").arg(&self.key).arg(set.version).arg("EX").arg(EXPIRES);
+            pipe.atomic();
+            pipe.cmd("SET").arg(self.key_of(set.version)).arg(json(&set)).arg("EX").arg(EXPIRES);
+            let newest = format!("{}:working_set", self.market);
+            pipe.cmd("SET").arg(newest).arg(set.version).arg("EX").arg(EXPIRES);
+            let customers = customers.iter().map(|one| (one.user_id, json(one)));
+            replace(&mut pipe, &format!("{}:customers", self.market), customers);
+            let products = products.iter().map(|one| (one.product_id, json(one)));
+            replace(&mut pipe, &format!("{}:products", self.market), products);
             // The one before is left to those who are just looking at it.
             if let [Some(old), _] = *put {
                 pipe.cmd("DEL").arg(self.key_of(old));
@@ -167,5 +178,22 @@ impl Redis {
             self.link.ask(|connection| cmd("GET").arg(key).query(connection))?;
         let Some(json) = json.flatten() else { return Ok(None) };
         serde_json::from_slice(&json).map(Some).map_err(|_| Failed)
+    }
+}
+
+fn json(of: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(of).expect("it has numbers and words only")
+}
+
+/// Puts a hash in the place of the one that was there.
+fn replace(pipe: &mut Pipeline, key: &str, fields: impl ExactSizeIterator<Item = (u32, Vec<u8>)>) {
+    pipe.cmd("DEL").arg(key);
+    // A hash without a field is none.
+    if fields.len() > 0 {
+        let hash = pipe.cmd("HSET").arg(key);
+        fields.for_each(|(id, json)| {
+            hash.arg(id).arg(json);
+        });
+        pipe.cmd("EXPIRE").arg(key).arg(EXPIRES);
     }
 }
