@@ -68,8 +68,11 @@ pub struct Release {
     pub records: Vec<(u32, Event)>,
 }
 
-/// An event with its partition and the refresh that it is of.
-type Routed = (u64, (u32, Event));
+/// An event with its partition.
+type Routed = (u32, Event);
+
+/// The refresh that an event is of, and the event.
+type OfRefresh = (u64, Routed);
 
 /// Builds the market in a dataflow. `out` takes what comes out, on the worker that it comes from,
 /// with what no shop knows where `truth` asks for it; the working set goes through `cache`, which
@@ -158,7 +161,7 @@ fn generate<'scope>(
     news: Stream<'scope, u64, Vec<Told>>,
     out: Rc<dyn Fn(Output)>,
     cache: Arc<dyn Cache>,
-) -> (Stream<'scope, u64, Vec<Told>>, Stream<'scope, u64, Vec<Routed>>) {
+) -> (Stream<'scope, u64, Vec<Told>>, Stream<'scope, u64, Vec<OfRefresh>>) {
     let peers = scope.peers();
     let leader = scope.index();
     let leads = leader == 0;
@@ -170,7 +173,7 @@ fn generate<'scope>(
     let (told, told_stream) = builder.new_output_connection([]);
     let (events, events_stream) = builder.new_output_connection([]);
     let mut told = OutputBuilder::<_, CapacityContainerBuilder<Vec<Told>>>::from(told);
-    let mut events = OutputBuilder::<_, CapacityContainerBuilder<Vec<Routed>>>::from(events);
+    let mut events = OutputBuilder::<_, CapacityContainerBuilder<Vec<OfRefresh>>>::from(events);
 
     let activator = scope.activator_for(builder.operator_info().address);
     builder.build(move |mut capabilities| {
@@ -268,22 +271,22 @@ fn generate<'scope>(
 }
 
 /// Finds an event's partition.
-fn route(event: Event, partitions: &[u32; 4]) -> (u32, Event) {
+fn route(event: Event, partitions: &[u32; 4]) -> Routed {
     let key = event.key().unwrap_or_default();
     (partition_of(key.as_bytes(), partitions[event.topic() as usize]), event)
 }
 
 /// Hands out what is complete, in order, and fills silence in orders with heartbeats.
 fn release(
-    events: Stream<'_, u64, Vec<Routed>>,
+    events: Stream<'_, u64, Vec<OfRefresh>>,
     settings: Settings,
     mut orders_at: Vec<Millis>,
     out: Rc<dyn Fn(Output)>,
 ) {
     let (worker, peers) = (events.scope().index(), events.scope().peers());
-    let mut pending: Vec<(u64, Routed)> = Vec::new();
+    let mut pending: Vec<(u64, OfRefresh)> = Vec::new();
     let mut released = 0;
-    let pact = Exchange::new(|(_, (partition, _)): &Routed| u64::from(*partition));
+    let pact = Exchange::new(|(_, (partition, _)): &OfRefresh| u64::from(*partition));
     events.sink(pact, "Release", move |(input, frontier)| {
         input.for_each(|stamp, events| {
             let stamp = *stamp.least().expect("events have a time");
@@ -302,14 +305,14 @@ fn release(
         // A worker that heard of its leave later than others has run on under its old stamp: what it
         // did after `until` waits for what the others do then.
         let complete =
-            |(of, (_, (_, event))): &mut (u64, Routed)| *of < stamp && event.at() <= until;
-        let mut records: Vec<Routed> =
+            |(of, (_, (_, event))): &mut (u64, OfRefresh)| *of < stamp && event.at() <= until;
+        let mut records: Vec<OfRefresh> =
             pending.extract_if(.., complete).map(|(_, event)| event).collect();
         // What a refresh ends with comes before what the next one begins with, at the same instant.
         records.sort_by_key(|(refresh, (_, event))| {
             (*refresh, event.at(), event.topic(), event.event_id())
         });
-        let records = records.into_iter().map(|(_, record)| record).collect();
+        let records = records.into_iter().map(|(_, record)| record);
         let records = settings.with_heartbeats(records, &mut orders_at, until, |partition| {
             partition as usize % peers == worker
         });
@@ -322,19 +325,18 @@ impl Settings {
     /// time in history, 10 s live.
     fn with_heartbeats(
         &self,
-        events: Vec<(u32, Event)>,
+        events: impl ExactSizeIterator<Item = Routed>,
         orders_at: &mut [Millis],
         until: Millis,
         mine: impl Fn(u32) -> bool,
-    ) -> Vec<(u32, Event)> {
+    ) -> Vec<Routed> {
         let mut records = Vec::with_capacity(events.len());
-        let beat =
-            |records: &mut Vec<(u32, Event)>, partition: u32, last: &mut Millis, until: Millis| {
-                while self.silent_until(*last) <= until {
-                    *last = self.silent_until(*last);
-                    records.push((partition, Event::Heartbeat(*last)));
-                }
-            };
+        let beat = |records: &mut Vec<Routed>, partition: u32, last: &mut Millis, until: Millis| {
+            while self.silent_until(*last) <= until {
+                *last = self.silent_until(*last);
+                records.push((partition, Event::Heartbeat(*last)));
+            }
+        };
         for (partition, event) in events {
             if let Event::Order(OrderEvent { order, .. }) = &event {
                 let last = &mut orders_at[partition as usize];
