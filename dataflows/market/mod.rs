@@ -360,7 +360,7 @@ impl Market {
         // A race is one hour's.
         if opens_hour(from) || entered.len() == members.len() {
             self.start_race(from, sale);
-        } else {
+        } else if self.settings.races() {
             for id in entered {
                 if let Some(member) = members.get(id) {
                     self.race.enter(*seed, from, runner(&self.rates, id, member));
@@ -369,8 +369,11 @@ impl Market {
         }
     }
 
-    /// Draws when whose keys fall in this hour, for the demand of now.
+    /// Draws when whose keys fall in this hour, for the demand of now, where there is a race.
     fn start_race(&mut self, now: Millis, sale: f64) {
+        if !self.settings.races() {
+            return;
+        }
         let own = &self.working_set.members;
         let members = self.offer.as_ref().map_or(own, |offer| &offer.members);
         let runners = members.iter().map(|(id, member)| runner(&self.rates, id, member));
@@ -489,7 +492,7 @@ impl Market {
         let sale = demand::sale(profile, self.common.scenarios.demand);
         self.common.demand.pass(profile, &self.rates, sale, at - from);
         let before = self.common.orders;
-        if profile.score.temperature > 0.0 {
+        if self.settings.races() {
             self.race_on(from, at, sale, day, emit);
         } else {
             self.take_highest(from, at, sale, day, emit);

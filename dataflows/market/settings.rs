@@ -130,10 +130,14 @@ impl Settings {
         self.profile.demand.orders_a_tick.is_some()
     }
 
+    /// Whether a race decides who orders; at temperature 0 the highest scores do.
+    pub(super) fn races(&self) -> bool {
+        self.profile.score.temperature > 0.0
+    }
+
     /// 1 / temperature; at temperature 0 the order of the scores is all that counts.
     pub(super) fn sharpness(&self) -> f64 {
-        let temperature = self.profile.score.temperature;
-        if temperature > 0.0 { 1.0 / temperature } else { 1.0 }
+        if self.races() { 1.0 / self.profile.score.temperature } else { 1.0 }
     }
 
     /// When one of so many came who are there from the beginning: in the 30 days before it.
