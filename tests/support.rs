@@ -180,18 +180,43 @@ impl Running {
         fs::read_to_string(&self.said).unwrap()
     }
 
+    /// The last lines of that: a feed says a great deal.
+    fn last_words(&self) -> String {
+        let said = self.said();
+        let lines: Vec<&str> = said.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+
+    /// Its end before that fails the test.
+    pub(crate) fn still_runs(&mut self, what: &str) {
+        if let Some(status) = self.child.try_wait().unwrap() {
+            panic!("ended before {what}: {status}\n{}", self.last_words());
+        }
+    }
+
     /// Waits until a condition holds while it runs, looking often; its end fails the test.
-    pub(crate) fn wait_until(&mut self, what: &str, mut holds: impl FnMut() -> bool) {
-        for _ in 0..30_000 {
+    pub(crate) fn wait_until(&mut self, what: &str, holds: impl FnMut() -> bool) {
+        self.wait(1, what, holds);
+    }
+
+    /// Waits until a market has lived through its history, however long that takes on this machine: its
+    /// end fails the test, and so does a quarter of an hour.
+    pub(crate) fn wait_for_history(&mut self) {
+        let said = self.said.clone();
+        let is_over = || fs::read_to_string(&said).unwrap().contains("the history is over");
+        self.wait(15, "the history is over", is_over);
+    }
+
+    /// Waits so many minutes at the most.
+    fn wait(&mut self, minutes: u32, what: &str, mut holds: impl FnMut() -> bool) {
+        for _ in 0..minutes * 30_000 {
             if holds() {
                 return;
             }
-            if let Some(status) = self.child.try_wait().unwrap() {
-                panic!("ended before {what}: {status}\n{}", self.said());
-            }
+            self.still_runs(what);
             sleep(Duration::from_millis(2));
         }
-        panic!("waited in vain until {what}\n{}", self.said());
+        panic!("waited in vain until {what}\n{}", self.last_words());
     }
 
     /// Waits for its end.
