@@ -75,6 +75,11 @@ impl Row {
         Row { table, key: key.len() as u32, bytes: [key, value].concat().into() }
     }
 
+    /// All columns, encoded.
+    pub fn fields(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The key columns, encoded. A ledger has none.
     pub fn key(&self) -> &[u8] {
         &self.bytes[..self.key as usize]

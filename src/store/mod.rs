@@ -12,7 +12,7 @@ mod hydrate;
 pub mod migrate;
 pub mod waits;
 
-pub use commit::Committer;
+pub use commit::{Changes, Committer, Writes};
 pub use hydrate::{Counted, Known, LedgerDiffers, dead_letters, hydrate, stored_rows};
 
 use std::collections::BTreeMap;
