@@ -6,10 +6,10 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Stdio;
 
-use marketday::platform::private_postgres::PrivatePostgres;
 use dataflows::QUERIES;
 use dataflows::analytics::{BASE_TABLES, Closed, Tables};
 use dataflows::row::{Cell, Row};
+use marketday::platform::private_postgres::PrivatePostgres;
 use marketday::store::{Claim, Columns, Committer};
 use postgres::{Client, Config};
 use serde_json::Value;
@@ -150,7 +150,7 @@ fn each_kind_of_change_is_written_and_told() {
     let config = fresh_database();
     let db = &mut connect(&config);
     let (mut committer, table) = committer(&config);
-    let mut stands = |db: &mut Client, sql: &str| -> Vec<String> {
+    let stands = |db: &mut Client, sql: &str| -> Vec<String> {
         db.query(sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
     };
     let rows = "SELECT orders::text FROM orders_by_minute ORDER BY minute";

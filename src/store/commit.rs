@@ -6,14 +6,14 @@ use std::io::Write;
 use anyhow::{Context, Error, Result, anyhow, ensure};
 use dataflows::Epoch;
 use dataflows::analytics::{BASE_TABLES, Closed, Tables, ledger_table};
-use dataflows::ledger::Tally;
+use dataflows::ledger::{Tally, place};
 use dataflows::model::{Millis, Topic};
 use dataflows::row::{Fields, Row};
 use postgres::error::SqlState;
 use postgres::{Client, Statement, ToStatement, Transaction};
 
 use super::hydrate::row_hash;
-use super::{Claim, Columns};
+use super::{Claim, Columns, stored};
 use crate::platform::crash;
 use crate::platform::retry;
 
@@ -138,11 +138,13 @@ impl Committer {
                     Some(row) => error.context(format!("appending {}", origin(row))),
                     None => error,
                 })
-                .map_err(|error| tried(error, "appending to", self.kept.name(*table), having_read))?;
+                .map_err(|error| {
+                    tried(error, "appending to", self.kept.name(*table), having_read)
+                })?;
             if let Some(topic) = topic_of(*table) {
                 for row in rows {
-                    let (_event_id, partition, _offset) = place(row);
-                    let hash = ledgers.entry((topic, partition as u32)).or_default();
+                    let (_event_id, partition, _offset) = place(topic, &mut Fields(row.value()));
+                    let hash = ledgers.entry((topic, partition)).or_default();
                     *hash = hash.wrapping_add(row_hash(row.value()));
                 }
             }
@@ -212,12 +214,6 @@ fn topic_of(table: u16) -> Option<Topic> {
     Topic::ALL.into_iter().find(|topic| ledger_table(*topic) == table)
 }
 
-/// The event of a ledger's row, its partition and its offset.
-fn place(row: &Row) -> (u64, i64, i64) {
-    let mut fields = Fields(row.value());
-    (fields.unsigned(), fields.int(), fields.int())
-}
-
 /// What the rows of each partition's ledger add up to.
 fn committed_ledgers(tx: &mut Transaction<'_>) -> Result<BTreeMap<(Topic, u32), i64>> {
     let rows = tx.query("SELECT topic, partition, ledger_hash FROM commit_offsets", &[])?;
@@ -232,7 +228,7 @@ fn committed_ledgers(tx: &mut Transaction<'_>) -> Result<BTreeMap<(Topic, u32), 
 /// Where the record of a base table's row lies.
 fn origin(row: &Row) -> String {
     if let Some(topic) = topic_of(row.table) {
-        let (event_id, partition, offset) = place(row);
+        let (event_id, partition, offset) = place(topic, &mut Fields(row.value()));
         format!("event {event_id} of {}-{partition} at offset {offset}", topic.name())
     } else {
         let mut fields = Fields(row.value());
@@ -265,7 +261,9 @@ const THIN: &str = "
     WHERE table_name NOT IN (SELECT table_name FROM followed_tables)";
 
 fn copy_in(table: &str) -> String {
-    format!("COPY {table} FROM STDIN (FORMAT binary)")
+    let (table, columns) = stored(table);
+    let columns = columns.map(|columns| format!(" ({columns})")).unwrap_or_default();
+    format!("COPY {table}{columns} FROM STDIN (FORMAT binary)")
 }
 
 /// Sorts rows out: appended ones by ledger, the others by table and by what becomes of their keys.
@@ -583,11 +581,8 @@ mod tests {
             ("g", 2, 1),
             ("g", 2, -1),
         ];
-        let expected = [
-            vec![row("c", 7), row("dd", 2)],
-            vec![row("e", 1), row("f", 3)],
-            vec![row("g", 1)],
-        ];
+        let expected =
+            [vec![row("c", 7), row("dd", 2)], vec![row("e", 1), row("f", 3)], vec![row("g", 1)]];
         assert_eq!(net(&rows).unwrap(), expected);
         let mut turned = rows;
         turned.reverse();
