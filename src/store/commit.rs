@@ -13,7 +13,7 @@ use postgres::error::SqlState;
 use postgres::{Client, Statement, ToStatement, Transaction};
 
 use super::hydrate::row_hash;
-use super::{Claim, Columns, stored};
+use super::{Claim, Columns, indexes, stored};
 use crate::platform::crash;
 use crate::platform::retry;
 
@@ -98,6 +98,11 @@ impl Committer {
     pub fn commit(&mut self, epoch: Epoch, closed: Closed) -> Result<()> {
         let writes = net_changes(closed.rows, &self.kept)?;
         self.write(epoch, &writes, &closed.tallies, closed.now)
+    }
+
+    /// Makes what only those need who look on: to be called when all is committed that there is.
+    pub fn settle(&mut self) -> Result<()> {
+        indexes::build(&mut self.client)
     }
 
     /// Commits what an epoch, or several, have changed: `read` is what became of the records.

@@ -9,6 +9,7 @@
 pub mod changes;
 mod commit;
 mod hydrate;
+mod indexes;
 pub mod migrate;
 pub mod waits;
 
@@ -354,9 +355,11 @@ fn empty(tx: &mut Transaction<'_>) -> Result<()> {
     // Who follows a table has rows that are gone without a change: they begin anew.
     tx.batch_execute(&format!(
         "TRUNCATE {};
+         {}
          UPDATE progress SET now = NULL, epoch = epoch + 1;
          UPDATE followed_tables SET since = (SELECT epoch FROM progress)",
-        tables.join(", ")
+        tables.join(", "),
+        indexes::drop_all()
     ))
     .context("emptying ledgers and results")
 }
