@@ -20,8 +20,9 @@ const LONG: Duration = Duration::from_secs(5);
 /// ... this often.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// So few events in so long a time: what there was to be caught up with is committed, and the market is live.
-const CALM: (u64, Duration) = (1_000, Duration::from_secs(2));
+/// So few events in so long a time: what there was to be caught up with is committed, and the market is live. A
+/// busy machine may commit nothing for some seconds while it catches up.
+const CALM: (u64, Duration) = (5_000, Duration::from_secs(10));
 
 /// Closed epochs on their way to the store. Those that close while a transaction runs are merged
 /// into the next, whose size is then bounded by the number of keys touched; how many records can
