@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::time::DAY;
-use crate::model::{Millis, Record, UserId};
-use crate::row::{Cell, Row};
+use crate::model::{Millis, Record, Topic, UserId};
+use crate::row::{Cell, Fields, Row};
 
 /// Where an event was read.
 #[derive(
@@ -116,11 +116,33 @@ impl Reach {
 /// The row of an accepted event in its base table.
 pub fn ledger_row<E: Record>(table: u16, Sourced { origin, event }: &Sourced<E>) -> Row {
     Row::written(table, &[], |row| {
-        Cell::Unsigned(event.event_id()).encode(row);
-        Cell::Int(i64::from(origin.partition)).encode(row);
+        let (event_id, partition) = (event.event_id(), origin.partition);
+        if is_narrow(E::TOPIC) {
+            Cell::Int(event_id as i64).encode(row);
+            Cell::Narrow(partition as i32).encode(row);
+        } else {
+            Cell::Unsigned(event_id).encode(row);
+            Cell::Int(i64::from(partition)).encode(row);
+        }
         Cell::Int(origin.offset as i64).encode(row);
         event.put(row);
     })
+}
+
+/// Reads the event's id, its partition and its offset off a row of a topic's base table, up to the columns of
+/// the event.
+pub fn place(topic: Topic, row: &mut Fields<'_>) -> (u64, u32, u64) {
+    let (event_id, partition) = if is_narrow(topic) {
+        (row.int() as u64, row.narrow() as u32)
+    } else {
+        (row.unsigned(), row.int() as u32)
+    };
+    (event_id, partition, row.int() as u64)
+}
+
+/// Of orders there are many: their table has an id as a `bigint`, in which one of 2^63 or more is negative.
+fn is_narrow(topic: Topic) -> bool {
+    topic == Topic::Orders
 }
 
 /// The dead letter of an event whose id another one has. The record's key and value stay in the log.

@@ -28,6 +28,10 @@ pub struct Row {
 pub enum Cell<'a> {
     /// `bigint`
     Int(i64),
+    /// `integer`
+    Narrow(i32),
+    /// `smallint`
+    Small(i16),
     /// `timestamptz`
     Instant(Millis),
     /// `date`
@@ -75,6 +79,11 @@ impl Row {
         Row { table, key: key.len() as u32, bytes: [key, value].concat().into() }
     }
 
+    /// All columns, encoded.
+    pub fn fields(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The key columns, encoded. A ledger has none.
     pub fn key(&self) -> &[u8] {
         &self.bytes[..self.key as usize]
@@ -101,6 +110,8 @@ impl Cell<'_> {
     pub(crate) fn encode(self, bytes: &mut Vec<u8>) {
         match self {
             Cell::Int(int) => field(bytes, &int.to_be_bytes()),
+            Cell::Narrow(int) => field(bytes, &int.to_be_bytes()),
+            Cell::Small(int) => field(bytes, &int.to_be_bytes()),
             Cell::Instant(at) => field(bytes, &((at - POSTGRES_EPOCH) * 1_000).to_be_bytes()),
             Cell::Date(day) => field(bytes, &(day - POSTGRES_DAY).to_be_bytes()),
             Cell::Text(text) => field(bytes, text.as_bytes()),
@@ -137,6 +148,15 @@ fn unsigned(bytes: &mut Vec<u8>, number: u64) {
     for digit in &digits[..kept] {
         bytes.extend_from_slice(&digit.to_be_bytes());
     }
+}
+
+/// Appends a `text` that a function writes.
+pub(crate) fn text(bytes: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let start = bytes.len();
+    bytes.extend_from_slice(&[0; 4]);
+    write(bytes);
+    let length = (bytes.len() - start - 4) as i32;
+    bytes[start..start + 4].copy_from_slice(&length.to_be_bytes());
 }
 
 /// Appends a one-dimensional array without nulls; `element` is the object id of the elements' type, each
@@ -180,6 +200,16 @@ impl<'a> Fields<'a> {
     /// A `bigint`.
     pub fn int(&mut self) -> i64 {
         i64::from_be_bytes(self.fixed())
+    }
+
+    /// An `integer`.
+    pub fn narrow(&mut self) -> i32 {
+        i32::from_be_bytes(self.fixed())
+    }
+
+    /// A `smallint`.
+    pub fn small(&mut self) -> i16 {
+        i16::from_be_bytes(self.fixed())
     }
 
     /// A `timestamptz`.
@@ -252,6 +282,8 @@ mod tests {
     fn fields_read_back_what_was_encoded() {
         let bytes = encode(&[
             Cell::Int(-7),
+            Cell::Narrow(-8),
+            Cell::Small(-9),
             Cell::Instant(1_700_000_000_123),
             Cell::Date(-3),
             Cell::Text("의류"),
@@ -264,7 +296,7 @@ mod tests {
         array(&mut bytes, 20, [1, 2].into_iter(), |int, bytes| Cell::Int(int).encode(bytes));
         array(&mut bytes, 25, [].into_iter(), |text, bytes| Cell::Text(text).encode(bytes));
         let mut fields = Fields(&bytes);
-        assert_eq!(fields.int(), -7);
+        assert_eq!((fields.int(), fields.narrow(), fields.small()), (-7, -8, -9));
         assert_eq!(fields.instant(), 1_700_000_000_123);
         assert_eq!(fields.date(), -3);
         assert_eq!(fields.text(), "의류");

@@ -6,9 +6,12 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Stdio;
 
+use dataflows::QUERIES;
+use dataflows::analytics::{BASE_TABLES, Closed, Tables};
+use dataflows::row::{Cell, Row};
 use marketday::platform::private_postgres::PrivatePostgres;
-use marketday::store::Columns;
-use postgres::Client;
+use marketday::store::{Claim, Columns, Committer};
+use postgres::{Client, Config};
 use serde_json::Value;
 
 use crate::support::{
@@ -143,6 +146,111 @@ fn played_back_the_feed_is_the_table() {
         });
     }
     server.stop().unwrap();
+}
+
+/// A committer of the first result table, which is that of minutes.
+fn committer(config: &Config) -> (Committer, u16) {
+    assert_eq!(QUERIES[0].name, "orders_by_minute");
+    let claim = Claim {
+        generation: 0,
+        epoch: 0,
+        now: None,
+        tallies: BTreeMap::new(),
+        latest: None,
+        kept_tables: Vec::new(),
+    };
+    let committer = Committer::new(connect(config), &claim, &Tables::of(&QUERIES[..1]));
+    (committer.unwrap(), BASE_TABLES.len() as u16)
+}
+
+/// What an epoch changes: of each minute the number of its orders, and whether that comes or goes.
+fn minutes(table: u16, rows: &[(i64, i64, isize)]) -> Closed {
+    let row = |&(minute, orders, diff): &(i64, i64, isize)| {
+        let [orders, none] = [orders, 0].map(Cell::Int);
+        let key = [Cell::Instant(1_790_000_000_000 / 60_000 * 60_000 + minute * 60_000)];
+        (Row::new(table, &key, &[orders, none, none, none, none, none]), diff)
+    };
+    Closed { rows: rows.iter().map(row).collect(), ..Closed::default() }
+}
+
+/// Rows that are new go straight into their table: they are told of like the others.
+#[test]
+fn each_kind_of_change_is_written_and_told() {
+    let config = fresh_database();
+    let db = &mut connect(&config);
+    let (mut committer, table) = committer(&config);
+    let stands = |db: &mut Client, sql: &str| -> Vec<String> {
+        db.query(sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
+    };
+    let rows = "SELECT orders::text FROM orders_by_minute ORDER BY minute";
+    let told = "SELECT epoch || ' ' || change || ' ' || (\"row\"->>'orders') FROM table_changes
+                ORDER BY epoch, change, 1";
+    committer.commit(1, minutes(table, &[(1, 10, 1), (2, 20, 1), (3, 30, 1)])).unwrap();
+    assert_eq!(stands(db, rows), ["10", "20", "30"]);
+    assert!(stands(db, told).is_empty(), "nobody follows");
+
+    db.batch_execute(
+        "INSERT INTO followed_tables VALUES ('orders_by_minute', 1, now() + interval '1 h')",
+    )
+    .unwrap();
+    let all = [(1, 10, -1), (2, 20, -1), (2, 21, 1), (4, 40, 1), (0, 5, 1)];
+    committer.commit(2, minutes(table, &all)).unwrap();
+    assert_eq!(stands(db, rows), ["5", "21", "30", "40"]);
+    committer.commit(3, minutes(table, &[(3, 30, -1), (3, 31, 1)])).unwrap();
+    assert_eq!(stands(db, rows), ["5", "21", "31", "40"]);
+    let expected = ["2 delete 10", "2 insert 40", "2 insert 5", "2 update 21", "3 update 31"];
+    assert_eq!(stands(db, told), expected);
+
+    db.batch_execute("DELETE FROM followed_tables").unwrap();
+    let all = [(0, 5, -1), (1, 11, 1), (2, 21, -1), (2, 22, 1)];
+    committer.commit(4, minutes(table, &all)).unwrap();
+    assert_eq!(stands(db, rows), ["11", "22", "31", "40"]);
+    assert_eq!(stands(db, told), expected);
+}
+
+/// Whoever edits a table while it is kept: nothing more is committed, and the sentence says what to do.
+#[test]
+fn a_table_that_somebody_has_changed_ends_the_commit_by_its_name() {
+    for (edit, changes, expected) in [
+        (
+            "INSERT INTO orders_by_minute SELECT minute + interval '1 min', 7, 0, 0, 0, 0, 0 \
+             FROM orders_by_minute",
+            [(2, 20, 1), (5, 50, 1)],
+            "changing orders_by_minute: a row that is new is there already; somebody",
+        ),
+        (
+            "DELETE FROM orders_by_minute",
+            [(1, 10, -1), (1, 11, 1)],
+            "changing orders_by_minute: of 1 rows that change 0 are there; somebody",
+        ),
+    ] {
+        let config = fresh_database();
+        let db = &mut connect(&config);
+        let (mut committer, table) = committer(&config);
+        committer.commit(1, minutes(table, &[(1, 10, 1)])).unwrap();
+        db.batch_execute(edit).unwrap();
+        let rows = "SELECT count(*) || ' ' || (SELECT epoch FROM progress) FROM orders_by_minute";
+        let before: String = db.query_one(rows, &[]).unwrap().get(0);
+        let error = committer.commit(2, minutes(table, &changes)).unwrap_err();
+        let error = format!("{error:#}");
+        assert!(error.starts_with(expected), "{error}");
+        assert!(error.contains("`marketday analytics --rebuild`"), "{error}");
+        assert_eq!(db.query_one(rows, &[]).unwrap().get::<_, String>(0), before);
+    }
+}
+
+/// A mistake of a query: two rows of one key.
+#[test]
+fn a_second_row_of_a_key_is_never_committed() {
+    let config = fresh_database();
+    let (mut committer, table) = committer(&config);
+    committer.commit(1, minutes(table, &[(1, 10, 1)])).unwrap();
+    let planted = minutes(table, &[(2, 20, 1), (3, 30, 1), (3, 31, 1)]);
+    let error = committer.commit(2, planted).unwrap_err().to_string();
+    assert!(error.contains("orders_by_minute gives a key more or less than one row"), "{error}");
+    let rows = "SELECT count(*) || ' ' || (SELECT epoch FROM progress) FROM orders_by_minute";
+    let rows: String = connect(&config).query_one(rows, &[]).unwrap().get(0);
+    assert_eq!(rows, "1 1");
 }
 
 #[test]

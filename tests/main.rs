@@ -20,6 +20,7 @@ mod kafka;
 mod log;
 mod logging;
 mod market;
+mod orders;
 mod owner;
 mod page;
 mod private_postgres;

@@ -17,7 +17,7 @@ use crate::support::{
 const AT: i64 = 1_790_000_000_000;
 
 /// A log with events whose fields are as strange as they may be: of each topic, in several partitions.
-fn log() -> PathBuf {
+pub(crate) fn log() -> PathBuf {
     let dir = scratch();
     let mut lines = Vec::new();
     let mut add = |topic: &str, key: String, value: Value| {
@@ -58,6 +58,27 @@ fn log() -> PathBuf {
                 "event": "placed", "order_id": event_id, "user_id": user_id, "ordered_at": at, "lines": [
                     {"product_id": 1, "category": "books", "quantity": 1_000_000, "unit_price": 0},
                     {"product_id": 2, "category": "장난감", "quantity": 1, "unit_price": 1_000_000_000}]}),
+            );
+        }
+    }
+    // Whatever the lists of a narrow ledger must not mistake, and all of an event's numbers.
+    let categories =
+        [json!([""]), json!(["", "a,b", "|"]), json!(["\u{1}e,\u{1}\u{1}x|", "}{", "\\\"'"])];
+    for ((event_id, n), categories) in ids.iter().zip(1i64..).zip(categories.iter().cycle()) {
+        for (event, after) in [("placed", 0), ("refunded", 1), ("cancelled", 2)] {
+            let line = |category: &Value| {
+                json!({"product_id": i64::MAX - n, "category": category, "quantity": n,
+                "unit_price": 1_000 * n})
+            };
+            let lines: Vec<Value> = categories.as_array().unwrap().iter().map(line).collect();
+            // Of different ids for each of them; those of the ends are the ones of the placed.
+            let event_id = if after == 0 { *event_id } else { 500_000_000 + n as u64 * 3 + after };
+            add(
+                "orders",
+                "7".into(),
+                json!({"event_id": event_id, "at": AT + n * 60_000 + after as i64, "event": event,
+                "order_id": i64::MAX - n, "user_id": 7, "ordered_at": AT + n * 60_000,
+                "lines": lines}),
             );
         }
     }
@@ -166,9 +187,18 @@ fn a_changed_or_missing_row_of_a_ledger_ends_the_start_by_its_name() {
             "lists that do not fit",
         ),
         ("UPDATE order_events SET quantities = '{1}' WHERE user_id = 3", "lists that do not fit"),
+        ("UPDATE order_ledger SET lines = lines || '|' WHERE user_id = 3", "lists that do not fit"),
+        (
+            "UPDATE order_ledger SET lines = replace(lines, 'books', '') WHERE user_id = 3",
+            "nothing instead of a word",
+        ),
+        (
+            "UPDATE order_ledger SET lines = '1,x' || substr(lines, 4) WHERE user_id = 3",
+            "\"x\" instead of a whole number",
+        ),
         (
             "UPDATE order_events SET event = 'sold' WHERE user_id = 3",
-            "the word \"sold\" instead of",
+            "the number 0 instead of that of placed",
         ),
         (
             "UPDATE order_events SET quantities = '{9223372036854775807,2}' WHERE user_id = 3",

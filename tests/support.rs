@@ -397,6 +397,9 @@ pub(crate) fn server() -> &'static Config {
         // Migrated once, then copied: that is quicker, and roles are not created twice at a time.
         client.batch_execute("CREATE DATABASE migrated").unwrap();
         migrate::run(config.clone().dbname("migrated")).unwrap();
+        connect(config.clone().dbname("migrated"))
+            .batch_execute(include_str!("editable.sql"))
+            .unwrap();
         config
     })
 }

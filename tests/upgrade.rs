@@ -4,6 +4,7 @@
 //! market by the first rules.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Command;
 
@@ -12,13 +13,23 @@ use postgres::Config;
 use crate::page::{get, said_url};
 use crate::support::{
     Running, analytics, command, connect, database_url, fresh_database, marketday, partitions,
-    refused, scratch, tables, with_database,
+    refused, scratch, tables, wait_until, with_database,
 };
 
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
 
 /// A store as that version left it, read from `tests/upgrade/store.sql`.
 fn old_store() -> Config {
+    let database = schema_of(13);
+    let db = &mut connect(&database);
+    db.batch_execute("TRUNCATE progress").unwrap();
+    let store = fs::read_to_string(format!("{HERE}/tests/upgrade/store.sql")).unwrap();
+    db.batch_execute(&store).unwrap();
+    database
+}
+
+/// An empty store with the schema of a version.
+fn schema_of(version: u32) -> Config {
     let database = fresh_database();
     let db = &mut connect(&database);
     db.batch_execute(
@@ -40,12 +51,28 @@ fn old_store() -> Config {
         })
         .collect();
     migrations.sort();
-    for (_, sql) in migrations.iter().filter(|(number, _)| *number <= 13) {
+    for (_, sql) in migrations.iter().filter(|(number, _)| *number <= version) {
         db.batch_execute(sql).unwrap();
     }
-    db.batch_execute("TRUNCATE progress").unwrap();
-    let store = fs::read_to_string(format!("{HERE}/tests/upgrade/store.sql")).unwrap();
-    db.batch_execute(&store).unwrap();
+    database
+}
+
+/// The same with the rows of a store of today: as the version before the ledger of orders was narrow had it.
+fn wide_store(narrow: &Config) -> Config {
+    let database = schema_of(19);
+    let (from, to) = (&mut connect(narrow), &mut connect(&database));
+    to.batch_execute("TRUNCATE progress").unwrap();
+    let tables = "SELECT tablename::text FROM pg_tables WHERE schemaname = current_schema()";
+    for row in to.query(tables, &[]).unwrap() {
+        let table: String = row.get(0);
+        let which = if table.starts_with("refinery") { "WHERE version <= 19" } else { "" };
+        let mut rows = Vec::new();
+        let copy = format!("COPY (SELECT * FROM {table} {which}) TO STDOUT");
+        from.copy_out(&copy).unwrap().read_to_end(&mut rows).unwrap();
+        let mut writer = to.copy_in(&format!("COPY {table} FROM STDIN")).unwrap();
+        writer.write_all(&rows).unwrap();
+        writer.finish().unwrap();
+    }
     database
 }
 
@@ -94,6 +121,110 @@ fn a_store_of_older_rules_is_counted_again_at_the_first_start() {
     start(&dir, &database, &["--rebuild", "--latest", "2026-10-01"]);
     assert_eq!(stands(), ("2026".to_owned(), 1, 2));
     analytics(&dir, &database, "2");
+}
+
+/// Ids, words and lists as strange as they may be, through the table and the view that came in its place.
+#[test]
+fn the_ledger_of_orders_becomes_narrow_and_says_the_same() {
+    let (dir, narrow) = (crate::stores::log(), fresh_database());
+    analytics(&dir, &narrow, "2");
+    let wide = wide_store(&narrow);
+    let all = |config: &Config, table: &str| -> Vec<String> {
+        let sql = format!("SELECT t::text FROM {table} AS t ORDER BY 1");
+        connect(config).query(&sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
+    };
+    let is_view = |config: &Config| -> bool {
+        let sql = "SELECT relkind = 'v' FROM pg_class WHERE oid = 'order_events'::regclass";
+        connect(config).query_one(sql, &[]).unwrap().get(0)
+    };
+    assert!(!is_view(&wide) && is_view(&narrow));
+    let ledgers = ["order_events", "counted_order_events", "orders", "order_items", "order_lines"];
+    for table in ledgers {
+        assert_eq!(all(&wide, table), all(&narrow, table), "{table} says what the table said");
+    }
+    // Of somebody's own: it is named, and nothing is done.
+    let db = &mut connect(&wide);
+    db.batch_execute("CREATE VIEW mine AS SELECT count(*) FROM order_events").unwrap();
+    let place = dir.to_str().unwrap();
+    let args = ["analytics", "--exit-when-caught-up", "--dir", place];
+    let mut start_refused = command(&args);
+    let output = start_refused.env("DATABASE_URL", database_url(&wide)).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("views of your own") && said.contains("view mine depends on"), "{said}");
+    assert!(!is_view(&wide), "all or nothing");
+
+    db.batch_execute("DROP VIEW mine").unwrap();
+    assert_eq!(start(&dir, &wide, &[]), "");
+    assert!(is_view(&wide));
+    for table in ledgers.into_iter().chain(["order_ledger", "commit_offsets"]) {
+        assert_eq!(all(&wide, table), all(&narrow, table), "{table}");
+    }
+    assert_eq!(tables(&wide), tables(&narrow));
+    analytics(&dir, &wide, "3");
+}
+
+/// Analytics of the older version may be in the midst of a commit when this one starts.
+#[test]
+fn what_is_committed_last_by_an_older_version_is_not_lost() {
+    let (dir, narrow) = (crate::stores::log(), fresh_database());
+    analytics(&dir, &narrow, "1");
+    let wide = wide_store(&narrow);
+    let (mut older, db) = (connect(&wide), &mut connect(&wide));
+    let count = "SELECT count(*) FROM order_events";
+    let before: i64 = db.query_one(count, &[]).unwrap().get(0);
+    let mut commit = older.transaction().unwrap();
+    let copy = "INSERT INTO order_events SELECT * FROM order_events LIMIT 1";
+    assert_eq!(commit.execute(copy, &[]).unwrap(), 1);
+    std::thread::scope(|scope| {
+        let migrating = scope.spawn(|| marketday::store::migrate::run(&wide));
+        let waits = "SELECT count(*) FROM pg_stat_activity
+                     WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        wait_until("the migration waits", || {
+            db.query_one(waits, &[]).unwrap().get::<_, i64>(0) == 1
+        });
+        commit.commit().unwrap();
+        migrating.join().unwrap().unwrap();
+    });
+    assert_eq!(db.query_one(count, &[]).unwrap().get::<_, i64>(0), before + 1);
+}
+
+/// Killed in the midst of it, a store is as it was, and the next start does it from the beginning.
+#[test]
+fn a_migration_that_is_killed_begins_anew() {
+    let (dir, narrow) = (crate::stores::log(), fresh_database());
+    analytics(&dir, &narrow, "1");
+    let wide = wide_store(&narrow);
+    let db = &mut connect(&wide);
+    db.batch_execute(
+        "INSERT INTO order_events
+         SELECT event_id + 20000000 * n, partition, \"offset\", at, event, order_id, user_id, ordered_at,
+                product_ids, categories, quantities, unit_prices
+         FROM order_events, generate_series(1::bigint, 10000) AS n WHERE event_id < 20000000",
+    )
+    .unwrap();
+    let count = |db: &mut postgres::Client| -> i64 {
+        db.query_one("SELECT count(*) FROM order_events", &[]).unwrap().get(0)
+    };
+    let rows = count(db);
+    assert!(rows > 300_000, "{rows} are too few for a kill to come in between");
+    let mut analytics = command(&["analytics", "--exit-when-caught-up"]);
+    analytics.arg("--dir").arg(&dir).env("DATABASE_URL", database_url(&wide));
+    let mut running = Running::start(&mut analytics, dir.join("said"));
+    let works = "SELECT count(*) FROM pg_stat_activity
+                 WHERE datname = current_database() AND state = 'active' AND query LIKE '%order_ledger%'
+                   AND pid <> pg_backend_pid()";
+    running.wait_until("it migrates", || db.query_one(works, &[]).unwrap().get::<_, i64>(0) > 0);
+    running.kill();
+    wait_until("the server has noticed", || {
+        db.query_one(works, &[]).unwrap().get::<_, i64>(0) == 0
+    });
+    let version = "SELECT max(version) FROM refinery_schema_history";
+    assert_eq!(db.query_one(version, &[]).unwrap().get::<_, i32>(0), 19);
+    assert_eq!(count(db), rows);
+    marketday::store::migrate::run(&wide).unwrap();
+    assert_eq!(count(db), rows);
+    assert!(db.query_one(version, &[]).unwrap().get::<_, i32>(0) > 19);
 }
 
 /// Its log, tables and page are what they were; nothing is added, and nobody steers it.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::kind::{
-    Date, Flag, Id, Instant, Key, Label, ListOf, OneOf, Positive, Price, Quantity, Rows, Stock,
-    Text,
+    Date, Flag, Id, Instant, Key, Label, ListOf, Numbered, OneOf, Positive, Price, Quantity, Rows,
+    Stock, Text,
 };
 use super::record::{Columns, Number, element, fields, from_json, record, to_json};
 use super::{Day, Krw, Millis, OrderId, ProductId, UserId, Word};
@@ -55,7 +55,7 @@ impl Topic {
         }
     }
 
-    /// The table of the topic's events.
+    /// The table of the topic's events; that of orders is a view of a narrower one.
     pub const fn ledger(self) -> &'static str {
         match self {
             Topic::Users => "user_events",
@@ -81,6 +81,12 @@ pub trait Choice: Copy + 'static {
 
     /// The word in events and tables.
     fn word(self) -> &'static str;
+
+    /// The choice of that number.
+    fn of_number(number: i16) -> Option<Self>;
+
+    /// The number in narrow tables: 1 for the first.
+    fn number(self) -> i16;
 }
 
 /// Declares an enum of which each variant has a word.
@@ -121,6 +127,14 @@ macro_rules! choice {
 
             fn word(self) -> &'static str {
                 $name::word(self)
+            }
+
+            fn of_number(number: i16) -> Option<$name> {
+                $name::ALL.into_iter().find(|it| Choice::number(*it) == number)
+            }
+
+            fn number(self) -> i16 {
+                self as i16 + 1
             }
         }
     };
@@ -261,7 +275,7 @@ record! {
         /// When it happened; for `placed` equal to `ordered_at`.
         at: Millis as Instant,
         /// What it does.
-        event: OrderKind as OneOf<OrderKind>,
+        event: OrderKind as Numbered<OrderKind>,
         /// The order it speaks of.
         order_id: OrderId as Id<OrderId>,
         /// Who placed the order.

@@ -12,7 +12,7 @@ use chrono::NaiveDate;
 use serde::de::{DeserializeSeed, Error, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serializer};
 
-use super::record::{As, Element, Json, Kind, Of, put_array};
+use super::record::{As, Element, Json, Kind, Of, Packed, put_array};
 use super::time::{TIME_END, TIME_MIN, date_of, day_of_date};
 use super::{Choice, Day, Krw, Millis, Strength, Word, shared};
 use crate::row::{self, Cell};
@@ -78,6 +78,30 @@ impl<T: Copy + From<i64> + Into<i64>, const MIN: i64, const MAX: i64> Kind for W
 
     fn take(row: &mut row::Fields<'_>) -> Result<T, String> {
         Ok(row.int().into())
+    }
+}
+
+impl<T: Copy + From<i64> + Into<i64>, const MIN: i64, const MAX: i64> Packed
+    for Whole<T, MIN, MAX>
+{
+    fn pack(value: &T, text: &mut Vec<u8>) {
+        let number: i64 = (*value).into();
+        if number < 0 {
+            text.push(b'-');
+        }
+        // The digits from behind; of a u64 there are at most 20.
+        let (mut digits, mut first, mut rest) = ([0; 20], 20, number.unsigned_abs());
+        while first == 20 || rest > 0 {
+            first -= 1;
+            digits[first] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        text.extend_from_slice(&digits[first..]);
+    }
+
+    fn unpack(text: &str) -> Result<T, String> {
+        let number = text.parse::<i64>();
+        number.map(T::from).map_err(|_| format!("{text:?} instead of a whole number"))
     }
 }
 
@@ -218,6 +242,55 @@ text!(
     shared
 );
 
+/// What stands before the letter for a character that a packed word must not have.
+const ESCAPE: char = '\u{1}';
+
+/// These characters, and the letters. Nothing at all is an `e`.
+const ESCAPED: [(char, char); 3] = [(ESCAPE, 'x'), (',', 'c'), ('|', 'p')];
+const EMPTY: char = 'e';
+
+impl Packed for Key {
+    fn pack(word: &Word, text: &mut Vec<u8>) {
+        let escaped = |c: char| ESCAPED.iter().find(|(escaped, _)| *escaped == c);
+        if word.is_empty() {
+            text.extend([ESCAPE, EMPTY].map(|c| c as u8));
+        } else if word.contains(|c| escaped(c).is_some()) {
+            let mut buffer = [0; 4];
+            for c in word.chars() {
+                match escaped(c) {
+                    Some((_, letter)) => text.extend([ESCAPE, *letter].map(|c| c as u8)),
+                    None => text.extend_from_slice(c.encode_utf8(&mut buffer).as_bytes()),
+                }
+            }
+        } else {
+            text.extend_from_slice(word.as_bytes());
+        }
+    }
+
+    fn unpack(text: &str) -> Result<Word, String> {
+        if text.is_empty() {
+            return Err("nothing instead of a word".to_owned());
+        }
+        if !text.contains(ESCAPE) {
+            return Ok(shared(text));
+        }
+        let (mut word, mut rest) = (String::new(), text.chars());
+        while let Some(c) = rest.next() {
+            if c != ESCAPE {
+                word.push(c);
+                continue;
+            }
+            let letter = rest.next();
+            match ESCAPED.iter().find(|(_, it)| Some(*it) == letter) {
+                Some((escaped, _)) => word.push(*escaped),
+                None if letter == Some(EMPTY) => {}
+                None => return Err(format!("{text:?} instead of a word")),
+            }
+        }
+        Ok(shared(&word))
+    }
+}
+
 /// true or false.
 pub struct Flag;
 
@@ -268,6 +341,34 @@ impl<T: Choice> Kind for OneOf<T> {
     fn take(row: &mut row::Fields<'_>) -> Result<T, String> {
         let word = row.text();
         T::of_word(word).ok_or_else(|| format!("the word {word:?} instead of {}", T::EXPECTED))
+    }
+}
+
+/// The same, whose column has the word's number.
+pub struct Numbered<T>(PhantomData<T>);
+
+impl<T: Choice> Kind for Numbered<T> {
+    type Value = T;
+    const TYPE: i32 = 21;
+
+    #[inline]
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+        OneOf::<T>::read(from)
+    }
+
+    #[inline]
+    fn write<S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
+        OneOf::<T>::write(value, to)
+    }
+
+    fn put(value: &T, row: &mut Vec<u8>) {
+        Cell::Small(value.number()).encode(row);
+    }
+
+    fn take(row: &mut row::Fields<'_>) -> Result<T, String> {
+        let number = row.small();
+        T::of_number(number)
+            .ok_or_else(|| format!("the number {number} instead of that of {}", T::EXPECTED))
     }
 }
 
@@ -346,12 +447,12 @@ impl<K: Kind> Kind for ListOf<K> {
     }
 }
 
-/// A list of objects, in a column for each of their fields.
+/// A list of objects, in one column.
 pub struct Rows<T>(PhantomData<T>);
 
 impl<T: Element> Kind for Rows<T> {
     type Value = Arc<[T]>;
-    const TYPE: i32 = 0; // it is no one column
+    const TYPE: i32 = 25;
 
     #[inline]
     fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<[T]>, D::Error> {

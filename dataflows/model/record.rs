@@ -34,12 +34,12 @@ pub trait Columns: Fields {
     fn take(event_id: u64, row: &mut row::Fields<'_>) -> Result<Self, String>;
 }
 
-/// Something whose list is a column for each of its fields.
+/// Something whose list is one column: a text in which each field has a list of its values.
 pub trait Element: Fields {
-    /// Appends a column of each field, an array with the field's value of each element.
+    /// Appends the column: the fields' lists with `|` between them, and `,` between the elements of each.
     fn put_all(all: &[Self], row: &mut Vec<u8>);
 
-    /// Reads them back; an error says what no record has.
+    /// Reads it back; an error says what no record has.
     fn take_all(row: &mut row::Fields<'_>) -> Result<Arc<[Self]>, String>;
 }
 
@@ -113,6 +113,49 @@ pub trait Kind {
 
     /// Reads the column back; an error says what no record has.
     fn take(row: &mut row::Fields<'_>) -> Result<Self::Value, String>;
+}
+
+/// A kind of whose values a text may have many: what is written of one has neither `,` nor `|`, and is not
+/// empty.
+pub trait Packed: Kind {
+    /// Appends a value.
+    fn pack(value: &Self::Value, text: &mut Vec<u8>);
+
+    /// Reads it back; an error says what no record has.
+    fn unpack(text: &str) -> Result<Self::Value, String>;
+}
+
+/// Appends the list of a field's values.
+pub(super) fn pack_all<'v, K: Packed<Value: 'v>>(
+    values: impl Iterator<Item = &'v K::Value>,
+    text: &mut Vec<u8>,
+) {
+    for (place, value) in values.enumerate() {
+        if place > 0 {
+            text.push(b',');
+        }
+        K::pack(value, text);
+    }
+}
+
+/// What is wrong with lists that are not as long as each other.
+pub(super) const UNEQUAL: &str = "lists that do not fit each other";
+
+/// The elements of each of so many lists; all have the same number.
+pub(super) fn unpack_all<const LISTS: usize>(
+    text: &str,
+) -> Result<(usize, [std::str::Split<'_, char>; LISTS]), String> {
+    let mut lists = [""; LISTS];
+    let mut found = text.split('|');
+    for list in &mut lists {
+        *list = found.next().ok_or(UNEQUAL)?;
+    }
+    let count = |list: &str| if list.is_empty() { 0 } else { list.split(',').count() };
+    let length = count(lists[0]);
+    if found.next().is_some() || lists.iter().any(|list| count(list) != length) {
+        return Err(UNEQUAL.to_owned());
+    }
+    Ok((length, lists.map(|list| list.split(','))))
 }
 
 /// Appends a column that has a value for each element of a list.
@@ -330,26 +373,27 @@ macro_rules! element {
 
         impl $crate::model::record::Element for $name {
             fn put_all(all: &[Self], row: &mut Vec<u8>) {
-                use $crate::model::record::put_array;
+                use $crate::model::record::pack_all;
 
-                $(put_array::<$kind>(all.iter().map(|it| &it.$field), row);)*
+                $crate::row::text(row, |text| {
+                    $(
+                        pack_all::<$kind>(all.iter().map(|it| &it.$field), text);
+                        text.push(b'|');
+                    )*
+                    text.pop();
+                });
             }
 
             fn take_all(
                 row: &mut $crate::row::Fields<'_>,
             ) -> Result<std::sync::Arc<[Self]>, String> {
-                use $crate::model::record::Kind;
+                use $crate::model::record::{Packed, unpack_all};
 
-                $(let mut $field;)*
-                let lengths = [$({
-                    let length;
-                    (length, $field) = row.elements();
-                    length
-                }),*];
-                if lengths.iter().any(|length| *length != lengths[0]) {
-                    return Err(format!("columns of one list with {lengths:?} elements"));
-                }
-                (0..lengths[0]).map(|_| Ok($name { $($field: <$kind>::take(&mut $field)?,)* })).collect()
+                let (length, [$(mut $field),*]) = unpack_all(row.text())?;
+                let all = (0..length).map(|_| {
+                    Ok($name { $($field: <$kind>::unpack($field.next().unwrap_or_default())?,)* })
+                });
+                all.collect()
             }
         }
     };

@@ -20,6 +20,10 @@ const LONG: Duration = Duration::from_secs(5);
 /// ... this often.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// So few events in so long a time: what there was to be caught up with is committed, and the market is live. A
+/// busy machine may commit nothing for some seconds while it catches up.
+const CALM: (u64, Duration) = (5_000, Duration::from_secs(10));
+
 /// Closed epochs on their way to the store. Those that close while a transaction runs are merged
 /// into the next, whose size is then bounded by the number of keys touched; how many records can
 /// wait is bounded where the workers read.
@@ -36,6 +40,8 @@ struct Shared {
 struct Queue {
     waiting: Option<(Epoch, Closed)>,
     closed: bool,
+    /// Closed with all committed that there was.
+    caught_up: bool,
     /// Taken by the worker that ends with it.
     failure: Option<Error>,
     failed: bool,
@@ -84,9 +90,11 @@ impl Commits {
         Abandon(self.clone())
     }
 
-    /// Nothing more will come.
-    pub(super) fn close(&self) {
-        self.queue().closed = true;
+    /// Nothing more will come; perhaps since there is nothing more.
+    pub(super) fn close(&self, caught_up: bool) {
+        let mut queue = self.queue();
+        queue.closed = true;
+        queue.caught_up |= caught_up;
         self.0.filled.notify_one();
     }
 
@@ -103,38 +111,83 @@ impl Commits {
         std::thread::spawn(move || commits.watch(&database, backend));
         let commits = self.clone();
         std::thread::spawn(move || {
-            while let Some((epoch, closed)) = commits.next() {
-                let moved = closed.now;
-                let rows = closed.rows.len();
-                let result = committer.commit(epoch, closed);
+            let mut calm = Some(Calm::begin());
+            loop {
+                let next = commits.next(calm.is_some());
+                let ended = matches!(next, Next::End { .. });
+                let mut result = match next {
+                    Next::Commit(epoch, closed) => {
+                        let events = closed.tallies.values().map(|tally| tally.counted).sum();
+                        if let Some(calm) = &mut calm {
+                            calm.hear(events);
+                        }
+                        commits.commit(&mut committer, epoch, closed, &now)
+                    }
+                    Next::End { caught_up: true } => committer.settle(),
+                    Next::End { caught_up: false } | Next::Nothing => Ok(()),
+                };
+                if result.is_ok() && calm.take_if(Calm::is_calm).is_some() {
+                    result = committer.settle();
+                }
                 let mut queue = commits.queue();
-                let took = queue.running.take().map_or(Duration::ZERO, Stopwatch::elapsed);
+                queue.running = None;
                 if let Err(error) = result {
                     queue.failed = true;
                     queue.failure = Some(error);
                     return;
                 }
-                drop(queue);
-                debug!(epoch, rows, ms = took.as_millis() as u64, "commit");
-                if let Some(moved) = moved {
-                    now.store(moved, Ordering::Relaxed);
+                if ended {
+                    return;
                 }
-                commits.0.committed.store(epoch, Ordering::Release);
             }
         })
     }
 
-    fn next(&self) -> Option<(Epoch, Closed)> {
+    /// Commits, and tells that.
+    fn commit(
+        &self,
+        committer: &mut Committer,
+        epoch: Epoch,
+        closed: Closed,
+        now: &AtomicI64,
+    ) -> Result<()> {
+        let since = Stopwatch::start();
+        let (moved, rows) = (closed.now, closed.rows.len());
+        committer.commit(epoch, closed)?;
+        debug!(epoch, rows, ms = since.elapsed().as_millis() as u64, "commit");
+        if let Some(moved) = moved {
+            now.store(moved, Ordering::Relaxed);
+        }
+        self.0.committed.store(epoch, Ordering::Release);
+        Ok(())
+    }
+
+    /// What is to be done next; where somebody looks for a calm, nothing after so long.
+    fn next(&self, or_nothing: bool) -> Next {
         let mut queue = self.queue();
         loop {
-            if let Some(waiting) = queue.waiting.take() {
+            if let Some((epoch, closed)) = queue.waiting.take() {
                 queue.running = Some(Stopwatch::start());
-                return Some(waiting);
+                return Next::Commit(epoch, closed);
             }
             if queue.closed {
-                return None;
+                queue.running = Some(Stopwatch::start());
+                return Next::End { caught_up: queue.caught_up };
             }
-            queue = self.0.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            if or_nothing {
+                let (woken, waited) = self
+                    .0
+                    .filled
+                    .wait_timeout(queue, CALM.1)
+                    .unwrap_or_else(PoisonError::into_inner);
+                queue = woken;
+                if waited.timed_out() && queue.waiting.is_none() && !queue.closed {
+                    queue.running = Some(Stopwatch::start());
+                    return Next::Nothing;
+                }
+            } else {
+                queue = self.0.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            }
         }
     }
 
@@ -169,12 +222,51 @@ impl Commits {
     }
 }
 
+/// What the committing thread does next.
+enum Next {
+    Commit(Epoch, Closed),
+    /// Nothing has come for a while.
+    Nothing,
+    End {
+        caught_up: bool,
+    },
+}
+
+/// Hears how many events are committed, and finds when they have become few.
+struct Calm {
+    since: Stopwatch,
+    events: u64,
+    /// Nothing is committed before the ledgers are read back.
+    begun: bool,
+}
+
+impl Calm {
+    fn begin() -> Calm {
+        Calm { since: Stopwatch::start(), events: 0, begun: false }
+    }
+
+    fn hear(&mut self, events: u64) {
+        self.begun = true;
+        self.events += events;
+    }
+
+    /// Whether few have come since this was asked last, if that is long enough ago.
+    fn is_calm(&mut self) -> bool {
+        if self.since.elapsed() < CALM.1 {
+            return false;
+        }
+        let few = self.begun && self.events < CALM.0;
+        (self.since, self.events) = (Stopwatch::start(), 0);
+        few
+    }
+}
+
 /// See [`Commits::until_dropped`].
 pub(super) struct Abandon(Commits);
 
 impl Drop for Abandon {
     fn drop(&mut self) {
         self.0.queue().waiting = None;
-        self.0.close();
+        self.0.close(false);
     }
 }

@@ -265,7 +265,7 @@ fn run_worker(
     source.announce(&mut handles);
     let epochs = Epochs::new(hydrated + 1, claimed);
     let mut feed = Feed::new(worker, log, source, handles, epochs, &probe);
-    loop {
+    let caught_up = loop {
         failure.check()?;
         commits.check()?;
         reading.check()?;
@@ -278,13 +278,13 @@ fn run_worker(
         feed.offsets()
             .for_each(|(topic, partition, offset)| reading.tell(topic, partition, offset));
         if read == 0 && (ended || (may_end && feed.is_through()?)) {
-            break;
+            break !ended;
         }
         worker.step();
         if read == 0 {
             worker.step_or_park(Some(EPOCH));
         }
-    }
+    };
 
     drop(feed.end());
     while !probe.done() {
@@ -294,7 +294,7 @@ fn run_worker(
         worker.step();
         worker.step_or_park(Some(EPOCH));
     }
-    commits.close();
+    commits.close(caught_up);
     if let Some(thread) = committing {
         thread.join().map_err(|_| anyhow!("the committing thread died"))?;
     }

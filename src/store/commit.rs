@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use anyhow::{Context, Error, Result, ensure};
+use anyhow::{Context, Error, Result, anyhow, ensure};
 use dataflows::Epoch;
 use dataflows::analytics::{BASE_TABLES, Closed, Tables, ledger_table};
-use dataflows::ledger::Tally;
+use dataflows::ledger::{Tally, place};
 use dataflows::model::{Millis, Topic};
 use dataflows::row::{Fields, Row};
-use postgres::{Client, Transaction};
+use postgres::error::SqlState;
+use postgres::{Client, Statement, ToStatement, Transaction};
 
 use super::hydrate::row_hash;
-use super::{Claim, Columns};
+use super::{Claim, Columns, indexes, stored};
 use crate::platform::crash;
 use crate::platform::retry;
 
@@ -30,70 +31,56 @@ pub struct Committer {
     commits: u64,
 }
 
-/// The statements that change one result table. Those that tell put what they change into
-/// `table_changes` too.
+/// The statements that change one result table.
 struct Statements {
-    stage: String,
-    upsert: String,
-    upsert_and_tell: String,
-    stage_gone: String,
-    delete: String,
-    delete_and_tell: String,
+    /// Takes rows whose keys are new.
+    insert: Statement,
+    /// Takes the others, for `update`.
+    stage: Statement,
+    update: Statement,
+    /// Takes keys that go, for `delete`.
+    stage_gone: Statement,
+    delete: Statement,
+    /// Puts what goes into `table_changes`, too.
+    delete_and_tell: Statement,
+    /// Puts what is in the stage into `table_changes`, as that which a parameter says.
+    tell: Statement,
+    clear_stage: Statement,
 }
 
-/// What a key's row becomes.
-enum Change {
-    Upsert(Row),
-    Delete(Row),
+/// What a commit writes, by table.
+#[derive(Default)]
+pub struct Writes {
+    /// Rows of base tables, in the order in which they came.
+    pub appended: BTreeMap<u16, Vec<Row>>,
+    /// What becomes of result tables.
+    pub changes: BTreeMap<u16, Changes>,
+}
+
+/// What becomes of one result table: of each key at most one row in one of these, by ascending keys.
+#[derive(Default)]
+pub struct Changes {
+    /// Rows of keys that the table does not have.
+    pub new: Vec<Row>,
+    /// Rows of keys of which it has another row.
+    pub changed: Vec<Row>,
+    /// Rows that it has and whose keys go.
+    pub gone: Vec<Row>,
 }
 
 impl Committer {
-    /// Prepares the session: for each result table a stage for rows that come and one for keys
+    /// Prepares the session: for each result table a stage for rows that change and one for keys
     /// that go. They live as long as the session, since new ones for each commit would bloat the
     /// catalog.
     pub fn new(mut client: Client, claim: &Claim, kept: &Tables) -> Result<Committer> {
-        // The changes that are told of have instants in them.
-        client.batch_execute("SET TIME ZONE 'Asia/Seoul'")?;
+        // The changes that are told of have instants in them. And a stage is looked up in its table row
+        // by row: PostgreSQL does not know how much is in it, and might read the whole table instead.
+        client.batch_execute(
+            "SET TIME ZONE 'Asia/Seoul'; SET enable_hashjoin = off; SET enable_mergejoin = off",
+        )?;
         let mut tables = BTreeMap::new();
         for (table, name) in kept.results() {
-            let columns = Columns::of(&mut client, name)?;
-            let (key, value) = (columns.key.join(", "), &columns.value);
-            client
-                .batch_execute(&format!(
-                "CREATE TEMP TABLE stage_{name} ON COMMIT DELETE ROWS AS TABLE {name} WITH NO DATA;
-                 CREATE TEMP TABLE gone_{name} ON COMMIT DELETE ROWS AS
-                     SELECT {key} FROM {name} WITH NO DATA"
-            ))
-                .with_context(|| format!("making temporary tables for what changes in {name}"))?;
-            let set = value.iter().map(|column| format!("{column} = excluded.{column}"));
-            let update = match &set.collect::<Vec<_>>()[..] {
-                [] => "NOTHING".to_owned(),
-                set => format!("UPDATE SET {}", set.join(", ")),
-            };
-            let upsert = format!(
-                "INSERT INTO {name} AS t SELECT * FROM stage_{name} ON CONFLICT ({key}) DO {update}"
-            );
-            let delete =
-                format!("DELETE FROM {name} AS t WHERE ({key}) IN (SELECT {key} FROM gone_{name})");
-            let and_tell = |statement: &str, change: &str| {
-                format!(
-                    "WITH told AS ({statement} RETURNING {change} AS change, row_to_json(t) AS row)
-                     INSERT INTO table_changes SELECT $1, '{name}', change, row FROM told"
-                )
-            };
-            // A row that was there before is locked before it is updated, which xmax still shows.
-            let came = "CASE WHEN t.xmax = 0 THEN 'insert' ELSE 'update' END";
-            tables.insert(
-                table,
-                Statements {
-                    stage: copy_in(&format!("stage_{name}")),
-                    upsert_and_tell: and_tell(&upsert, came),
-                    upsert,
-                    stage_gone: copy_in(&format!("gone_{name}")),
-                    delete_and_tell: and_tell(&delete, "'delete'"),
-                    delete,
-                },
-            );
+            tables.insert(table, Statements::prepare(&mut client, name)?);
         }
         Ok(Committer {
             client,
@@ -109,13 +96,29 @@ impl Committer {
 
     /// Commits everything up to and including `epoch`, or nothing.
     pub fn commit(&mut self, epoch: Epoch, closed: Closed) -> Result<()> {
-        let NetChanges { appended, changed } = net_changes(closed.rows, &self.kept)?;
+        let writes = net_changes(closed.rows, &self.kept)?;
+        self.write(epoch, &writes, &closed.tallies, closed.now)
+    }
+
+    /// Makes what only those need who look on: to be called when all is committed that there is.
+    pub fn settle(&mut self) -> Result<()> {
+        indexes::build(&mut self.client)
+    }
+
+    /// Commits what an epoch, or several, have changed: `read` is what became of the records.
+    pub fn write(
+        &mut self,
+        epoch: Epoch,
+        writes: &Writes,
+        read: &BTreeMap<(Topic, u32), Tally>,
+        now: Option<Millis>,
+    ) -> Result<()> {
         let mut tallies = self.tallies.clone();
-        for (partition, tally) in &closed.tallies {
+        for (partition, tally) in read {
             tallies.entry(*partition).or_default().add(tally);
         }
-        let now = self.now.max(closed.now);
-        let read = || read_of(&self.tallies, &closed.tallies);
+        let now = self.now.max(now);
+        let having_read = || read_of(&self.tallies, read);
 
         let mut tx = self.client.transaction().context("beginning a commit")?;
         let mine = tx.execute(
@@ -134,30 +137,33 @@ impl Committer {
         let followed = tx
             .query("SELECT table_name FROM followed_tables WHERE until > clock_timestamp()", &[])?;
         let followed: Vec<&str> = followed.iter().map(|row| row.get(0)).collect();
-        for (table, rows) in &appended {
-            copy(&mut tx, &copy_in(self.kept.name(*table)), rows.iter().map(|row| (row, true)))
+        for (table, rows) in &writes.appended {
+            copy(&mut tx, &copy_in(self.kept.name(*table)), rows, Row::fields)
                 .map_err(|error| match refused_row(&error, rows) {
                     Some(row) => error.context(format!("appending {}", origin(row))),
                     None => error,
                 })
-                .map_err(|error| tried(error, "appending to", self.kept.name(*table), read))?;
+                .map_err(|error| {
+                    tried(error, "appending to", self.kept.name(*table), having_read)
+                })?;
             if let Some(topic) = topic_of(*table) {
                 for row in rows {
-                    let (_event_id, partition, _offset) = place(row);
-                    let hash = ledgers.entry((topic, partition as u32)).or_default();
+                    let (_event_id, partition, _offset) = place(topic, &mut Fields(row.value()));
+                    let hash = ledgers.entry((topic, partition)).or_default();
                     *hash = hash.wrapping_add(row_hash(row.value()));
                 }
             }
         }
         crash::point("copy");
-        for (table, changes) in &changed {
-            let statements = &self.tables[table];
-            let told = followed.contains(&self.kept.name(*table)).then_some(epoch);
-            write_changes(&mut tx, statements, changes, told)
-                .map_err(|error| tried(error, "changing", self.kept.name(*table), read))?;
+        for (table, changes) in &writes.changes {
+            let name = self.kept.name(*table);
+            let told = followed.contains(&name).then_some(epoch);
+            write_changes(&mut tx, &self.tables[table], changes, told)
+                .map_err(changed_by_hand)
+                .map_err(|error| tried(error, "changing", name, having_read))?;
         }
         for (place, tally) in &tallies {
-            if closed.tallies.contains_key(place) {
+            if read.contains_key(place) {
                 let ledger_hash = ledgers.get(place).copied().unwrap_or_default();
                 write_tally(&mut tx, *place, tally, ledger_hash)?;
             }
@@ -165,8 +171,7 @@ impl Committer {
         write_commit_point(&mut tx, epoch, now, &tallies)?;
         self.commits += 1;
         if self.commits.is_multiple_of(COMMITS_PER_THINNING) {
-            tx.execute(THIN_COMMIT_POINTS, &[])?;
-            tx.batch_execute(THIN_CHANGES)?;
+            tx.batch_execute(THIN)?;
         }
         crash::point("before-commit");
         tx.commit().context("committing")?;
@@ -181,10 +186,9 @@ impl Committer {
 /// The error of writing to a table. Unless it passes by itself, it names what was read for that.
 fn tried(error: Error, what: &str, table: &str, read: impl Fn() -> String) -> Error {
     let tried = format!("{what} {table}");
-    if retry::lost(&error) {
-        error.context(tried)
-    } else {
-        error.context(format!("{tried}, having read {}", read()))
+    match read() {
+        read if read.is_empty() || retry::lost(&error) => error.context(tried),
+        read => error.context(format!("{tried}, having read {read}")),
     }
 }
 
@@ -215,12 +219,6 @@ fn topic_of(table: u16) -> Option<Topic> {
     Topic::ALL.into_iter().find(|topic| ledger_table(*topic) == table)
 }
 
-/// The event of a ledger's row, its partition and its offset.
-fn place(row: &Row) -> (u64, i64, i64) {
-    let mut fields = Fields(row.value());
-    (fields.unsigned(), fields.int(), fields.int())
-}
-
 /// What the rows of each partition's ledger add up to.
 fn committed_ledgers(tx: &mut Transaction<'_>) -> Result<BTreeMap<(Topic, u32), i64>> {
     let rows = tx.query("SELECT topic, partition, ledger_hash FROM commit_offsets", &[])?;
@@ -235,7 +233,7 @@ fn committed_ledgers(tx: &mut Transaction<'_>) -> Result<BTreeMap<(Topic, u32), 
 /// Where the record of a base table's row lies.
 fn origin(row: &Row) -> String {
     if let Some(topic) = topic_of(row.table) {
-        let (event_id, partition, offset) = place(row);
+        let (event_id, partition, offset) = place(topic, &mut Fields(row.value()));
         format!("event {event_id} of {}-{partition} at offset {offset}", topic.name())
     } else {
         let mut fields = Fields(row.value());
@@ -248,17 +246,16 @@ fn origin(row: &Row) -> String {
 /// that the table stays small.
 const COMMITS_PER_THINNING: u64 = 256;
 
-/// Keeps all of the last hour, and of each minute before that the last one.
-const THIN_COMMIT_POINTS: &str = "
+/// Keeps all commit points of the last hour, and of each minute before that the last one; and the
+/// changes of an hour, of what is followed.
+const THIN: &str = "
+    SET LOCAL enable_hashjoin = on;
     DELETE FROM commit_points AS old
     WHERE committed_at < clock_timestamp() - interval '1 hour'
       AND EXISTS (SELECT FROM commit_points AS later
                   WHERE later.epoch > old.epoch
                     AND date_trunc('minute', later.committed_at)
-                        = date_trunc('minute', old.committed_at))";
-
-/// Keeps the changes of an hour, of what is followed.
-const THIN_CHANGES: &str = "
+                        = date_trunc('minute', old.committed_at));
     DELETE FROM followed_tables WHERE until < clock_timestamp();
     UPDATE followed_tables SET since = greatest(since, (
         SELECT max(epoch) FROM commit_points
@@ -269,122 +266,182 @@ const THIN_CHANGES: &str = "
     WHERE table_name NOT IN (SELECT table_name FROM followed_tables)";
 
 fn copy_in(table: &str) -> String {
-    format!("COPY {table} FROM STDIN (FORMAT binary)")
+    let (table, columns) = stored(table);
+    let columns = columns.map(|columns| format!(" ({columns})")).unwrap_or_default();
+    format!("COPY {table}{columns} FROM STDIN (FORMAT binary)")
 }
 
-/// What a transaction writes, by table.
-#[derive(Default)]
-struct NetChanges {
-    appended: BTreeMap<u16, Vec<Row>>,
-    changed: BTreeMap<u16, Vec<Change>>,
-}
-
-/// Consolidates the rows and sorts them out: appended ones by ledger, changed ones by table.
+/// Sorts rows out: appended ones by ledger, the others by table and by what becomes of their keys.
 ///
 /// A key has at most one row, so what is left of a key is a row that comes, one that goes, or one
 /// for the other. Anything else is a bug in a query, and nothing of it may be committed.
-fn net_changes(rows: Vec<(Row, isize)>, tables: &Tables) -> Result<NetChanges> {
-    let NetChanges { mut appended, mut changed } = NetChanges::default();
+fn net_changes(rows: Vec<(Row, isize)>, tables: &Tables) -> Result<Writes> {
+    let mut writes = Writes::default();
     let (bases, mut results): (Vec<_>, Vec<_>) =
         rows.into_iter().partition(|(row, _)| usize::from(row.table) < BASE_TABLES.len());
     for (row, diff) in bases {
         ensure!(diff == 1, "a row of {} would go: ledgers only grow", tables.name(row.table));
-        appended.entry(row.table).or_default().push(row);
+        writes.appended.entry(row.table).or_default().push(row);
     }
-    differential_dataflow::consolidation::consolidate(&mut results);
-    for group in chunk_by_key(results) {
-        let table = group[0].0.table;
-        let change = match <[_; 1]>::try_from(group) {
-            Ok([(row, 1)]) => Change::Upsert(row),
-            Ok([(row, -1)]) => Change::Delete(row),
-            Ok([(row, diff)]) => return Err(not_one_row(tables, &row, &[diff])),
-            Err(group) => match <[_; 2]>::try_from(group) {
-                Ok([(row, 1), (_, -1)] | [(_, -1), (row, 1)]) => Change::Upsert(row),
-                Ok([(row, a), (_, b)]) => return Err(not_one_row(tables, &row, &[a, b])),
-                Err(group) => {
-                    let diffs: Vec<isize> = group.iter().map(|(_, diff)| *diff).collect();
-                    return Err(not_one_row(tables, &group[0].0, &diffs));
-                }
-            },
-        };
-        changed.entry(table).or_default().push(change);
-    }
-    Ok(NetChanges { appended, changed })
-}
-
-/// Splits sorted rows where the table or the key changes.
-fn chunk_by_key(rows: Vec<(Row, isize)>) -> impl Iterator<Item = Vec<(Row, isize)>> {
-    let mut rows = rows.into_iter().peekable();
-    std::iter::from_fn(move || {
-        let first = rows.next()?;
-        let mut group = vec![first];
-        while let Some(next) =
-            rows.next_if(|(row, _)| row.table == group[0].0.table && row.key() == group[0].0.key())
-        {
-            group.push(next);
+    // Not by the rows' own order, in which a longer key comes behind all shorter ones.
+    results.sort_unstable_by(|(a, _), (b, _)| {
+        a.table.cmp(&b.table).then_with(|| a.key().cmp(b.key())).then_with(|| a.cmp(b))
+    });
+    let mut of_key: Vec<(Row, isize)> = Vec::new();
+    for (row, diff) in results {
+        match of_key.last_mut() {
+            Some((last, sum)) if *last == row => {
+                *sum += diff;
+                continue;
+            }
+            Some((last, _)) if (last.table, last.key()) != (row.table, row.key()) => {
+                settle(&mut of_key, &mut writes, tables)?;
+            }
+            _ => {}
         }
-        Some(group)
-    })
+        of_key.push((row, diff));
+    }
+    settle(&mut of_key, &mut writes, tables)?;
+    Ok(writes)
 }
 
-fn not_one_row(tables: &Tables, row: &Row, diffs: &[isize]) -> anyhow::Error {
-    anyhow::anyhow!(
-        "query {} gives a key more or less than one row (differences {diffs:?}, key {:02x?}); \
-         nothing was committed",
+/// Adds what becomes of a key, of which these rows came and went.
+fn settle(rows: &mut Vec<(Row, isize)>, writes: &mut Writes, tables: &Tables) -> Result<()> {
+    rows.retain(|(_, diff)| *diff != 0);
+    let Some((row, _)) = rows.first() else { return Ok(()) };
+    let changes = writes.changes.entry(row.table).or_default();
+    let change = match rows[..] {
+        [(_, 1)] => &mut changes.new,
+        [(_, -1)] => &mut changes.gone,
+        [(_, 1), (_, -1)] | [(_, -1), (_, 1)] => &mut changes.changed,
+        _ => {
+            let diffs: Vec<isize> = rows.iter().map(|(_, diff)| *diff).collect();
+            return Err(not_one_row(tables, row, &diffs));
+        }
+    };
+    let comes = rows.iter().position(|(_, diff)| *diff == 1);
+    change.push(rows.swap_remove(comes.unwrap_or(0)).0);
+    rows.clear();
+    Ok(())
+}
+
+fn not_one_row(tables: &Tables, row: &Row, diffs: &[isize]) -> Error {
+    anyhow!(
+        "query {} gives a key more or less than one row (differences {diffs:?}, key {:02x?});          nothing was committed",
         tables.name(row.table),
         row.key()
     )
 }
 
+impl Statements {
+    fn prepare(client: &mut Client, name: &str) -> Result<Statements> {
+        let columns = Columns::of(client, name)?;
+        let key = columns.key.join(", ");
+        client
+            .batch_execute(&format!(
+                "CREATE TEMP TABLE stage_{name} ON COMMIT DELETE ROWS AS TABLE {name} WITH NO DATA;
+                 CREATE TEMP TABLE gone_{name} ON COMMIT DELETE ROWS AS
+                     SELECT {key} FROM {name} WITH NO DATA"
+            ))
+            .with_context(|| format!("making temporary tables for what changes in {name}"))?;
+        let each = |columns: &[String], and: &str, of: &dyn Fn(&String) -> String| {
+            columns.iter().map(of).collect::<Vec<_>>().join(and)
+        };
+        let is_it = each(&columns.key, " AND ", &|it| format!("t.{it} = its.{it}"));
+        // A row that is all key does not change.
+        let value = if columns.value.is_empty() { &columns.key } else { &columns.value };
+        let set = each(value, ", ", &|it| format!("{it} = its.{it}"));
+        let delete = format!("DELETE FROM {name} AS t USING gone_{name} AS its WHERE {is_it}");
+        let mut prepare = |sql: &str| {
+            client.prepare(sql).with_context(|| format!("preparing to write to {name}: {sql}"))
+        };
+        Ok(Statements {
+            insert: prepare(&copy_in(name))?,
+            stage: prepare(&copy_in(&format!("stage_{name}")))?,
+            update: prepare(&format!(
+                "UPDATE {name} AS t SET {set} FROM stage_{name} AS its WHERE {is_it}"
+            ))?,
+            stage_gone: prepare(&copy_in(&format!("gone_{name}")))?,
+            delete_and_tell: prepare(&format!(
+                "WITH told AS ({delete} RETURNING row_to_json(t) AS row)
+                 INSERT INTO table_changes SELECT $1, '{name}', 'delete', row FROM told"
+            ))?,
+            delete: prepare(&delete)?,
+            tell: prepare(&format!(
+                "INSERT INTO table_changes
+                 SELECT $1, '{name}', $2, row_to_json(its) FROM stage_{name} AS its"
+            ))?,
+            clear_stage: prepare(&format!("DELETE FROM stage_{name}"))?,
+        })
+    }
+}
+
+/// Writes what becomes of a table; tells it of the epoch where somebody follows the table.
 fn write_changes(
     tx: &mut Transaction<'_>,
     statements: &Statements,
-    changes: &[Change],
+    changes: &Changes,
     told: Option<Epoch>,
 ) -> Result<()> {
-    let come = || {
-        changes.iter().filter_map(|change| match change {
-            Change::Upsert(row) => Some((row, true)),
-            Change::Delete(_) => None,
-        })
-    };
-    let go = || {
-        changes.iter().filter_map(|change| match change {
-            Change::Upsert(_) => None,
-            Change::Delete(row) => Some((row, false)),
-        })
-    };
-    if go().next().is_some() {
-        copy(tx, &statements.stage_gone, go())?;
+    let Changes { new, changed, gone } = changes;
+    let told = told.map(|epoch| epoch as i64);
+    if !gone.is_empty() {
+        copy(tx, &statements.stage_gone, gone, Row::key)?;
         match told {
-            Some(epoch) => tx.execute(&statements.delete_and_tell, &[&(epoch as i64)])?,
+            Some(epoch) => tx.execute(&statements.delete_and_tell, &[&epoch])?,
             None => tx.execute(&statements.delete, &[])?,
         };
     }
-    if come().next().is_some() {
-        copy(tx, &statements.stage, come())?;
-        match told {
-            Some(epoch) => tx.execute(&statements.upsert_and_tell, &[&(epoch as i64)])?,
-            None => tx.execute(&statements.upsert, &[])?,
-        };
+    if !new.is_empty() {
+        copy(tx, &statements.insert, new, Row::fields)?;
+        if let Some(epoch) = told {
+            copy(tx, &statements.stage, new, Row::fields)?;
+            tx.execute(&statements.tell, &[&epoch, &"insert"])?;
+            tx.execute(&statements.clear_stage, &[])?;
+        }
+    }
+    if !changed.is_empty() {
+        copy(tx, &statements.stage, changed, Row::fields)?;
+        let there = tx.execute(&statements.update, &[])?;
+        ensure!(
+            there == changed.len() as u64,
+            "of {} rows that change {there} are there; {BY_HAND}",
+            changed.len()
+        );
+        if let Some(epoch) = told {
+            tx.execute(&statements.tell, &[&epoch, &"update"])?;
+        }
     }
     Ok(())
 }
 
-/// Sends rows, whole or only their keys.
-fn copy<'r>(
+/// What has happened where a table does not have the keys that the engine has given it.
+const BY_HAND: &str = "somebody else has changed the table: the next start reads it as it is and puts      it right, and `marketday analytics --rebuild` makes all tables anew";
+
+/// The error of changing a table, with what to do where a key that is new is there already.
+fn changed_by_hand(error: Error) -> Error {
+    let refused = error.downcast_ref::<postgres::Error>().and_then(postgres::Error::code);
+    if refused == Some(&SqlState::UNIQUE_VIOLATION) {
+        error.context(format!("a row that is new is there already; {BY_HAND}"))
+    } else {
+        error
+    }
+}
+
+/// Sends rows, of each the same part: all of its fields, or its key's.
+fn copy(
     tx: &mut Transaction<'_>,
-    statement: &str,
-    rows: impl Iterator<Item = (&'r Row, bool)>,
+    statement: &(impl ToStatement + ?Sized),
+    rows: &[Row],
+    part: impl Fn(&Row) -> &[u8],
 ) -> Result<()> {
     let mut writer = tx.copy_in(statement)?;
     let mut bytes = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec();
-    for (row, whole) in rows {
-        let value = if whole { row.value() } else { &[] };
-        let fields = count_fields(row.key()) + count_fields(value);
+    // All rows of a table have the same columns.
+    let fields = rows.first().map_or(0, |row| count_fields(part(row)));
+    for row in rows {
         bytes.extend_from_slice(&fields.to_be_bytes());
-        bytes.extend_from_slice(row.key());
-        bytes.extend_from_slice(value);
+        bytes.extend_from_slice(part(row));
         if bytes.len() > 64 << 10 {
             writer.write_all(&bytes)?;
             bytes.clear();
@@ -476,4 +533,94 @@ fn write_commit_point(
     // Who waits for commit points hears of it when it is one.
     tx.batch_execute("NOTIFY commit_point")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use dataflows::QUERIES;
+    use dataflows::row::Cell;
+
+    use super::*;
+
+    const TABLE: u16 = BASE_TABLES.len() as u16;
+
+    fn row(key: &str, value: i64) -> Row {
+        Row::new(TABLE, &[Cell::Text(key)], &[Cell::Int(value)])
+    }
+
+    fn net(rows: &[(&str, i64, isize)]) -> Result<[Vec<Row>; 3]> {
+        let rows = rows.iter().map(|(key, value, diff)| (row(key, *value), *diff));
+        let mut writes = net_changes(rows.collect(), &Tables::of(QUERIES))?;
+        assert!(writes.appended.is_empty() && writes.changes.len() < 2);
+        let Changes { new, changed, gone } = writes.changes.remove(&TABLE).unwrap_or_default();
+        Ok([new, changed, gone])
+    }
+
+    #[test]
+    fn what_is_left_of_a_key_is_a_row_that_is_new_changed_or_gone() {
+        let rows = [
+            // There and back, over several epochs.
+            ("a", 1, -1),
+            ("a", 2, 1),
+            ("a", 2, -1),
+            ("a", 1, 1),
+            // Came, changed, and went again.
+            ("b", 1, 1),
+            ("b", 1, -1),
+            ("b", 2, 1),
+            ("b", 2, -1),
+            // New, by way of another row; the greater key is the shorter one.
+            ("dd", 1, 1),
+            ("dd", 1, -1),
+            ("dd", 2, 1),
+            ("c", 7, 1),
+            // Changed, to a greater and to a lesser row.
+            ("f", 3, 1),
+            ("f", 1, -1),
+            ("e", 1, 1),
+            ("e", 3, -1),
+            ("e", 2, 1),
+            ("e", 2, -1),
+            // Gone, by way of another row.
+            ("g", 1, -1),
+            ("g", 2, 1),
+            ("g", 2, -1),
+        ];
+        let expected =
+            [vec![row("c", 7), row("dd", 2)], vec![row("e", 1), row("f", 3)], vec![row("g", 1)]];
+        assert_eq!(net(&rows).unwrap(), expected);
+        let mut turned = rows;
+        turned.reverse();
+        assert_eq!(net(&turned).unwrap(), expected, "in any order");
+        assert_eq!(net(&[]).unwrap(), [vec![], vec![], vec![]]);
+    }
+
+    #[test]
+    fn a_key_with_more_or_less_than_one_row_is_refused() {
+        for rows in [
+            &[("a", 1, 1), ("a", 2, 1)][..],
+            &[("a", 1, 2)],
+            &[("a", 1, -2)],
+            &[("a", 1, -1), ("a", 2, -1)],
+            &[("a", 1, -1), ("a", 2, 2)],
+            &[("a", 1, 1), ("a", 2, 1), ("a", 3, -1)],
+        ] {
+            let rows = [&[("Z", 1, 1)], rows, &[("b", 1, 1)]].concat();
+            let error = net(&rows).unwrap_err().to_string();
+            let (query, key) = (QUERIES[0].name, "[00, 00, 00, 01, 61]");
+            let sentence = format!("query {query} gives a key more or less than one row");
+            assert!(error.starts_with(&sentence) && error.contains(key), "{error}");
+            assert!(error.ends_with("nothing was committed"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_ledger_only_grows() {
+        let of = |diff| net_changes(vec![(Row::new(0, &[], &[]), diff)], &Tables::of(QUERIES));
+        assert_eq!(of(1).unwrap().appended[&0].len(), 1);
+        for diff in [-1, 2] {
+            let error = of(diff).err().unwrap().to_string();
+            assert_eq!(error, "a row of user_events would go: ledgers only grow");
+        }
+    }
 }

@@ -11,13 +11,13 @@ use std::io::Read;
 use anyhow::{Context, Result, anyhow, ensure};
 use dataflows::Epoch;
 use dataflows::analytics::{Output, Tables};
-use dataflows::ledger::Origin;
+use dataflows::ledger::{Origin, place};
 use dataflows::model::{Event, Line, Topic};
 use dataflows::row::{Fields, Row};
 use postgres::Client;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Claim, Columns, taken_over};
+use super::{Claim, Columns, stored, taken_over};
 
 /// A ledger that does not hold what was committed.
 #[derive(Debug, thiserror::Error)]
@@ -154,9 +154,8 @@ fn keep<K: Ord>(rows: &mut BinaryHeap<(K, Vec<u8>)>, key: K, row: &[u8]) {
 /// event is booked.
 fn ledger_event(topic: Topic, row: &[u8]) -> (Origin, Result<Event, String>) {
     let mut fields = Fields(row);
-    let event_id = fields.unsigned();
-    let (partition, offset) = (fields.int() as u32, fields.int() as u64);
-    let event = if lists_fit(topic, row) {
+    let (event_id, partition, offset) = place(topic, &mut fields);
+    let event = if is_list(topic, row) {
         Event::take(topic, event_id, &mut fields)
     } else {
         Err("lists that do not fit each other".to_owned())
@@ -183,12 +182,13 @@ pub fn hydrate(
             *from = (*from).max(row.get::<_, i64>(1) as u64);
         }
     }
-    let table = topic.ledger();
+    let (table, columns) = stored(topic.ledger());
+    let columns = columns.unwrap_or("*");
     let mut found = BTreeMap::<i64, Sums>::new();
     let differs = |what| LedgerDiffers { topic, what, rows: Vec::new() };
     copy_out(
         client,
-        &format!("SELECT * FROM {table} WHERE partition % {shards} = {shard}"),
+        &format!("SELECT {columns} FROM {table} WHERE partition % {shards} = {shard}"),
         |bytes| {
             let (origin, event) = ledger_event(topic, bytes);
             let whole = event.and_then(|event| Ok((amount(&event)?, event)));
@@ -217,28 +217,17 @@ pub fn hydrate(
     Ok(known.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
-/// Whether a row's arrays are lists, without nulls and as long as each other: what an event is made of.
-fn lists_fit(topic: Topic, row: &[u8]) -> bool {
-    // The columns before the arrays, and the arrays.
-    let (others, arrays) = match topic {
-        Topic::Users | Topic::Products => return true,
-        Topic::Orders => (8, 4),
-        Topic::Scenarios => (8, 1),
-    };
-    let mut fields = Fields(row);
-    (0..others).for_each(|_| _ = fields.bytes());
-    let mut length = None;
-    for _ in 0..arrays {
-        let array = fields.bytes().unwrap_or_default();
-        let header = |at: usize| array.get(at..at + 4);
-        let (dimensions, nulls) = (header(0), header(4));
-        let elements = header(12).filter(|_| dimensions != Some(&[0; 4]));
-        let list = [Some(&[0; 4][..]), Some(&[0, 0, 0, 1])].contains(&dimensions);
-        if !list || nulls != Some(&[0; 4]) || *length.get_or_insert(elements) != elements {
-            return false;
-        }
+/// Whether a row's array is a list without nulls: what an event is made of.
+fn is_list(topic: Topic, row: &[u8]) -> bool {
+    if topic != Topic::Scenarios {
+        return true;
     }
-    true
+    let mut fields = Fields(row);
+    (0..8).for_each(|_| _ = fields.bytes());
+    let array = fields.bytes().unwrap_or_default();
+    let header = |at: usize| array.get(at..at + 4);
+    let dimensions = header(0);
+    [Some(&[0; 4][..]), Some(&[0, 0, 0, 1])].contains(&dimensions) && header(4) == Some(&[0; 4])
 }
 
 /// What an event adds to its partition's amount; its pieces must be a number, too.

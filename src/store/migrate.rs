@@ -3,9 +3,11 @@
 //! Who only looks makes nothing: then the schema must be there, and of this program's version.
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
+use indicatif::{ProgressBar, ProgressStyle};
 use postgres::error::SqlState;
 use postgres::{Client, Config};
 use refinery::{Migrate, Migration};
+use tracing::{debug, warn};
 
 use crate::platform::retry;
 use crate::store;
@@ -40,7 +42,7 @@ enum Standing {
 
 /// Runs the migrations that a database has not seen yet.
 pub fn run(config: &Config) -> Result<()> {
-    let mut client = store::connect(config)?;
+    let mut client = store::connect(&watched(config))?;
     let encoding = "SELECT current_setting('server_encoding')";
     let encoding: String = client.query_one(encoding, &[])?.get(0);
     ensure!(
@@ -86,6 +88,43 @@ pub fn run(config: &Config) -> Result<()> {
     runner.run(&mut client).map_err(Error::from).map_err(explained)?;
     held.commit()?;
     Ok(())
+}
+
+/// Whoever waits for so many pages of a table is told of it first: some seconds.
+const MANY_PAGES: u64 = 10_000;
+
+/// Shows how far a migration is that takes long, as it says itself: `order_events: 3 of 7 pages`.
+fn watched(config: &Config) -> Config {
+    let style = ProgressStyle::with_template("{bar:30} {elapsed}  page {pos} of {len}: {msg}");
+    let bar = ProgressBar::no_length().with_style(style.expect("the template is valid"));
+    let mut config = config.clone();
+    config.notice_callback(move |notice| {
+        let Some((table, done, pages)) = progress(notice.message()) else {
+            debug!("PostgreSQL says: {}", notice.message());
+            return;
+        };
+        if bar.length().is_none() && pages > MANY_PAGES {
+            warn!(
+                "bringing {table} into the form of this version, {} MiB: until that is done all is as \
+                 it was, and it begins anew where it is cut off",
+                pages >> 7
+            );
+        }
+        bar.set_message(table.to_owned());
+        bar.set_length(pages);
+        bar.set_position(done);
+        if done == pages {
+            bar.finish_and_clear();
+        }
+    });
+    config
+}
+
+/// Reads such a line.
+fn progress(line: &str) -> Option<(&str, u64, u64)> {
+    let (table, pages) = line.split_once(": ")?;
+    let (done, all) = pages.strip_suffix(" pages")?.split_once(" of ")?;
+    Some((table, done.parse().ok()?, all.parse().ok()?))
 }
 
 /// Sees that a database's schema is there and of this version; makes nothing.
@@ -224,6 +263,10 @@ fn explained(error: Error) -> Error {
             .to_owned()
     } else if code == Some(&SqlState::DUPLICATE_TABLE) {
         format!("migrating the database, in whose schema are tables of somebody else; {SCHEMA}")
+    } else if code == Some(&SqlState::DEPENDENT_OBJECTS_STILL_EXIST) {
+        "migrating the database: views of your own read what is made anew; keep their definitions, drop \
+         them, start again, and create them as they were"
+            .to_owned()
     } else {
         "migrating the database".to_owned()
     };

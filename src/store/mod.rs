@@ -9,10 +9,11 @@
 pub mod changes;
 mod commit;
 mod hydrate;
+mod indexes;
 pub mod migrate;
 pub mod waits;
 
-pub use commit::Committer;
+pub use commit::{Changes, Committer, Writes};
 pub use hydrate::{Counted, Known, LedgerDiffers, dead_letters, hydrate, stored_rows};
 
 use std::collections::BTreeMap;
@@ -349,15 +350,30 @@ pub fn rebuild(client: &mut Client, log_identity: &str, latest: Option<Millis>) 
 fn empty(tx: &mut Transaction<'_>) -> Result<()> {
     let results = result_tables();
     let others = ["commit_offsets", "commit_points", "pipeline_status", "table_changes"];
-    let tables: Vec<&str> = BASE_TABLES.into_iter().chain(results).chain(others).collect();
+    let tables: Vec<&str> =
+        BASE_TABLES.into_iter().map(|it| stored(it).0).chain(results).chain(others).collect();
     // Who follows a table has rows that are gone without a change: they begin anew.
     tx.batch_execute(&format!(
         "TRUNCATE {};
+         {}
          UPDATE progress SET now = NULL, epoch = epoch + 1;
          UPDATE followed_tables SET since = (SELECT epoch FROM progress)",
-        tables.join(", ")
+        tables.join(", "),
+        indexes::drop_all()
     ))
     .context("emptying ledgers and results")
+}
+
+/// Where the rows of a base table are, and the columns in which its rows' fields are, where those are not
+/// its own in their order: `order_events` is a view.
+pub(crate) fn stored(table: &str) -> (&str, Option<&'static str>) {
+    if table == Topic::Orders.ledger() {
+        let columns =
+            "event_id, partition, \"offset\", at, kind, order_id, user_id, ordered_at, lines";
+        ("order_ledger", Some(columns))
+    } else {
+        (table, None)
+    }
 }
 
 /// Names a database that was migrated: no other has the same name, wherever one connects from.

@@ -13,7 +13,9 @@ mod ledger;
 mod progress;
 mod reading;
 
+use std::cmp::Reverse;
 use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow};
@@ -88,7 +90,7 @@ pub fn verify(
         let (snapshot, shown) = (&snapshot, &progress);
         let ledger =
             log.map(|log| scope.spawn(move || compare_ledger(config, snapshot, log, shown)));
-        let mut report = compare_results(&mut tx, &progress)?;
+        let mut report = compare_results(config, snapshot, &mut tx, &progress)?;
         match ledger {
             None => report.notes.push("the base tables were not compared: no log was given".into()),
             Some(thread) => {
@@ -148,6 +150,14 @@ fn begin(client: &mut Client) -> Result<Transaction<'_>> {
         .context(taking)
 }
 
+/// Begins a transaction that sees what another one sees.
+fn begin_at<'c>(client: &'c mut Client, snapshot: &str) -> Result<Transaction<'c>> {
+    let mut tx = begin(client)?;
+    tx.batch_execute(&format!("SET TRANSACTION SNAPSHOT '{snapshot}'"))
+        .context("sharing the database's snapshot")?;
+    Ok(tx)
+}
+
 /// The base tables against the log, over a connection of its own that sees the same snapshot.
 fn compare_ledger(
     config: &Config,
@@ -156,9 +166,7 @@ fn compare_ledger(
     progress: &Progress,
 ) -> Result<Report> {
     let mut client = store::connect(config)?;
-    let mut tx = begin(&mut client)?;
-    tx.batch_execute(&format!("SET TRANSACTION SNAPSHOT '{snapshot}'"))
-        .context("sharing the database's snapshot")?;
+    let mut tx = begin_at(&mut client, snapshot)?;
     let mut report = Report::default();
     let compared = apart(&mut tx, |tx| ledger::compare(tx, log, progress, &mut report))?;
     if let Err(error) = compared {
@@ -207,15 +215,28 @@ fn stalled(tx: &mut Transaction<'_>, waiting: u64) -> Result<Option<String>> {
     })
 }
 
-/// Every result table against its twin.
-fn compare_results(tx: &mut Transaction<'_>, progress: &Progress) -> Result<Report> {
+/// What is known of the store before its tables are compared.
+struct Store {
+    /// The schema of the result tables.
+    schema: String,
+    /// Whether there is a commit point.
+    committed: bool,
+    /// The result tables that the analytics do not keep.
+    not_kept: Vec<&'static str>,
+}
+
+/// Every result table against its twin, in two sessions: one core of the server would be idle otherwise.
+fn compare_results(
+    config: &Config,
+    snapshot: &str,
+    tx: &mut Transaction<'_>,
+    progress: &Progress,
+) -> Result<Report> {
     let mut report = Report::default();
     let schema: String = tx
         .query_one("SELECT quote_ident(current_schema())", &[])
         .and_then(|row| row.try_get(0))
         .context("asking for the schema of the result tables")?;
-    tx.batch_execute(&format!("SET LOCAL work_mem = '{WORK_MEM}'; SET LOCAL jit = off"))
-        .context("giving the twins memory")?;
     let committed = apart(tx, |tx| {
         let row = tx.query_one("SELECT EXISTS (SELECT FROM commit_points)", &[]);
         row.and_then(|row| row.try_get(0)).context("asking whether anything is committed")
@@ -227,34 +248,94 @@ fn compare_results(tx: &mut Transaction<'_>, progress: &Progress) -> Result<Repo
     if !committed {
         report.notes.push("nothing is committed yet, so the result tables must be empty".into());
     }
-    progress.tables.set_message("order events that count");
-    match apart(tx, |tx| count_orders(tx, &schema))? {
-        Ok(superseded) => report.superseded = superseded,
-        Err(error) => report.differs(format!("{error:#}")),
-    }
     match apart(tx, not_kept)? {
         Ok(not_kept) => report.not_kept = not_kept,
         Err(error) => report.differs(format!("{error:#}")),
     }
-    for Query { name, twin, .. } in QUERIES {
-        progress.tables.set_message(*name);
-        // Some twins have rows whatever there is, as their tables do from the first commit on. Also of a
-        // table that is not kept: a twin behind it may read it, as it may that of a table that is lost.
-        let twin = if committed { apart(tx, |tx| run_twin(tx, name, twin))? } else { Ok(()) };
-        if !report.not_kept.contains(name) {
-            let compared = match twin {
-                Ok(()) => apart(tx, |tx| compare_result(tx, &schema, name, committed))?,
-                Err(error) => Err(error),
-            };
-            match compared {
-                Ok(compared) => report.tables.push(compared),
-                Err(error) => {
-                    report
-                        .differs(format!("{name} could not be compared with its twin: {error:#}"));
+    let store = Store { schema, committed, not_kept: report.not_kept.clone() };
+    let (groups, next) = (groups(), AtomicUsize::new(0));
+    let next = || groups.get(next.fetch_add(1, Ordering::Relaxed));
+    let (ours, theirs) = thread::scope(|scope| {
+        let theirs = scope.spawn(|| {
+            let mut client = store::connect(config)?;
+            let mut tx = begin_at(&mut client, snapshot)?;
+            compare_groups(&mut tx, &store, &next, progress)
+        });
+        let ours = compare_groups(tx, &store, &next, progress);
+        let theirs = theirs.join().map_err(|_| anyhow!("comparing with the twins panicked"));
+        anyhow::Ok((ours?, theirs??))
+    })?;
+    // Both have looked for them.
+    report.superseded = ours.superseded.max(theirs.superseded);
+    for found in [ours, theirs] {
+        report.tables.extend(found.tables);
+        report.differences.extend(found.differences);
+    }
+    report.differences.sort();
+    report.differences.dedup();
+    report.tables.sort_by_key(|table| QUERIES.iter().position(|query| query.name == table.table));
+    Ok(report)
+}
+
+/// Queries of which a twin reads another's, together and in their order; the largest groups first.
+fn groups() -> Vec<Vec<&'static Query>> {
+    let reads = |twin: &str, table: &str| {
+        twin.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == table)
+    };
+    let mut groups: Vec<Vec<&Query>> = Vec::new();
+    for query in QUERIES {
+        let related = |group: &mut Vec<&Query>| {
+            group.iter().any(|it| reads(query.twin, it.name) || reads(it.twin, query.name))
+        };
+        let related: Vec<_> = groups.extract_if(.., related).collect();
+        groups.push(related.into_iter().flatten().chain([query]).collect());
+    }
+    let place = |query: &Query| QUERIES.iter().position(|it| it.name == query.name);
+    for group in &mut groups {
+        group.sort_by_key(|query| place(query));
+    }
+    groups.sort_by_key(|group| Reverse(group.len()));
+    groups
+}
+
+/// Compares the tables of one group after the other, in a session that finds by itself which order events
+/// count.
+fn compare_groups<'g>(
+    tx: &mut Transaction<'_>,
+    store: &Store,
+    next: &dyn Fn() -> Option<&'g Vec<&'static Query>>,
+    progress: &Progress,
+) -> Result<Report> {
+    let mut report = Report::default();
+    tx.batch_execute(&format!("SET LOCAL work_mem = '{WORK_MEM}'; SET LOCAL jit = off"))
+        .context("giving the twins memory")?;
+    progress.tables.set_message("order events that count");
+    match apart(tx, |tx| count_orders(tx, &store.schema))? {
+        Ok(superseded) => report.superseded = superseded,
+        Err(error) => report.differs(format!("{error:#}")),
+    }
+    while let Some(group) = next() {
+        for Query { name, twin, .. } in group {
+            progress.tables.set_message(*name);
+            // Some twins have rows whatever there is, as their tables do from the first commit on. Also of a
+            // table that is not kept: a twin behind it may read it, as it may that of a table that is lost.
+            let twin =
+                if store.committed { apart(tx, |tx| run_twin(tx, name, twin))? } else { Ok(()) };
+            if !store.not_kept.contains(name) {
+                let compared = match twin {
+                    Ok(()) => {
+                        apart(tx, |tx| compare_result(tx, &store.schema, name, store.committed))?
+                    }
+                    Err(error) => Err(error),
+                };
+                match compared {
+                    Ok(compared) => report.tables.push(compared),
+                    Err(error) => report
+                        .differs(format!("{name} could not be compared with its twin: {error:#}")),
                 }
             }
+            progress.tables.inc(1);
         }
-        progress.tables.inc(1);
     }
     Ok(report)
 }
@@ -422,5 +503,24 @@ impl Report {
         }
         writeln!(out, "{}", if self.equal() { "all equal" } else { "NOT EQUAL" })?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_twin_is_in_one_group_with_those_that_it_reads() {
+        let groups = groups();
+        let names = |group: &Vec<&Query>| group.iter().map(|it| it.name).collect::<Vec<_>>();
+        let groups: Vec<_> = groups.iter().map(names).collect();
+        assert_eq!(groups.iter().flatten().count(), QUERIES.len());
+        let minutes = groups.iter().find(|group| group[0] == "orders_by_minute").unwrap();
+        assert!(minutes.contains(&"month_phase"), "by way of orders_by_hour: {minutes:?}");
+        let grades = groups.iter().find(|group| group[0] == "grade_changes").unwrap();
+        let read = ["customer_grade", "users", "grade_distribution"];
+        assert!(read.iter().all(|it| grades.contains(it)), "{grades:?}");
+        assert!(groups.len() > 5, "not all in one: {groups:?}");
     }
 }
