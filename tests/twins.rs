@@ -96,7 +96,15 @@ fn enter(client: &mut Client, events: Vec<Event>, origin: &mut Origin) {
             bytes.extend_from_slice(row.value());
         }
         bytes.extend_from_slice(&(-1i16).to_be_bytes());
-        let copy = format!("COPY {} FROM STDIN (FORMAT binary)", topic.ledger());
+        // `order_events` is a view of what the engine writes.
+        let ledger = match topic {
+            Topic::Orders => {
+                "order_ledger (event_id, partition, \"offset\", at, kind, order_id, user_id, \
+                 ordered_at, lines)"
+            }
+            topic => topic.ledger(),
+        };
+        let copy = format!("COPY {ledger} FROM STDIN (FORMAT binary)");
         let mut copy = client.copy_in(copy.as_str()).unwrap();
         copy.write_all(&bytes).unwrap();
         copy.finish().unwrap();
