@@ -32,7 +32,7 @@ const BUSY: &str = "base = \"year\"\n[customers]\ninitial = 20_000\n\
 
 /// A market of a month and its page.
 struct Market {
-    _up: Running,
+    up: Running,
     dir: PathBuf,
     url: String,
 }
@@ -65,6 +65,12 @@ fn empty_page() -> (Page, Config, String) {
 }
 
 impl Market {
+    /// Waits until the page says that it is live.
+    fn is_live(&mut self, browser: &mut Browser) {
+        self.up.wait_for_history();
+        browser.until("the market is live", LIVE);
+    }
+
     /// Waits until the history is in the tables.
     fn start(speed: &str) -> Market {
         let dir = scratch();
@@ -79,7 +85,7 @@ impl Market {
             url = said_url(&said);
             !url.is_empty()
         });
-        Market { _up: up, dir, url }
+        Market { up, dir, url }
     }
 
     fn database(&self) -> PrivatePostgres {
@@ -175,14 +181,14 @@ fn draws(uid: &str, panel: &Value, before: &Value, after: &Value) -> bool {
 
 #[test]
 fn every_panel_draws_what_its_sql_says() {
-    let market = Market::start("max");
+    let mut market = Market::start("max");
     let (server, browser) = (market.database(), &mut Browser::start());
     let db = &mut connect(&server.config());
     browser.size(1440, 900);
     browser.open(&market.url);
     // Also before the first commit there is a page, and nothing in it is an error.
     browser.until("the page is there", "!!document.querySelector('[data-panel]')");
-    browser.until("the market is live", LIVE);
+    market.is_live(browser);
     steer(browser, &json!({ "speed": 1 }));
     browser.until("something is drawn", "document.body?.dataset.epoch > 0");
     let (seen, live) = (browser.eval("document.body.dataset.epoch"), LIVE);
@@ -258,12 +264,12 @@ fn every_panel_draws_what_its_sql_says() {
 
 #[test]
 fn black_friday_comes_by_its_button() {
-    let market = Market::start("120");
+    let mut market = Market::start("120");
     let (server, browser) = (market.database(), &mut Browser::start());
     let db = &mut connect(&server.config());
     browser.size(1440, 900);
     browser.open(&format!("{}/d/now?from=now-1h&to=now", market.url));
-    browser.until("the market is live", LIVE);
+    market.is_live(browser);
     let now = |db: &mut postgres::Client| -> i64 {
         let sql = "SELECT coalesce((extract(epoch FROM now) / 60)::bigint, 0) FROM progress";
         db.query_one(sql, &[]).unwrap().get(0)
@@ -311,10 +317,10 @@ fn black_friday_comes_by_its_button() {
 
 #[test]
 fn all_panels_of_a_page_agree_whenever_it_is_loaded() {
-    let market = Market::start("600");
+    let mut market = Market::start("600");
     let browser = &mut Browser::start();
     browser.open(&format!("{}/d/customers", market.url));
-    browser.until("the market is live", LIVE);
+    market.is_live(browser);
     browser.until("all panels are drawn", ALL_DRAWN);
     let loads = browser.eval(
         "(async () => {
