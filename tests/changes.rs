@@ -103,7 +103,9 @@ fn played_back_the_feed_is_the_table() {
     let mut tails: Vec<_> =
         followed.iter().map(|(table, _)| tail(table, &["--whole"], &file(table, 1))).collect();
     wait_until("each has told of a change", || {
-        tails.iter_mut().for_each(|it| it.still_runs("it has told of a change"));
+        for tail in &mut tails {
+            tail.still_runs("it has told of a change");
+        }
         // The whole table is of one commit point.
         followed.iter().all(|(table, change)| {
             reach(&file(table, 1), change).is_some_and(|(first, last)| first < last)
@@ -129,7 +131,9 @@ fn played_back_the_feed_is_the_table() {
         played.push((table, key, rows));
     }
     wait_until("each goes on", || {
-        tails.iter_mut().for_each(|it| it.still_runs("it goes on"));
+        for tail in &mut tails {
+            tail.still_runs("it goes on");
+        }
         followed.iter().all(|(table, change)| {
             reach(&file(table, 2), change).is_some_and(|(_, last)| last > resumed)
         })
