@@ -10,7 +10,7 @@ use dataflows::analytics::Handles;
 use dataflows::ledger::{Origin, Sourced};
 use dataflows::model::time::{DAY, HOUR};
 use dataflows::model::{
-    Krw, Line, Millis, Order, OrderEvent, OrderId, OrderKind, Product, ProductEvent, ProductId,
+    Category, Krw, Line, Millis, Order, OrderEvent, OrderId, OrderKind, Product, ProductEvent, ProductId,
     ScenarioAction, ScenarioEvent, Sex, Status, Strength, User, UserEvent, UserId, Word,
 };
 
@@ -30,16 +30,18 @@ pub(crate) struct Events {
     orders_a_day: u64,
     index: u64,
     peers: u64,
-    categories: Vec<Word>,
+    categories: Vec<Category>,
+    region: Word,
     due: BinaryHeap<Reverse<(Millis, u64, bool)>>,
     sent: u64,
 }
 
 impl Events {
     pub(crate) fn new(orders: u64, index: u64, peers: u64) -> Events {
-        let categories = (0..CATEGORIES).map(|n| format!("category {n}").into()).collect();
+        let categories = (0..CATEGORIES).map(|n| Category::from(&*format!("category {n}"))).collect();
         let orders_a_day = orders.div_ceil(DAYS);
-        Events { next: 0, orders_a_day, index, peers, categories, due: BinaryHeap::new(), sent: 0 }
+        let (region, due) = ("Seoul".into(), BinaryHeap::new());
+        Events { next: 0, orders_a_day, index, peers, categories, region, due, sent: 0 }
     }
 
     /// A record of each customer and each product.
@@ -51,7 +53,7 @@ impl Events {
                 name: format!("customer {n}").into(),
                 birth_date: (n % 20_000) as i32,
                 sex: Sex::ALL[n as usize % 2],
-                region: self.categories[n as usize % self.categories.len()].clone(),
+                region: self.region.clone(),
                 status: Status::Active,
                 marketing_consent: true,
                 signed_up_at: START - DAY,
@@ -164,8 +166,8 @@ impl Events {
         Sourced { origin: self.origin(event_id), event: OrderEvent { event_id, order } }
     }
 
-    fn category(&self, product: u64) -> Word {
-        self.categories[(product % CATEGORIES) as usize].clone()
+    fn category(&self, product: u64) -> Category {
+        self.categories[(product % CATEGORIES) as usize]
     }
 
     fn origin(&self, id: u64) -> Origin {

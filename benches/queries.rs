@@ -44,6 +44,10 @@ struct Args {
     /// Placed orders an epoch.
     #[arg(long, default_value_t = 10_000)]
     epoch: u64,
+    /// Placed orders between two cuts, each of which makes the rows of what has changed: some 100,000 are
+    /// a commit's while it catches up.
+    #[arg(long, default_value_t = 100_000)]
+    cut: u64,
     /// Takes the time and the records apart by query; the logging of it is then in the CPU time.
     #[arg(long)]
     profile: bool,
@@ -62,7 +66,7 @@ struct Measured {
     cpu: Vec<f64>,
     made: f64,
     wall: f64,
-    /// Changes of rows, ledgers' included.
+    /// Rows that changed, ledgers' included.
     rows: u64,
     /// Bytes after the first million orders (or half of them), at the end, and at the most.
     early: u64,
@@ -220,8 +224,8 @@ fn say(line: std::fmt::Arguments<'_>) -> Result<()> {
 fn child(args: &Args) -> Result<Measured> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("--here");
-    let numbers = [args.orders, args.workers as u64, args.epoch];
-    for (option, number) in ["--orders", "--workers", "--epoch"].iter().zip(numbers) {
+    let numbers = [args.orders, args.workers as u64, args.epoch, args.cut];
+    for (option, number) in ["--orders", "--workers", "--epoch", "--cut"].iter().zip(numbers) {
         command.args([option, &*number.to_string()]);
     }
     command.args(args.profile.then_some("--profile"));
@@ -263,8 +267,8 @@ fn run(worker: &mut Worker, args: &Args, found: &Mutex<Measured>) {
     let count = Arc::clone(&rows);
     let (mut handles, dataflow) = worker.dataflow(|scope| {
         let (handles, outputs) = analytics(scope, Begin::default(), &Tables::of(QUERIES));
-        let deliver = move |_, closed: Closed| {
-            count.fetch_add(closed.rows.len() as u64, Relaxed);
+        let deliver = move |_, closed: Option<Closed>| {
+            count.fetch_add(closed.map_or(0, |closed| closed.rows.len() as u64), Relaxed);
         };
         commit(outputs, deliver, || u64::MAX).0.probe_with(&probe);
         (handles, scope.addr()[0])
@@ -276,6 +280,9 @@ fn run(worker: &mut Worker, args: &Args, found: &Mutex<Measured>) {
     handles.advance_to(1);
     events.send_records(&mut handles);
     events.send_scenarios(&mut handles);
+    if worker.index() == 0 {
+        handles.cut();
+    }
     let mut epoch = 2;
     handles.advance_to(epoch);
     while probe.less_than(&epoch) {
@@ -291,7 +298,9 @@ fn run(worker: &mut Worker, args: &Args, found: &Mutex<Measured>) {
         let begun = cpu();
         measured.made += begun - before;
         epoch += 1;
-        feed(worker, &mut handles, made, epoch, events.newest());
+        let cuts = |orders: u64| orders / args.cut;
+        let is_cut = events.next == args.orders || cuts(events.next) > cuts(events.next - args.epoch);
+        feed(worker, &mut handles, made, (epoch, is_cut), events.newest());
         let last = if events.next < args.orders { epoch.saturating_sub(IN_FLIGHT) } else { epoch };
         while probe.less_than(&last) {
             worker.step_or_park(None);
@@ -329,7 +338,7 @@ fn run(worker: &mut Worker, args: &Args, found: &Mutex<Measured>) {
         let made = events.until(events.next + STEADY.1);
         let (since, begun) = (Stopwatch::start(), cpu());
         epoch += 1;
-        feed(worker, &mut handles, made, epoch, events.newest());
+        feed(worker, &mut handles, made, (epoch, true), events.newest());
         while probe.less_than(&epoch) {
             worker.step_or_park(None);
         }
@@ -358,12 +367,12 @@ fn run(worker: &mut Worker, args: &Args, found: &Mutex<Measured>) {
     all.cpu[worker.index()] = own;
 }
 
-/// Sends an epoch's events and closes it: `epoch` is the next one.
+/// Sends an epoch's events and closes it, with a cut or without: `epoch` is the next one.
 fn feed(
     worker: &Worker,
     handles: &mut Handles,
     made: Vec<Sourced<OrderEvent>>,
-    epoch: u64,
+    (epoch, is_cut): (u64, bool),
     newest: Millis,
 ) {
     for event in made {
@@ -372,6 +381,9 @@ fn feed(
     if worker.index() == 0 {
         for partition in 0..PARTITIONS {
             handles.reached.send((partition as u32, newest));
+        }
+        if is_cut {
+            handles.cut();
         }
     }
     handles.advance_to(epoch);

@@ -31,6 +31,8 @@ pub mod row;
 
 pub mod analytics;
 
+pub mod passes;
+
 pub mod queries;
 
 pub use queries::{QUERIES, Query};

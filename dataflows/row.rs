@@ -5,14 +5,22 @@
 
 use std::cell::RefCell;
 
-use differential_dataflow::VecCollection;
 use serde::{Deserialize, Serialize};
 
-use crate::Epoch;
 use crate::model::{Day, Millis};
 
-/// The changing rows of one or more tables.
-pub type Rows<'s> = VecCollection<'s, Epoch, Row, isize>;
+/// What becomes of a key's row at a cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Fate {
+    /// The key had none.
+    New,
+    /// It takes the place of another.
+    Changed,
+    /// The key has none any more; only the row's key counts.
+    Gone,
+    /// It is in the store, from an earlier run.
+    Stored,
+}
 
 /// A row of a table: the table's number, the key's fields and the other fields.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -1,4 +1,4 @@
-//! The last operator: gathers what changed at one worker and hands it over, epoch by epoch.
+//! The last operator: gathers what changed at one worker and hands it over, cut by cut.
 
 use std::collections::BTreeMap;
 
@@ -12,50 +12,57 @@ use crate::Epoch;
 use crate::ledger::Tally;
 use crate::model::{Millis, Topic};
 use crate::operators::{Stash, Vecs};
-use crate::row::Row;
+use crate::row::{Fate, Row};
 
 /// Something to be committed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Output {
-    /// A row that comes (1) or goes (-1).
+    /// A row that changes.
     Row {
         /// The row.
         row: Row,
-        /// When.
-        epoch: Epoch,
-        /// 1 or -1.
-        diff: isize,
+        /// What becomes of it.
+        fate: Fate,
     },
     /// What became of records of a partition.
     Tally(Topic, u32, Tally),
     /// The market time of the results.
     Now(Millis),
+    /// What was read up to the end of this epoch can be committed.
+    Cut,
 }
 
-/// All that an epoch changed.
+/// All that changed from one cut to the next.
 #[derive(Default, Debug)]
 pub struct Closed {
-    /// Rows that come and go.
-    pub rows: Vec<(Row, isize)>,
+    /// Rows that change, a key's once.
+    pub rows: Vec<(Row, Fate)>,
     /// What became of the records, by topic and partition.
     pub tallies: BTreeMap<(Topic, u32), Tally>,
-    /// `now`, if it moved.
+    /// `now`, if there is one.
     pub now: Option<Millis>,
+    cut: bool,
 }
 
 impl Closed {
     fn add(&mut self, output: Output) {
         match output {
-            Output::Row { row, diff, .. } => self.rows.push((row, diff)),
+            Output::Row { row, fate } => self.rows.push((row, fate)),
             Output::Tally(topic, partition, tally) => {
                 self.tallies.entry((topic, partition)).or_default().add(&tally);
             }
             Output::Now(now) => self.now = self.now.max(Some(now)),
+            Output::Cut => self.cut = true,
         }
     }
 
+    /// Whether nothing was read and nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.tallies.is_empty()
+    }
+
     /// Adds a later epoch's changes.
-    pub fn merge(&mut self, later: Closed) {
+    fn merge(&mut self, later: Closed) {
         self.rows.extend(later.rows);
         for (partition, tally) in later.tallies {
             self.tallies.entry(partition).or_default().add(&tally);
@@ -64,12 +71,12 @@ impl Closed {
     }
 }
 
-/// Hands each closed epoch to `deliver`, at worker 0, and holds the output's frontier at the
-/// earliest epoch that is not `committed` yet, so that a probe behind it shows every worker how
-/// far the store is. The activator is to be used when `committed` has moved.
+/// Tells `deliver` of each closed epoch with what has changed, at worker 0: at a cut what changed since the
+/// one before, else nothing yet. Holds the output's frontier at the earliest epoch that is not `committed` yet, so that a probe behind it shows every
+/// worker how far the store is. The activator is to be used when `committed` has moved.
 pub fn commit(
     outputs: Stream<'_, Epoch, Vec<Output>>,
-    mut deliver: impl FnMut(Epoch, Closed) + 'static,
+    mut deliver: impl FnMut(Epoch, Option<Closed>) + 'static,
     committed: impl Fn() -> Epoch + 'static,
 ) -> (Stream<'_, Epoch, Vec<()>>, Activator) {
     let scope = outputs.scope();
@@ -80,22 +87,22 @@ pub fn commit(
         |_capability, info| {
             activator = Some(scope.activator_for(info.address));
             let mut held: Stash<Closed> = Stash::new();
+            let mut gathered = Closed::default();
             let mut uncommitted = Vec::new();
             move |(input, frontier), _output| {
                 input.for_each_stamp(|capability, batches| {
-                    let stamp = *capability.least().expect("a message has a time");
-                    for output in batches.flat_map(|batch| batch.drain(..)) {
-                        let epoch = match &output {
-                            Output::Row { epoch, .. } => *epoch,
-                            Output::Tally(..) | Output::Now(_) => stamp,
-                        };
-                        held.at(epoch, || capability.delayed(&epoch, 0)).add(output);
-                    }
+                    let epoch = *capability.least().expect("a message has a time");
+                    let closed = held.at(epoch, || capability.delayed(&epoch, 0));
+                    batches
+                        .flat_map(|batch| batch.drain(..))
+                        .for_each(|output| closed.add(output));
                 });
                 while let Some((capability, closed)) =
                     held.pop_closed(|epoch| frontier.less_equal(epoch))
                 {
-                    deliver(*capability.time(), closed);
+                    let cut = closed.cut;
+                    gathered.merge(closed);
+                    deliver(*capability.time(), cut.then(|| std::mem::take(&mut gathered)));
                     uncommitted.push(capability);
                 }
                 let committed = committed();

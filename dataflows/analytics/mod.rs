@@ -18,21 +18,18 @@ use differential_dataflow::AsCollection;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::vec::input::Handle as InputHandle;
-use timely::dataflow::operators::vec::{Input, Map};
-use timely::dataflow::operators::{Concatenate, Operator, ToStream};
+use timely::dataflow::operators::vec::{Filter, Input, Map};
+use timely::dataflow::operators::{Concatenate, Operator};
 use timely::dataflow::{Scope, Stream};
 
 use crate::ledger::{Origin, Sourced, Tally, conflict_row, ledger_row};
-use crate::model::time::{day_of, minute_of, month_of};
 use crate::model::{
-    Event, Millis, Order, OrderEvent, OrderKind, ProductEvent, Record, ScenarioEvent, Topic,
-    UserEvent,
+    Event, Millis, OrderEvent, ProductEvent, Record, ScenarioEvent, Topic, UserEvent,
 };
-use crate::operators::{
-    CustomerFact, Entry, Graded, Sums, counted, deduplicate, distinct, grades, latest_by_key,
-    lifetimes, live_orders, now, preaggregate,
-};
-use crate::queries::{Inputs, Query, Table};
+use crate::operators::{at_cuts, cuts, deduplicate, latest_by_key};
+use crate::passes::{buckets, customers};
+use crate::queries::{All, Inputs, QUERIES, Query, Table};
+use crate::row::Fate;
 use crate::{Collection, Epoch};
 
 /// Tables that are only appended to: a ledger for each topic, in [`Topic::ALL`]'s order, and the
@@ -97,7 +94,9 @@ pub struct Handles {
     pub reached: Handle<(u32, Millis)>,
     /// What goes to the commit as it is: tallies of reading, dead letters, stored rows.
     pub outputs: Handle<Output>,
-    /// In which of timely's identifiers the operators of each query are; all others are shared.
+    /// The cuts.
+    cuts: Handle<()>,
+    /// In which of timely's identifiers the operators of each query's own are; all others are shared.
     pub queries: Vec<(&'static str, Range<usize>)>,
 }
 
@@ -113,6 +112,13 @@ impl Handles {
         }
     }
 
+    /// Has the rows made of all that every worker reads up to the end of the open epoch, and handed to the
+    /// commit. Of each epoch one worker asks for it at the most.
+    pub fn cut(&mut self) {
+        self.cuts.send(());
+        self.outputs.send(Output::Cut);
+    }
+
     /// Closes all epochs before `epoch`.
     pub fn advance_to(&mut self, epoch: Epoch) {
         self.users.advance_to(epoch);
@@ -121,6 +127,7 @@ impl Handles {
         self.scenarios.advance_to(epoch);
         self.reached.advance_to(epoch);
         self.outputs.advance_to(epoch);
+        self.cuts.advance_to(epoch);
     }
 
     /// The open epoch.
@@ -153,20 +160,49 @@ pub fn analytics<'s>(
     let (outputs_in, direct) = scope.new_input();
     let mut outputs = vec![direct];
 
+    let (cuts_in, asked) = scope.new_input();
+
     let users = ledger(users, begin, &mut outputs);
     let products = ledger(products, begin, &mut outputs);
     let scenarios = ledger(scenarios, begin, &mut outputs);
-    let orders = counted(ledger(orders, begin, &mut outputs), begin.hydrated);
+    let orders = ledger(orders, begin, &mut outputs);
 
-    let now = now(reached, begin.now.unwrap_or(Millis::MIN));
-    outputs.push(now.clone().map(Output::Now));
+    let now = cuts(reached, asked, begin.now.unwrap_or(Millis::MIN));
+    let told_here = scope.index() == 0;
+    let known = now.clone().filter(move |now| told_here && *now > Millis::MIN);
+    outputs.push(known.map(Output::Now));
 
-    let inputs = inputs(scope, begin, orders, users, products, scenarios, now);
-    let mut queries = Vec::new();
+    let mut parts = vec![None; QUERIES.len()];
     for ((table, _), query) in tables.results().zip(tables.queries()) {
+        parts[query.part] = Some(Table(table));
+    }
+    // Those that make more of their sums than rows have them to themselves.
+    let joined: Vec<_> = tables.queries().iter().filter(|query| query.rows.is_some()).collect();
+    let apart: Vec<usize> = joined.iter().map(|query| query.part).collect();
+    let (rows, sums) = customers::<All>(orders, users, now.clone(), parts.clone(), &apart);
+    outputs.push(rows);
+    let mut sums = sums.into_iter();
+    let shared = sums.next().expect("there is one more than queries");
+
+    let products = as_collection(products);
+    let products =
+        latest_by_key(products, "newest of a product", |event: &ProductEvent| event.product.product_id);
+    let inputs = Inputs {
+        products: at_cuts(products, now.clone()),
+        scenarios: at_cuts(as_collection(scenarios), now.clone()),
+        now,
+    };
+    let kept = parts.clone();
+    outputs.push(buckets(shared, move |bucket, sums| {
+        let part = usize::from(bucket.part);
+        let table = kept[part].expect("only kept tables are contributed to");
+        (QUERIES[part].bucket_row)(bucket, sums, table).expect("who adds to buckets has a row of them")
+    }));
+    let mut queries = Vec::new();
+    for (query, sums) in joined.into_iter().zip(sums) {
         let first = scope.worker().peek_identifier();
-        let rows = (query.build)(&inputs, Table(table));
-        outputs.push(rows.inner.map(|(row, epoch, diff)| Output::Row { row, epoch, diff }));
+        let (build, table) = (query.rows.expect("it has one"), parts[query.part].expect("it is kept"));
+        outputs.push(build(&inputs, sums, table));
         queries.push((query.name, first..scope.worker().peek_identifier()));
     }
 
@@ -177,78 +213,28 @@ pub fn analytics<'s>(
         scenarios: scenarios_in,
         reached: reached_in,
         outputs: outputs_in,
+        cuts: cuts_in,
         queries,
     };
     (handles, scope.concatenate(outputs))
 }
 
-/// What the queries read, from the accepted events and `now`.
-fn inputs<'s>(
-    scope: Scope<'s, Epoch>,
-    begin: Begin,
-    orders: Collection<'s, Order>,
-    users: Collection<'s, UserEvent>,
-    products: Collection<'s, ProductEvent>,
-    scenarios: Collection<'s, ScenarioEvent>,
-    now: Stream<'s, Epoch, Vec<Millis>>,
-) -> Inputs<'s> {
-    let users = latest_by_key(users, "newest of a customer", |event| event.user.user_id);
-    let products = latest_by_key(products, "newest of a product", |event| event.product.product_id);
-
-    let known = users.clone().map(|(user_id, _event)| Entry::known(user_id));
-    let graded = grades(orders.clone().map(|order| Entry::of(&order)).concat(known), now.clone());
-    let standing = live_orders(orders.clone());
-    let lived = lifetimes(orders.clone(), standing);
-
-    Inputs {
-        by_minute: preaggregate(orders.clone(), "sums by minute", |order, add| {
-            add(minute_of(order.at), Sums::of(order.event, order.units(), order.amount()));
-        }),
-        by_category: preaggregate(orders.clone(), "sums by category", |order, add| {
-            let day = day_of(order.at);
-            for (place, line) in order.lines.iter().enumerate() {
-                let sums = Sums::of(order.event, line.quantity, line.amount());
-                let again = order.lines[..place].iter().any(|it| it.category == line.category);
-                add((day, line.category.clone()), if again { sums.of_same_event() } else { sums });
+/// Events that come, as a collection.
+fn as_collection<E: Record>(events: Stream<'_, Epoch, Vec<E>>) -> Collection<'_, E> {
+    let each = events.unary::<CapacityContainerBuilder<Vec<(E, Epoch, isize)>>, _, _, _>(
+        Pipeline,
+        "as a collection",
+        |_capability, _info| {
+            |input, output| {
+                input.for_each_stamp(|capability, batches| {
+                    let epoch = *capability.least().expect("a message has a time");
+                    let events = batches.flat_map(|batch| batch.drain(..));
+                    output.session(&capability).give_iterator(events.map(|event| (event, epoch, 1)));
+                });
             }
-        }),
-        buyers_by_month: distinct(
-            orders
-                .clone()
-                .filter(|order| order.event == OrderKind::Placed)
-                .map(|order| (month_of(day_of(order.at)), order.user_id)),
-            "buyers by month",
-        ),
-        lifetimes: lived.clone().flat_map(|(user_id, lived)| match lived {
-            CustomerFact::Lifetime(lifetime) => Some((user_id, lifetime)),
-            CustomerFact::Repurchase(_) => None,
-        }),
-        habits: lived.flat_map(|(user_id, lived)| match lived {
-            CustomerFact::Repurchase(habit) => Some((user_id, habit)),
-            CustomerFact::Lifetime(_) => None,
-        }),
-        orders,
-        users,
-        products,
-        scenarios,
-        standings: graded.clone().flat_map(|(user_id, graded)| match graded {
-            Graded::Standing(standing) => Some((user_id, standing)),
-            _ => None,
-        }),
-        grades: graded.clone().flat_map(|(user_id, graded)| match graded {
-            Graded::Grade(grade) => Some((user_id, grade)),
-            _ => None,
-        }),
-        grade_changes: graded.flat_map(|(user_id, graded)| match graded {
-            Graded::Change(change) => Some((user_id, change)),
-            _ => None,
-        }),
-        now,
-        always: (scope.index() == 0)
-            .then_some(((), begin.hydrated, 1))
-            .to_stream(scope)
-            .as_collection(),
-    }
+        },
+    );
+    each.as_collection()
 }
 
 type Events<'s, E> = Stream<'s, Epoch, Vec<Sourced<E>>>;
@@ -259,7 +245,7 @@ fn ledger<'s, E: Record>(
     events: Events<'s, E>,
     begin: Begin,
     outputs: &mut Vec<Stream<'s, Epoch, Vec<Output>>>,
-) -> Collection<'s, E> {
+) -> Stream<'s, Epoch, Vec<E>> {
     let deduplicated = deduplicate(events, E::TOPIC.name(), begin.hydrated, E::event_id);
     outputs.push(not_counted(deduplicated.copies, deduplicated.conflicts));
     outputs.push(
@@ -277,7 +263,7 @@ fn ledger<'s, E: Record>(
                         let mut tallies = Tallies::default();
                         for sourced in batches.flat_map(|batch| batch.drain(..)) {
                             let row = ledger_row(ledger_table(E::TOPIC), &sourced);
-                            session.give(Output::Row { row, epoch, diff: 1 });
+                            session.give(Output::Row { row, fate: Fate::New });
                             let tally = tallies.of(sourced.origin.partition);
                             tally.counted += 1;
                             tally.amount = tally.amount.wrapping_add(sourced.event.amount().0);
@@ -289,24 +275,7 @@ fn ledger<'s, E: Record>(
             },
         ),
     );
-    deduplicated
-        .accepted
-        .unary::<CapacityContainerBuilder<Vec<(E, Epoch, isize)>>, _, _, _>(
-            Pipeline,
-            "ledger",
-            |_capability, _info| {
-                |input, output| {
-                    input.for_each_stamp(|capability, batches| {
-                        let epoch = *capability.least().expect("a message has a time");
-                        let mut session = output.session(&capability);
-                        for sourced in batches.flat_map(|batch| batch.drain(..)) {
-                            session.give((sourced.event, epoch, 1));
-                        }
-                    });
-                }
-            },
-        )
-        .as_collection()
+    deduplicated.accepted.map(|sourced| sourced.event)
 }
 
 /// Tallies copies, and tells of conflicts as of dead letters.
@@ -330,13 +299,12 @@ fn not_counted<'s, E: Record>(
                     tallies.give(E::TOPIC, |output| session.give(output));
                 });
                 conflicts.for_each_stamp(|capability, batches| {
-                    let epoch = *capability.least().expect("a message has a time");
                     let mut tallies = Tallies::default();
                     let mut session = output.session(&capability);
                     for sourced in batches.flat_map(|batch| batch.drain(..)) {
                         tallies.of(sourced.origin.partition).dead += 1;
                         let row = conflict_row(DEAD_LETTERS, &sourced);
-                        session.give(Output::Row { row, epoch, diff: 1 });
+                        session.give(Output::Row { row, fate: Fate::New });
                     }
                     tallies.give(E::TOPIC, |output| session.give(output));
                 });

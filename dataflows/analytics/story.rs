@@ -28,7 +28,7 @@
 //! second or its millisecond. Rows are written likewise; a cell without a value is empty.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::rc::Rc;
 use std::str::FromStr;
@@ -43,9 +43,8 @@ use dataflows::model::{
     ProductEvent, ProductId, ScenarioAction, ScenarioEvent, Sex, Status, Strength, User, UserEvent,
     UserId,
 };
-use dataflows::row::{Fields, Row};
+use dataflows::row::{Fate, Fields, Row};
 use dataflows::{Epoch, QUERIES};
-use differential_dataflow::consolidation::consolidate;
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::Probe;
 use timely::worker::Worker;
@@ -84,9 +83,9 @@ pub(crate) fn steps(text: &str) -> Vec<Step> {
 pub(crate) fn told(text: &str) {
     let steps = steps(text);
     let wrong = timely::execute_directly(move |worker| {
-        let rows: Rc<RefCell<Vec<(Row, isize)>>> = Rc::default();
-        let (probe, all) = (ProbeHandle::new(), Rc::clone(&rows));
-        let mut handles = graph(worker, &probe, move |changes| all.borrow_mut().extend(changes));
+        let tables: Rc<RefCell<Kept>> = Rc::default();
+        let (probe, all) = (ProbeHandle::new(), Rc::clone(&tables));
+        let mut handles = graph(worker, &probe, move |changes| all.borrow_mut().take(changes));
         let mut origin = Origin::default();
         let mut wrong = Vec::new();
         for (step, epoch) in steps.into_iter().zip(1..) {
@@ -98,10 +97,11 @@ pub(crate) fn told(text: &str) {
             if let Some(now) = step.now {
                 handles.reached.send((origin.partition, now));
             }
+            handles.cut();
             handles.advance_to(epoch + 1);
             worker.step_while(|| probe.less_than(&(epoch + 1)));
             for (table, expected) in step.tables.iter().filter(|(table, _)| !is_sql(table)) {
-                wrong.extend(difference(table, expected, &rows_of(table, &rows.borrow())));
+                wrong.extend(difference(table, expected, &tables.borrow().rows_of(table)));
             }
         }
         wrong
@@ -114,11 +114,11 @@ pub(crate) fn told(text: &str) {
 pub(crate) fn graph(
     worker: &mut Worker,
     probe: &ProbeHandle<Epoch>,
-    mut deliver: impl FnMut(Vec<(Row, isize)>) + 'static,
+    mut deliver: impl FnMut(Vec<(Row, Fate)>) + 'static,
 ) -> Handles {
     worker.dataflow(|scope| {
         let (handles, outputs) = analytics(scope, Begin::default(), &Tables::of(QUERIES));
-        let deliver = move |_epoch, closed: Closed| deliver(closed.rows);
+        let deliver = move |_epoch, closed: Option<Closed>| deliver(closed.unwrap_or_default().rows);
         let (done, _activator) = commit(outputs, deliver, || Epoch::MAX);
         done.probe_with(probe);
         handles
@@ -168,17 +168,41 @@ pub(crate) fn day_as_told(day: Day) -> String {
     date.strip_prefix(YEAR).unwrap_or(&date).to_owned()
 }
 
-/// The rows of a table after all its changes.
-fn rows_of(table: &str, changes: &[(Row, isize)]) -> Vec<String> {
-    let all = Tables::of(QUERIES);
-    let changes = changes.iter().filter(|(row, _diff)| all.name(row.table) == table);
-    let mut rows: Vec<(Row, isize)> = changes.cloned().collect();
-    consolidate(&mut rows);
-    let text = |(row, diff): &(Row, isize)| {
-        let row = cells(&[row.key(), row.value()].concat()).join(" | ");
-        if *diff == 1 { row } else { format!("{row} ({diff} times)") }
-    };
-    rows.iter().map(text).collect()
+/// Tables as their changes leave them.
+#[derive(Default)]
+pub(crate) struct Kept(BTreeMap<(u16, Box<[u8]>), Row>);
+
+impl Kept {
+    /// Takes in the changes of a cut.
+    pub(crate) fn take(&mut self, changes: Vec<(Row, Fate)>) {
+        let mut keys = BTreeSet::new();
+        for (row, fate) in changes.into_iter().filter(|(row, _)| !row.key().is_empty()) {
+            assert!(keys.insert((row.table, row.key().to_vec())), "a key twice in a cut: {row:?}");
+            self.apply(row, fate).for_each(drop);
+        }
+    }
+
+    /// Takes in a change, which has to be true of its key; gives the rows that go (-1) and come (1).
+    pub(crate) fn apply(&mut self, row: Row, fate: Fate) -> impl Iterator<Item = (Row, isize)> {
+        let key = (row.table, row.key().into());
+        let before = self.0.remove(&key);
+        assert_eq!(before.is_some(), fate != Fate::New, "{fate:?}: {row:?}");
+        let after = (fate != Fate::Gone).then(|| row.clone());
+        self.0.extend(after.clone().map(|row| (key, row)));
+        before.map(|row| (row, -1)).into_iter().chain(after.map(|row| (row, 1)))
+    }
+
+    /// All rows.
+    pub(crate) fn rows(self) -> impl Iterator<Item = Row> {
+        self.0.into_values()
+    }
+
+    /// The rows of a table, as stories write them.
+    fn rows_of(&self, table: &str) -> Vec<String> {
+        let all = Tables::of(QUERIES);
+        let rows = self.0.values().filter(|row| all.name(row.table) == table);
+        rows.map(|row| cells(&[row.key(), row.value()].concat()).join(" | ")).collect()
+    }
 }
 
 /// The cells of a row as stories write them. A cell says by itself of what type it is: no text begins

@@ -10,11 +10,11 @@ use super::{
     customers::Customer,
     draw::{Purpose, draw},
     people::{taste, weighted},
-    profile::{Basket, Category},
+    profile::{self, Basket},
     scenarios::Scenarios,
     shelf::Shelf,
 };
-use crate::model::{Krw, Line, ProductId, Word};
+use crate::model::{Category, Krw, Line, ProductId};
 
 /// What a basket is filled from.
 pub(super) struct BasketContext<'m> {
@@ -24,8 +24,8 @@ pub(super) struct BasketContext<'m> {
     pub(super) offered: &'m Offered,
     pub(super) catalog: &'m Catalog,
     pub(super) scenarios: &'m Scenarios,
-    pub(super) categories: &'m [Category],
-    pub(super) words: &'m [Word],
+    pub(super) categories: &'m [profile::Category],
+    pub(super) words: &'m [Category],
 }
 
 /// Fills the basket of customer `id`. How many lines it has, and how many of each product, is drawn
@@ -59,7 +59,7 @@ pub(super) fn fill(
         let category = usize::from(goods.category);
         Line {
             product_id: ProductId(product.into()),
-            category: words[category].clone(),
+            category: words[category],
             quantity: weighted(random, &rules.quantity, |weight| *weight) as i64 + 1,
             unit_price: reduced(goods.price, scenarios.discount[category]),
         }
@@ -124,7 +124,7 @@ impl Choosing<'_> {
     fn from(&mut self, shelves: &[Shelf], random: &mut impl Rng) -> Option<u32> {
         if self.likings.is_empty() {
             let BasketContext { seed, scenarios, categories, .. } = *self.context;
-            let liking = |(place, category): (usize, &Category)| {
+            let liking = |(place, category): (usize, &profile::Category)| {
                 category.share * taste(seed, self.id, place) * scenarios.focus[place]
             };
             self.likings = categories.iter().enumerate().map(liking).collect();

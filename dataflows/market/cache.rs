@@ -22,7 +22,7 @@ use super::{
     working_set::{Member, Members},
 };
 use crate::model::{
-    Krw, Millis, Sex, Status, Word,
+    Category, Krw, Millis, Sex, Status,
     time::{age_on, day_of},
 };
 
@@ -134,7 +134,7 @@ pub struct ProductById {
     /// Its name.
     pub name: Arc<str>,
     /// Its category.
-    pub category: Word,
+    pub category: Category,
     /// Its price.
     pub price: Krw,
     /// Units left as the refresh begins.

@@ -18,7 +18,7 @@ use super::{
     profile::{self, Profile},
     shelf::Shelf,
 };
-use crate::model::{Krw, Millis, Product, ProductId, Word};
+use crate::model::{Category, Krw, Millis, Product, ProductId};
 
 /// What is offered, by category: the best sellers, and the newest of the others.
 #[derive(Clone)]
@@ -274,13 +274,13 @@ impl Catalog {
     }
 
     /// The record that the shop has of a product.
-    pub(super) fn record(&self, profile: &Profile, seed: u64, id: u32, words: &[Word]) -> Product {
+    pub(super) fn record(&self, profile: &Profile, seed: u64, id: u32, words: &[Category]) -> Product {
         let known = self.get(id);
         let (_, name) = goods(profile, seed, id, known.listed_at);
         Product {
             product_id: ProductId(id.into()),
             name: Arc::from(name),
-            category: words[usize::from(known.category)].clone(),
+            category: words[usize::from(known.category)],
             price: Krw(known.price.into()),
             stock: known.available(),
             listed_at: known.listed_at,

@@ -52,8 +52,8 @@ pub use settings::Settings;
 pub use truth::Truth;
 
 use crate::model::{
-    Day, Event, Millis, Order, OrderEvent, OrderId, OrderKind, ProductEvent, Status, UserEvent,
-    UserId, Word,
+    Category, Day, Event, Millis, Order, OrderEvent, OrderId, OrderKind, ProductEvent, Status, UserEvent,
+    UserId,
     time::{MINUTE, day_of, start_of_day},
 };
 use basket::BasketContext;
@@ -159,7 +159,7 @@ struct Common {
 struct Market {
     settings: Settings,
     hours: Hours,
-    words: Vec<Word>,
+    words: Vec<Category>,
     common: Common,
     customers: Customers,
     working_set: WorkingSet,
@@ -228,7 +228,7 @@ impl Market {
             commands.iter().filter(|command| command.at >= begun).cloned().collect();
         Market {
             hours: Hours::new(&profile),
-            words: profile.words().into_iter().map(Word::from).collect(),
+            words: profile.words().into_iter().map(Category::from).collect(),
             common,
             customers,
             working_set: WorkingSet::new(),

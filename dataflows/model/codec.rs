@@ -58,7 +58,7 @@ pub fn ndjson_line(topic: Topic, key: Option<&[u8]>, value: &[u8], out: &mut Vec
 mod tests {
     use crate::model::time::{TIME_END, TIME_MIN, day_of_date};
     use crate::model::{
-        AMOUNT_MAX, Krw, Line, Millis, Order, OrderEvent, OrderId, OrderKind, Product,
+        AMOUNT_MAX, Category, Krw, Line, Millis, Order, OrderEvent, OrderId, OrderKind, Product,
         ProductEvent, ProductId, ScenarioAction, ScenarioEvent, Sex, Status, Strength, User,
         UserEvent, UserId, Word,
     };
@@ -449,12 +449,14 @@ mod tests {
         let product =
             (any::<u64>(), time(), id(), word(), word(), 0..=1_000_000_000_i64, id(), time())
                 .prop_map(|(event_id, at, product_id, name, category, price, stock, listed_at)| {
+                    let category = Category::from(&*category);
                     let (product_id, price) = (ProductId(product_id), Krw(price));
                     let product = Product { product_id, name, category, price, stock, listed_at };
                     (Topic::Products, Event::Product(ProductEvent { event_id, at, product }))
                 });
         let line = (id(), word(), 1..=1_000_000_i64, 0..=1_000_000_000_i64).prop_map(
             |(product_id, category, quantity, unit_price)| {
+                let category = Category::from(&*category);
                 // A fourth of the greatest amount.
                 let unit_price = Krw(unit_price.min(AMOUNT_MAX.0 / 4 / quantity));
                 Line { product_id: ProductId(product_id), category, quantity, unit_price }

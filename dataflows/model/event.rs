@@ -8,11 +8,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::kind::{
-    Date, Flag, Id, Instant, Key, Label, ListOf, Numbered, OneOf, Positive, Price, Quantity, Rows,
-    Stock, Text,
+    CategoryOf, Date, Flag, Id, Instant, Key, Label, ListOf, Numbered, OneOf, Positive, Price,
+    Quantity, Rows, Stock, Text,
 };
 use super::record::{Columns, Number, element, fields, from_json, record, to_json};
-use super::{Day, Krw, Millis, OrderId, ProductId, UserId, Word};
+use super::{Category, Day, Krw, Millis, OrderId, ProductId, UserId, Word};
 use crate::row;
 
 /// The most lines of an order event.
@@ -206,7 +206,7 @@ record! {
         /// The product's name.
         name: Word as Text,
         /// Its category.
-        category: Word as Key,
+        category: Category as CategoryOf,
         /// Its list price.
         price: Krw as Price,
         /// Pieces in stock.
@@ -250,7 +250,7 @@ element! {
         /// What was bought or taken back.
         product_id: ProductId as Id<ProductId>,
         /// The product's category at that time.
-        category: Word as Key,
+        category: Category as CategoryOf,
         /// Pieces.
         quantity: i64 as Quantity,
         /// Price of a piece.
@@ -298,14 +298,6 @@ impl Order {
         self.lines.iter().map(|line| line.quantity).sum()
     }
 
-    /// The categories of its lines, each once, by their words.
-    pub fn categories(&self) -> Vec<&Word> {
-        let mut words: Vec<&Word> = self.lines.iter().map(|line| &line.category).collect();
-        words.sort_unstable();
-        words.dedup();
-        words
-    }
-
     /// That its fields agree, and that a table's rows and sums can take what its lines say; else why not.
     fn check(&self) -> Result<(), String> {
         if self.event == OrderKind::Placed && self.at != self.ordered_at {
@@ -330,7 +322,7 @@ impl Order {
         }
         // Few lines have few categories.
         if self.lines.len() > CATEGORIES_MAX {
-            let categories: HashSet<&Word> = self.lines.iter().map(|it| &it.category).collect();
+            let categories: HashSet<Category> = self.lines.iter().map(|it| it.category).collect();
             let number = categories.len();
             if number > CATEGORIES_MAX {
                 let what = format!("`lines` has {number} different `category`");

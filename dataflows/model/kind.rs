@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serializer};
 
 use super::record::{As, Element, Json, Kind, Of, Packed, put_array};
 use super::time::{TIME_END, TIME_MIN, date_of, day_of_date};
-use super::{Choice, Day, Krw, Millis, Strength, Word, shared};
+use super::{Category, Choice, Day, Krw, Millis, Strength, Word, shared};
 use crate::row::{self, Cell};
 
 /// The longest word that is a key of a table, in bytes: an index row of PostgreSQL holds several.
@@ -206,41 +206,46 @@ impl<'de, T> Visitor<'de> for Plain<T> {
     }
 }
 
+/// What lines are sold under: a key of tables, as [`Key`] is.
+pub struct CategoryOf;
+
 /// What the kinds of texts differ in: what becomes of the text that was read.
 macro_rules! text {
-    ($kind:ident, $read:expr, $taken:expr) => {
+    ($kind:ident, $value:ty, $read:expr, $taken:expr) => {
         impl Kind for $kind {
-            type Value = Word;
+            type Value = $value;
             const TYPE: i32 = 25;
 
             #[inline]
-            fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Word, D::Error> {
+            fn read<'de, D: Deserializer<'de>>(from: D) -> Result<$value, D::Error> {
                 from.deserialize_str(Plain($read))
             }
 
             #[inline]
-            fn write<S: Serializer>(value: &Word, to: S) -> Result<S::Ok, S::Error> {
+            fn write<S: Serializer>(value: &$value, to: S) -> Result<S::Ok, S::Error> {
                 to.serialize_str(value)
             }
 
-            fn put(value: &Word, row: &mut Vec<u8>) {
+            fn put(value: &$value, row: &mut Vec<u8>) {
                 Cell::Text(value).encode(row);
             }
 
-            fn take(row: &mut row::Fields<'_>) -> Result<Word, String> {
+            fn take(row: &mut row::Fields<'_>) -> Result<$value, String> {
                 Ok($taken(row.text()))
             }
         }
     };
 }
 
-text!(Text, |text| Ok(text.into()), Word::from);
-text!(Label, |text| Ok(shared(text)), shared);
-text!(
-    Key,
-    |text| if text.len() > KEY_BYTES_MAX { Err("longer than 200 bytes") } else { Ok(shared(text)) },
-    shared
-);
+/// Makes something of a text that is short enough for a key.
+fn key<T>(text: &str, make: impl Fn(&str) -> T) -> Result<T, &'static str> {
+    if text.len() > KEY_BYTES_MAX { Err("longer than 200 bytes") } else { Ok(make(text)) }
+}
+
+text!(Text, Word, |text| Ok(text.into()), Word::from);
+text!(Label, Word, |text| Ok(shared(text)), shared);
+text!(Key, Word, |text| key(text, shared), shared);
+text!(CategoryOf, Category, |text| key(text, |text| Category::from(text)), Category::from);
 
 /// What stands before the letter for a character that a packed word must not have.
 const ESCAPE: char = '\u{1}';
@@ -249,8 +254,8 @@ const ESCAPE: char = '\u{1}';
 const ESCAPED: [(char, char); 3] = [(ESCAPE, 'x'), (',', 'c'), ('|', 'p')];
 const EMPTY: char = 'e';
 
-impl Packed for Key {
-    fn pack(word: &Word, text: &mut Vec<u8>) {
+impl Packed for CategoryOf {
+    fn pack(word: &Category, text: &mut Vec<u8>) {
         let escaped = |c: char| ESCAPED.iter().find(|(escaped, _)| *escaped == c);
         if word.is_empty() {
             text.extend([ESCAPE, EMPTY].map(|c| c as u8));
@@ -267,12 +272,12 @@ impl Packed for Key {
         }
     }
 
-    fn unpack(text: &str) -> Result<Word, String> {
+    fn unpack(text: &str) -> Result<Category, String> {
         if text.is_empty() {
             return Err("nothing instead of a word".to_owned());
         }
         if !text.contains(ESCAPE) {
-            return Ok(shared(text));
+            return Ok(Category::from(text));
         }
         let (mut word, mut rest) = (String::new(), text.chars());
         while let Some(c) = rest.next() {
@@ -287,7 +292,7 @@ impl Packed for Key {
                 None => return Err(format!("{text:?} instead of a word")),
             }
         }
-        Ok(shared(&word))
+        Ok(Category::from(&*word))
     }
 }
 

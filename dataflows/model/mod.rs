@@ -1,11 +1,13 @@
 //! The words of the market as types: events, ids, money and time.
 
+mod category;
 pub mod codec;
 mod event;
 pub mod kind;
 pub mod record;
 pub mod time;
 
+pub use category::Category;
 pub use event::{
     AMOUNT_MAX, Beat, Choice, Event, Heartbeat, Line, Order, OrderEvent, OrderKind, Product,
     ProductEvent, Record, ScenarioAction, ScenarioEvent, Sex, Status, Strength, Topic, User,

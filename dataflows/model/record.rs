@@ -366,7 +366,7 @@ macro_rules! element {
         $name:ident { $($(#[$about_field:meta])* $field:ident: $type:ty as $kind:ty,)* }
     ) => {
         $(#[$about])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         pub struct $name { $($(#[$about_field])* pub $field: $type,)* }
 
         fields! { $name { $($field as $kind,)* } }

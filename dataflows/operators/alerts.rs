@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use differential_dataflow::{AsCollection, VecCollection};
 use roaring::RoaringBitmap;
+use serde::{Deserialize, Serialize};
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Operator;
@@ -20,7 +21,9 @@ const HOUR_MINUTES: u32 = (HOUR / MINUTE) as u32;
 const WEEK_HOURS: u32 = (WEEK / HOUR) as u32;
 
 /// A minute with which ten minutes end that had too few orders.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Alert {
     /// When the minute begins.
     pub minute: Millis,

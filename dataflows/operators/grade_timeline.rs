@@ -51,7 +51,7 @@ impl Grade {
     }
 
     /// The grade at a tick, from the grade at the tick before and what the totals are worth.
-    fn step(self, target: Grade) -> Grade {
+    pub(crate) fn step(self, target: Grade) -> Grade {
         if target >= self { target } else { Grade::ALL[self as usize - 1] }
     }
 }

@@ -1,11 +1,13 @@
 //! Two records of one key, side by side in a row.
 
-use differential_dataflow::{AsCollection, ExchangeData};
+use differential_dataflow::ExchangeData;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
-use super::{HashMap, Key, RecordChanges, Stash, StateSize, Vecs, delta, replace};
-use crate::row::{Row, Rows};
+use super::{HashMap, Key, RecordChanges, Stash, StateSize, Vecs, replace};
+use crate::analytics::Output;
+use crate::passes::Rows;
+use crate::row::{Fate, Row};
 use crate::{Collection, Epoch};
 
 /// What an epoch changes of one key.
@@ -22,7 +24,7 @@ pub fn left_join<'s, K, A, B>(
     left: Collection<'s, (K, A)>,
     right: Collection<'s, (K, B)>,
     name: &str,
-    row: impl Fn(K, &A, Option<&B>) -> Option<Row> + 'static,
+    row: impl Fn(K, &A, Option<&B>) -> Row + 'static,
 ) -> Rows<'s>
 where
     K: Key,
@@ -33,7 +35,7 @@ where
     let left_by_key = Exchange::new(|((key, _), _, _): &((K, A), Epoch, isize)| key.hashed());
     let right_by_key = Exchange::new(|((key, _), _, _): &((K, B), Epoch, isize)| key.hashed());
     left.inner
-        .binary_frontier::<_, Vecs<(Row, Epoch, isize)>, _, _, _, _>(
+        .binary_frontier::<_, Vecs<Output>, _, _, _, _>(
             right.inner,
             left_by_key,
             right_by_key,
@@ -62,18 +64,21 @@ where
                     while let Some((capability, changes)) = held.pop_closed(|epoch| {
                         left_open.less_equal(epoch) || right_open.less_equal(epoch)
                     }) {
-                        let epoch = *capability.time();
                         let mut session = output.session(&capability);
                         for (key, (left, right)) in changes {
                             let of_key = records.entry(key).or_default();
-                            let row = |(left, right): &(Option<A>, Option<B>)| {
-                                left.as_ref().and_then(|left| row(key, left, right.as_ref()))
-                            };
-                            let before = row(of_key);
+                            let before = of_key.clone();
                             replace(&mut of_key.0, left);
                             replace(&mut of_key.1, right);
-                            for (row, diff) in delta(before, row(of_key)) {
-                                session.give((row, epoch, diff));
+                            let (shows, fate) = match (&before.0, &of_key.0) {
+                                (Some(_), Some(_)) if before == *of_key => (None, Fate::Changed),
+                                (Some(_), Some(now)) => (Some(now), Fate::Changed),
+                                (None, now) => (now.as_ref(), Fate::New),
+                                (before, None) => (before.as_ref(), Fate::Gone),
+                            };
+                            if let Some(left) = shows {
+                                let row = row(key, left, of_key.1.as_ref());
+                                session.give(Output::Row { row, fate });
                             }
                             if of_key.0.is_none() && of_key.1.is_none() {
                                 records.remove(&key);
@@ -84,5 +89,4 @@ where
                 }
             },
         )
-        .as_collection()
 }

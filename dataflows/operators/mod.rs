@@ -4,16 +4,13 @@
 //! operator does the job.
 
 mod alerts;
-mod counted;
+mod cuts;
 mod deduplicate;
 mod earliest;
 mod grade_timeline;
-mod grades;
 mod impacts;
 mod latest_by_key;
 mod left_join;
-mod lifetimes;
-mod live_orders;
 mod lookup_join;
 mod now;
 mod sliding_windows;
@@ -25,24 +22,21 @@ mod top_k;
 mod totals;
 
 pub use alerts::{Alert, alerts};
-pub use counted::counted;
+pub use cuts::{at_cuts, changed};
 pub use deduplicate::{Deduplicated, deduplicate};
 pub use earliest::earliest;
 pub(crate) use grade_timeline::tick_until;
 pub use grade_timeline::{Change, Grade, GradeTimeline, Standing};
-pub use grades::{Entry, Graded, grades};
 pub use impacts::{Active, Impact, actives, impacts};
 pub use latest_by_key::latest_by_key;
 pub use left_join::left_join;
-pub use lifetimes::{CustomerFact, Lifetime, Repurchase, lifetimes};
-pub use live_orders::live_orders;
 pub use lookup_join::lookup_join;
-pub use now::{month_of_now, now};
+pub use now::{cuts, month_of_now};
 pub use sliding_windows::sliding_windows;
 pub(crate) use state_size::StateSize;
-pub use sums::{Sums, preaggregate, regrouped};
+pub use sums::{Sums, regrouped};
 pub use top_k::{Ranked, Sold, TOP_K, top_k};
-pub use totals::{Sum, distinct, totals};
+pub use totals::{Sum, totals};
 
 use std::collections::BTreeMap;
 use std::hash::Hash;

@@ -13,52 +13,72 @@ use crate::model::time::{DAY, day_of, month_of};
 use crate::model::{Day, Millis};
 use crate::{Collection, Epoch};
 
-/// `now`, at each epoch in which it moves, at every worker.
+/// The cuts, at every worker, each with `now` at its end; [`Millis::MIN`] while there is none.
 ///
-/// It is the least, over the partitions, of the time reached there, leaving out those that have
+/// `now` is the least, over the partitions, of the time reached there, leaving out those that have
 /// reached none and those more than one day behind the furthest; it never goes back (nor below
 /// `floor`, where an earlier run had it). No differential operator keeps a maximum that forgets
 /// nothing and goes one way.
-pub fn now(
-    reached: Stream<'_, Epoch, Vec<(u32, Millis)>>,
+pub fn cuts<'s>(
+    reached: Stream<'s, Epoch, Vec<(u32, Millis)>>,
+    asked: Stream<'s, Epoch, Vec<()>>,
     floor: Millis,
-) -> Stream<'_, Epoch, Vec<Millis>> {
+) -> Stream<'s, Epoch, Vec<Millis>> {
     let scope = reached.scope();
     reached
-        .unary_frontier::<Vecs<Millis>, _, _, _>(
+        .binary_frontier::<_, Vecs<Millis>, _, _, _, _>(
+            asked,
             Exchange::new(|_| 0),
-            "now",
+            Exchange::new(|()| 0),
+            "cuts",
             move |_capability, info| {
                 let mut kept = StateSize::by(scope, &info);
                 let mut partitions: BTreeMap<u32, Millis> = BTreeMap::new();
-                let mut now = Millis::MIN;
-                let mut held: Stash<Vec<(u32, Millis)>> = Stash::new();
-                move |(input, frontier), output| {
-                    input.for_each_stamp(|capability, batches| {
+                let mut now = floor;
+                let mut waiting: BTreeMap<Epoch, Vec<(u32, Millis)>> = BTreeMap::new();
+                let mut held: Stash<()> = Stash::new();
+                move |(reached, reached_open), (asked, asked_open), output| {
+                    reached.for_each_stamp(|capability, batches| {
                         let epoch = *capability.least().expect("a message has a time");
-                        let read = held.at(epoch, || capability.delayed(&epoch, 0));
                         for batch in batches {
-                            read.append(batch);
+                            waiting.entry(epoch).or_default().append(batch);
                         }
                     });
-                    while let Some((capability, read)) =
-                        held.pop_closed(|epoch| frontier.less_equal(epoch))
-                    {
-                        for (partition, at) in read {
-                            let reached = partitions.entry(partition).or_insert(at);
-                            *reached = at.max(*reached);
-                        }
-                        let least = now_of(partitions.values().copied()).max(floor);
-                        if least > now {
-                            now = least;
-                            output.session(&capability).give(now);
-                        }
+                    asked.for_each_stamp(|capability, _batches| {
+                        let epoch = *capability.least().expect("a message has a time");
+                        held.at(epoch, || capability.delayed(&epoch, 0));
+                    });
+                    let open = |epoch: &Epoch| {
+                        reached_open.less_equal(epoch) || asked_open.less_equal(epoch)
+                    };
+                    while let Some((capability, ())) = held.pop_closed(open) {
+                        let cut = *capability.time();
+                        advance(&mut now, &mut partitions, &mut waiting, |epoch| *epoch <= cut);
+                        output.session(&capability).give(now);
                     }
+                    // So that little waits, however seldom there is a cut.
+                    advance(&mut now, &mut partitions, &mut waiting, |epoch| !open(epoch));
                     kept.tell(|| partitions.len());
                 }
             },
         )
         .broadcast()
+}
+
+/// Moves `now` on by what was read in closed epochs.
+fn advance(
+    now: &mut Millis,
+    partitions: &mut BTreeMap<u32, Millis>,
+    waiting: &mut BTreeMap<Epoch, Vec<(u32, Millis)>>,
+    closed: impl Fn(&Epoch) -> bool,
+) {
+    while let Some(first) = waiting.first_entry().filter(|first| closed(first.key())) {
+        for (partition, at) in first.remove() {
+            let reached = partitions.entry(partition).or_insert(at);
+            *reached = at.max(*reached);
+        }
+        *now = now_of(partitions.values().copied()).max(*now);
+    }
 }
 
 /// The first day of the month of `now`: one record, once there is a `now`.
@@ -73,7 +93,10 @@ pub fn month_of_now(now: Stream<'_, Epoch, Vec<Millis>>) -> Collection<'_, Day> 
                 input.for_each_stamp(|capability, batches| {
                     let epoch = *capability.least().expect("a message has a time");
                     let mut session = output.session(&capability);
-                    for now in batches.flat_map(|batch| batch.drain(..)).filter(|_| first_worker) {
+                    for now in batches.flat_map(|batch| batch.drain(..)) {
+                        if !first_worker || now == Millis::MIN {
+                            continue;
+                        }
                         let moved = Some(month_of(day_of(now)));
                         for (month, diff) in delta(month, moved) {
                             session.give((month, epoch, diff));

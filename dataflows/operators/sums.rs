@@ -1,17 +1,14 @@
 //! What order events add up to in a bucket, carried in the difference.
 
-use std::hash::Hash;
-
 use differential_dataflow::difference::{Abelian, IsZero, Monoid, Multiply, Semigroup};
 use differential_dataflow::{AsCollection, VecCollection};
 use serde::{Deserialize, Serialize};
-use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::Operator;
 use timely::dataflow::operators::vec::Map;
 
-use super::{HashMap, Sum, Vecs};
-use crate::model::{Krw, Order, OrderKind};
-use crate::{Collection, Epoch};
+use super::Sum;
+use crate::Epoch;
+use crate::model::{Krw, OrderKind};
+use crate::passes::{Bucket, Contributed};
 
 /// The sums that tables by time and category are made of. One type for all of them keeps the
 /// number of compiled operators small.
@@ -50,12 +47,6 @@ impl Sums {
     #[must_use]
     pub fn of_same_event(self) -> Sums {
         Sums { events: 0, orders: 0, cancelled: 0, ..self }
-    }
-
-    /// What of it was placed.
-    #[must_use]
-    pub fn placed(self) -> Sums {
-        Sums { events: self.orders, cancelled: 0, refunded: Krw(0), ..self }
     }
 
     fn map(self, f: impl Fn(i64) -> i64) -> Sums {
@@ -119,45 +110,14 @@ impl Multiply<isize> for Sums {
     }
 }
 
-/// Adds up orders by bucket on the worker where they are, epoch by epoch.
-///
-/// `explode` would say the same, one update a record. This sends one update a bucket: with far
-/// fewer buckets than orders in an epoch, little is left to exchange and no bucket is hot.
-pub fn preaggregate<'s, K: Hash + Eq + Clone + 'static>(
-    orders: Collection<'s, Order>,
-    name: &str,
-    mut add: impl FnMut(&Order, &mut dyn FnMut(K, Sums)) + 'static,
-) -> VecCollection<'s, Epoch, K, Sums> {
-    orders
-        .inner
-        .unary::<Vecs<(K, Epoch, Sums)>, _, _, _>(Pipeline, name, move |_capability, _info| {
-            let mut buckets: HashMap<(Epoch, K), Sums> = HashMap::default();
-            move |input, output| {
-                input.for_each_stamp(|capability, batches| {
-                    for (order, epoch, diff) in batches.flat_map(|batch| batch.drain(..)) {
-                        add(&order, &mut |bucket, sums| {
-                            let sum = buckets.entry((epoch, bucket)).or_default();
-                            sum.plus_equals(&sums.multiply(&diff));
-                        });
-                    }
-                    let mut session = output.session(&capability);
-                    for ((epoch, bucket), sums) in buckets.drain() {
-                        session.give((bucket, epoch, sums));
-                    }
-                });
-            }
-        })
-        .as_collection()
-}
-
-/// Sums in other buckets, a bucket of which holds whole ones of the old.
-pub fn regrouped<K: 'static, L: 'static>(
-    sums: VecCollection<'_, Epoch, K, Sums>,
-    mut regroup: impl FnMut(K, Sums) -> (L, Sums) + 'static,
-) -> VecCollection<'_, Epoch, L, Sums> {
+/// What is contributed to a table's buckets, as other records with differences of another kind.
+pub fn regrouped<D: 'static, R: Semigroup + 'static>(
+    sums: Contributed<'_>,
+    mut regroup: impl FnMut(Bucket, Sums) -> (D, R) + 'static,
+) -> VecCollection<'_, Epoch, D, R> {
     let regrouped = sums.inner.map(move |(bucket, epoch, sums)| {
-        let (bucket, sums) = regroup(bucket, sums);
-        (bucket, epoch, sums)
+        let (record, diff) = regroup(bucket, sums);
+        (record, epoch, diff)
     });
     regrouped.as_collection()
 }

@@ -1,6 +1,5 @@
-//! The running total of each key, and which keys there are.
+//! The running total of each key.
 
-use std::collections::hash_map::Entry;
 use std::fmt::Debug;
 use std::hash::Hash;
 
@@ -26,35 +25,11 @@ where
     K: ExchangeData + Hashable + Hash + Debug,
     R: ExchangeData + Abelian + Sum,
 {
-    seen_as(changes, name, |total| Some(total.clone()))
-}
-
-/// Each record that there is, once: what `distinct_total` gives, by the hash map of [`totals`].
-///
-/// Work and state: those of [`totals`].
-pub fn distinct<'s, K>(records: Collection<'s, K>, name: &str) -> Collection<'s, K>
-where
-    K: ExchangeData + Hashable + Hash + Debug,
-{
-    seen_as(records, name, |_count| Some(())).map(|(record, ())| record)
-}
-
-/// Keeps the sum of each key's differences, and gives what `view` makes of it where that changes.
-fn seen_as<'s, K, R, V>(
-    changes: VecCollection<'s, Epoch, K, R>,
-    name: &str,
-    view: fn(&R) -> Option<V>,
-) -> Collection<'s, (K, V)>
-where
-    K: ExchangeData + Hashable + Hash + Debug,
-    R: ExchangeData + Abelian + Sum,
-    V: PartialEq + Clone + 'static,
-{
     let scope = changes.inner.scope();
     let by_key = Exchange::new(|(key, _, _): &(K, Epoch, R)| key.hashed().into());
     changes
         .inner
-        .unary_frontier::<Vecs<((K, V), Epoch, isize)>, _, _, _>(
+        .unary_frontier::<Vecs<((K, R), Epoch, isize)>, _, _, _>(
             by_key,
             name,
             move |_capability, info| {
@@ -76,31 +51,16 @@ where
                     {
                         let epoch = *capability.time();
                         let mut session = output.session(&capability);
-                        for (key, diff) in changed {
-                            if diff.is_zero() {
-                                continue;
+                        for (key, diff) in changed.into_iter().filter(|(_, diff)| !diff.is_zero()) {
+                            let before = totals.remove(&key);
+                            let mut after = diff;
+                            if let Some(before) = &before {
+                                add(&mut after, before, &name, &key);
                             }
-                            let (before, after) = match totals.entry(key.clone()) {
-                                Entry::Vacant(place) => {
-                                    let after = view(&diff);
-                                    place.insert(diff);
-                                    (None, after)
-                                }
-                                Entry::Occupied(mut total) => {
-                                    let before = view(total.get());
-                                    add(total.get_mut(), &diff, &name, &key);
-                                    let gone = total.get().is_zero();
-                                    let after = if gone {
-                                        total.remove();
-                                        None
-                                    } else {
-                                        view(total.get())
-                                    };
-                                    (before, after)
-                                }
-                            };
-                            for (seen, diff) in delta(before, after) {
-                                session.give(((key.clone(), seen), epoch, diff));
+                            let after = Some(after).filter(|after| !after.is_zero());
+                            totals.extend(after.clone().map(|after| (key.clone(), after)));
+                            for (total, diff) in delta(before, after) {
+                                session.give(((key.clone(), total), epoch, diff));
                             }
                         }
                     }

@@ -1,36 +1,45 @@
 //! How many different customers placed an order within the last 5 minutes, hour, 24 hours and 30
 //! days up to now; four rows, always.
 //!
-//! Work: an order is counted in and out once a span; in history, which `now` lives through in
-//! great steps, seldom for the short ones. State: the orders of 30 days, and one count a customer
-//! and span.
+//! Work: a customer is looked at when they order, and when their last order leaves a span. State: one
+//! byte a customer.
 
-use super::{Inputs, Table};
+use super::Table;
+use crate::model::Millis;
 use crate::model::time::{DAY, HOUR, MINUTE};
-use crate::model::{Millis, OrderKind};
-use crate::operators::{distinct, sliding_windows, totals};
-use crate::row::{Cell, Rows};
+use crate::operators::Sums;
+use crate::passes::{Bucket, Contributions, Customer, Part, buyers, row};
+use crate::row::{Cell, Row};
 
-const SPANS: [Millis; 4] = [5 * MINUTE, HOUR, DAY, 30 * DAY];
-const WORDS: [&str; 4] = ["5 min", "1 h", "24 h", "30 d"];
+/// The longest first: who is in a span is in all before it.
+const SPANS: [Millis; 4] = [30 * DAY, DAY, HOUR, 5 * MINUTE];
+const WORDS: [&str; 4] = ["30 d", "24 h", "1 h", "5 min"];
 
-pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    let rows = inputs.always.clone().flat_map(|()| 0..SPANS.len());
-    let placed = inputs.orders.clone().filter(|order| order.event == OrderKind::Placed);
-    let placed = placed.map(|order| (order.user_id, order.at));
-    let within = sliding_windows(placed, &SPANS, inputs.now.clone(), "placed within spans");
-    let buyers = distinct(within, "buyers within spans");
+pub(super) struct Query;
 
-    // The row counts in a place of its own, so that a span without buyers has one.
-    let rows_and_buyers = rows
-        .explode(|span| Some((span, (1, 0))))
-        .concat(buyers.explode(|(span, _user_id)| Some((span, (0, 1)))));
+impl Part for Query {
+    /// In how many of the spans the customer is.
+    type State = u8;
 
-    totals(rows_and_buyers, "active_customers").map(
-        move |(span, (_row, buyers)): (_, (_, isize))| {
-            table.row(&[Cell::Text(WORDS[span])], &[Cell::Int(buyers as i64)])
-        },
-    )
+    fn always(out: &mut Contributions) {
+        (0..SPANS.len()).for_each(|span| out.add(span, row(), 1));
+    }
+
+    fn at(who: &Customer, within: &mut u8, now: Millis, out: &mut Contributions) -> Millis {
+        let (last, next) = who.placed_around(now);
+        let leaves = SPANS.map(|span| last.map_or(Millis::MIN, |last| last + span));
+        let before = usize::from(*within);
+        let after = leaves.iter().take_while(|leaves| **leaves > now).count();
+        (before..after).for_each(|span| out.add(span, buyers(1), 1));
+        (after..before).for_each(|span| out.add(span, buyers(1), -1));
+        *within = after as u8;
+        let leaves = leaves[..after].last().copied().unwrap_or(Millis::MAX);
+        leaves.min(next.unwrap_or(Millis::MAX))
+    }
+
+    fn bucket_row(span: &Bucket, sums: &Sums, table: Table) -> Option<Row> {
+        Some(table.row(&[Cell::Text(WORDS[span.a as usize])], &[Cell::Int(sums.buyers)]))
+    }
 }
 
 #[cfg(test)]

@@ -2,26 +2,32 @@
 //!
 //! Work: a placed order changes one row for each pair of its categories. State: one sum a pair.
 
-use super::{Inputs, Table};
-use crate::model::{OrderKind, Word};
-use crate::operators::{Sums, preaggregate, totals};
-use crate::row::{Cell, Rows};
+use super::Table;
+use crate::model::OrderKind;
+use crate::operators::Sums;
+use crate::passes::{Bucket, Contributions, Customer, Entry, Part, orders};
+use crate::row::{Cell, Row};
 
-pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    let sums = preaggregate(inputs.orders.clone(), "sums by pair", |order, add| {
-        if order.event == OrderKind::Placed {
-            let words = order.categories();
-            for (place, a) in words.iter().enumerate() {
-                for b in &words[place + 1..] {
-                    add((Word::clone(a), Word::clone(b)), Sums { orders: 1, ..Sums::default() });
+pub(super) struct Query;
+
+impl Part for Query {
+    type State = ();
+
+    fn event(_: &Customer, (): &mut (), event: &Entry, d: i64, out: &mut Contributions) {
+        if event.event == OrderKind::Placed {
+            let categories = event.categories();
+            for (place, a) in categories.iter().enumerate() {
+                for b in &categories[place + 1..] {
+                    out.add((*a, *b), orders(1), d);
                 }
             }
         }
-    });
+    }
 
-    totals(sums, "basket_pairs").map(move |((a, b), sums)| {
-        table.row(&[Cell::Text(&a), Cell::Text(&b)], &[Cell::Int(sums.orders)])
-    })
+    fn bucket_row(pair: &Bucket, sums: &Sums, table: Table) -> Option<Row> {
+        let key = [Cell::Text(pair.word(0)), Cell::Text(pair.word(1))];
+        Some(table.row(&key, &[Cell::Int(sums.orders)]))
+    }
 }
 
 #[cfg(test)]

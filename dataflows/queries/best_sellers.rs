@@ -6,28 +6,40 @@
 
 use super::{Inputs, Table};
 use crate::model::time::{DAY, HOUR};
-use crate::model::{Millis, OrderKind};
-use crate::operators::{sliding_windows, top_k};
-use crate::row::{Cell, Rows};
+use crate::model::{Millis, OrderKind, ProductId};
+use crate::operators::{changed, regrouped, sliding_windows, top_k};
+use crate::passes::{Build, Contributed, Contributions, Customer, Entry, Part, Rows, sold};
+use crate::row::Cell;
 
 const SPANS: [Millis; 3] = [HOUR, DAY, 7 * DAY];
 const WORDS: [&str; 3] = ["1 h", "24 h", "7 d"];
 
-pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    let placed = inputs.orders.clone().filter(|order| order.event == OrderKind::Placed);
-    let sold = placed.explode(|order| {
-        let at = order.at;
-        let sold = order.lines.iter().map(|line| {
-            ((line.product_id, at), (line.quantity as isize, line.amount().0 as isize))
-        });
-        sold.collect::<Vec<_>>()
+pub(super) struct Query;
+
+impl Part for Query {
+    type State = ();
+    const ROWS: Option<Build> = Some(rows);
+
+    fn event(_: &Customer, (): &mut (), event: &Entry, d: i64, out: &mut Contributions) {
+        if event.event == OrderKind::Placed {
+            for line in &event.lines {
+                out.tell((line.product_id, event.at), sold(line.quantity, line.amount()), d);
+            }
+        }
+    }
+}
+
+fn rows<'s>(inputs: &Inputs<'s>, sold: Contributed<'s>, table: Table) -> Rows<'s> {
+    let sold = regrouped(sold, |it, sums| {
+        ((ProductId(it.a), it.b), (sums.units as isize, sums.revenue.0 as isize))
     });
     let within = sliding_windows(sold, &SPANS, inputs.now.clone(), "sold within spans");
+    let ranked = top_k(within, "best_sellers").map(|(span, (rank, sold))| ((span, rank), sold));
 
-    top_k(within, "best_sellers").map(move |(span, (rank, (units, revenue, product_id)))| {
+    changed(ranked, move |(span, rank), (units, revenue, ProductId(product_id))| {
         table.row(
-            &[Cell::Text(WORDS[span]), Cell::Int(rank as i64)],
-            &[Cell::Int(product_id.0), Cell::Int(units.0 as i64), Cell::Int(revenue.0 as i64)],
+            &[Cell::Text(WORDS[*span]), Cell::Int(*rank as i64)],
+            &[Cell::Int(*product_id), Cell::Int(units.0 as i64), Cell::Int(revenue.0 as i64)],
         )
     })
 }

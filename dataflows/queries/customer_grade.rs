@@ -1,29 +1,29 @@
 //! The grade of every known customer, since when, and the six months' totals behind it.
 //!
-//! Work: a row for each entry that comes or expires. State: one standing a customer, beside the
-//! operator `grades`.
+//! Work: a row for each event that comes or expires. State: that of the grade's fold.
 
-use super::{Inputs, Table};
-use crate::operators::left_join;
-use crate::row::{Cell, Rows};
+use super::Table;
+use crate::passes::{Customer, Facts, Part};
+use crate::row::{Cell, Row};
 
-pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    let users = inputs.users.clone();
-    let signed_up = users.map(|(user_id, event)| (user_id, event.user.signed_up_at));
-    let standings = inputs.standings.clone();
+pub(super) struct Query;
 
-    left_join(signed_up, standings, "customer_grade", move |user_id, signed_up_at, standing| {
-        let standing = standing?;
+impl Part for Query {
+    const ROW: Facts = Facts::STANDING;
+    type State = ();
+
+    fn row(who: &Customer, (): &(), table: Table) -> Option<Row> {
+        let (signed_up_at, standing) = (who.record()?.user.signed_up_at, who.standing());
         Some(table.row(
-            &[Cell::Int(user_id.0)],
+            &[Cell::Int(who.user_id.0)],
             &[
                 Cell::Text(standing.grade.word()),
-                Cell::Instant(standing.since.unwrap_or(*signed_up_at)),
+                Cell::Instant(standing.since.unwrap_or(signed_up_at)),
                 Cell::Int(standing.amount.0),
                 Cell::Int(standing.orders),
             ],
         ))
-    })
+    }
 }
 
 #[cfg(test)]

@@ -1,26 +1,46 @@
 //! What every customer is worth so far: first and last order that stands, orders, net revenue, and
 //! the days from the first order to the last.
 //!
-//! Work: an event changes one row. State: none beside the operator `lifetimes`.
+//! Work: an event changes one row. State: two sums a customer.
 
-use super::{Inputs, Table};
+use super::Table;
+use crate::model::Krw;
 use crate::model::time::day_of;
-use crate::row::{Cell, Rows};
+use crate::passes::{Contributions, Customer, Entry, Facts, Part};
+use crate::row::{Cell, Row};
 
-pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    inputs.lifetimes.clone().map(move |(user_id, lifetime)| {
-        let [first, last, days] = match lifetime.first_and_last {
+pub(super) struct Query;
+
+/// The sums over a customer's events.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Value {
+    events: i64,
+    orders: i64,
+    revenue: Krw,
+}
+
+impl Part for Query {
+    const ROW: Facts = Facts::EVENTS;
+    type State = Value;
+
+    fn event(_: &Customer, value: &mut Value, event: &Entry, d: i64, _: &mut Contributions) {
+        value.events += d;
+        value.orders += event.event.orders() * d;
+        value.revenue += event.amount() * event.event.sign() * d;
+    }
+
+    fn row(who: &Customer, value: &Value, table: Table) -> Option<Row> {
+        let [first, last, days] = match who.stands() {
             Some((first, last)) => {
                 let days = day_of(last) - day_of(first);
                 [Cell::Instant(first), Cell::Instant(last), Cell::Int(i64::from(days))]
             }
             None => [Cell::Null; 3],
         };
-        table.row(
-            &[Cell::Int(user_id.0)],
-            &[first, last, Cell::Int(lifetime.orders), Cell::Int(lifetime.revenue.0), days],
-        )
-    })
+        let key = [Cell::Int(who.user_id.0)];
+        let value = [first, last, Cell::Int(value.orders), Cell::Int(value.revenue.0), days];
+        Some(table.row(&key, &value))
+    }
 }
 
 #[cfg(test)]

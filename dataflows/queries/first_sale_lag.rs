@@ -6,19 +6,30 @@
 
 use super::{Inputs, Table};
 use crate::model::time::{DAY, day_of, week_of};
-use crate::model::{Millis, OrderKind};
-use crate::operators::{earliest, lookup_join, totals};
-use crate::row::{Cell, Rows};
+use crate::model::{Millis, OrderKind, ProductId};
+use crate::operators::{changed, earliest, lookup_join, regrouped, totals};
+use crate::passes::{Build, Contributed, Contributions, Customer, Entry, Part, Rows, orders};
+use crate::row::Cell;
 
-pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
+pub(super) struct Query;
+
+impl Part for Query {
+    type State = ();
+    const ROWS: Option<Build> = Some(rows);
+
+    fn event(_: &Customer, (): &mut (), event: &Entry, d: i64, out: &mut Contributions) {
+        if event.event == OrderKind::Placed {
+            for product_id in event.products() {
+                out.tell((product_id, event.at), orders(1), d);
+            }
+        }
+    }
+}
+
+fn rows<'s>(inputs: &Inputs<'s>, sold: Contributed<'s>, table: Table) -> Rows<'s> {
     let listed =
         inputs.products.clone().map(|(product_id, event)| (product_id, event.product.listed_at));
-    let placed = inputs.orders.clone().filter(|order| order.event == OrderKind::Placed);
-    let sold = placed.flat_map(|order| {
-        let at = order.at;
-        let products: Vec<_> = order.lines.iter().map(|line| (line.product_id, at)).collect();
-        products
-    });
+    let sold = regrouped(sold, |it, sums| ((ProductId(it.a), it.b), sums.orders as isize));
     let first_sold = earliest(sold, "first sale");
 
     // Every product counts as not sold, and that is taken back with its first sale.
@@ -30,8 +41,8 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
         Some((week_of(day_of(*listed_at)), lag(*listed_at, *sold_at)))
     });
 
-    totals(products, "first_sale_lag").map(move |((week, lag), products)| {
-        table.row(&[Cell::Date(week), Cell::Text(LAGS[lag])], &[Cell::Int(products as i64)])
+    changed(totals(products, "first_sale_lag"), move |(week, lag), products: &isize| {
+        table.row(&[Cell::Date(*week), Cell::Text(LAGS[*lag])], &[Cell::Int(*products as i64)])
     })
 }
 

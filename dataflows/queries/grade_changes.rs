@@ -1,17 +1,29 @@
 //! Each change of a known customer's grade, and the tick at which it happened.
 //!
-//! Work: a row a change. State: none beside the operator `grades`.
+//! Work: a row a change. State: the changes.
 
-use super::{Inputs, Table};
-use crate::row::{Cell, Rows};
+use super::Table;
+use crate::operators::{Change, Grade, Sums};
+use crate::passes::{Bucket, Contributions, Customer, Part};
+use crate::row::{Cell, Row};
 
-pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    inputs.grade_changes.clone().map(move |(user_id, change)| {
-        table.row(
-            &[Cell::Int(user_id.0), Cell::Instant(change.at)],
-            &[Cell::Text(change.from.word()), Cell::Text(change.to.word())],
-        )
-    })
+pub(super) struct Query;
+
+impl Part for Query {
+    type State = ();
+
+    fn graded(who: &Customer, change: &Change, d: i64, out: &mut Contributions) {
+        let (orders, units) = (change.from as i64, change.to as i64);
+        out.add((who.user_id, change.at), Sums { events: 1, orders, units, ..Sums::default() }, d);
+    }
+
+    fn bucket_row(change: &Bucket, sums: &Sums, table: Table) -> Option<Row> {
+        let word = |grade: i64| Cell::Text(Grade::ALL[grade as usize].word());
+        Some(table.row(
+            &[Cell::Int(change.a), Cell::Instant(change.b)],
+            &[word(sums.orders), word(sums.units)],
+        ))
+    }
 }
 
 #[cfg(test)]

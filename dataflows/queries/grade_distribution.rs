@@ -2,22 +2,29 @@
 //!
 //! Work: two rows a change of grade. State: four counts.
 
-use super::{Inputs, Table};
-use crate::operators::{Grade, totals};
-use crate::row::{Cell, Rows};
+use super::Table;
+use crate::operators::{Grade, Sums};
+use crate::passes::{Bucket, Contributions, Customer, Facts, Part, buyers, row};
+use crate::row::{Cell, Row};
 
-pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    let rows = inputs.always.clone().flat_map(|()| Grade::ALL);
-    let customers = inputs.grades.clone().map(|(_user_id, grade)| grade);
+pub(super) struct Query;
 
-    // The row counts in a place of its own, so that a grade without customers has one.
-    let rows_and_customers = rows
-        .explode(|grade| Some((grade, (1, 0))))
-        .concat(customers.explode(|grade| Some((grade, (0, 1)))));
+impl Part for Query {
+    const READS: Facts = Facts::GRADE;
+    type State = ();
 
-    totals(rows_and_customers, "grade_distribution").map(move |(grade, (_row, customers))| {
-        table.row(&[Cell::Text(grade.word())], &[Cell::Int(customers as i64)])
-    })
+    fn always(out: &mut Contributions) {
+        Grade::ALL.into_iter().for_each(|grade| out.add(grade, row(), 1));
+    }
+
+    fn known(who: &Customer, d: i64, out: &mut Contributions) {
+        out.add(who.grade(), buyers(1), d);
+    }
+
+    fn bucket_row(grade: &Bucket, sums: &Sums, table: Table) -> Option<Row> {
+        let word = Grade::ALL[grade.a as usize].word();
+        Some(table.row(&[Cell::Text(word)], &[Cell::Int(sums.buyers)]))
+    }
 }
 
 #[cfg(test)]

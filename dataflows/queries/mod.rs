@@ -1,51 +1,26 @@
 //! The incremental queries, one file each, beside its batch twin in SQL.
 //!
-//! To add one: `x.rs` with a function `query` and a story, `x.sql` with the same answer as a batch, a
+//! To add one: `x.rs` with a part named `Query` and a story, `x.sql` with the same answer as a batch, a
 //! migration with table `x`, key columns first, `mod x;` and a line in `queries!`; and its rows in the
 //! oracle of the tests.
 
-use differential_dataflow::VecCollection;
 use timely::dataflow::Stream;
 
-use crate::model::{
-    Day, Millis, Order, ProductEvent, ProductId, ScenarioEvent, UserEvent, UserId, Word,
-};
-use crate::operators::{Change, Grade, Lifetime, Repurchase, Standing, Sums};
-use crate::row::{Cell, Row, Rows};
+use crate::model::{Millis, ProductEvent, ProductId, ScenarioEvent};
+use crate::operators::Sums;
+use crate::passes::{Bucket, Build, Part, parts};
+use crate::row::{Cell, Row};
 use crate::{Collection, Epoch};
 
-/// What a query may read. All of it changes as events come, and is corrected by late ones.
+/// What a query may read beside its part's contributions. All of it changes at the cuts.
 #[derive(Clone)]
 pub struct Inputs<'s> {
-    /// The ledger: every accepted order event.
-    pub orders: Collection<'s, Order>,
-    /// What the orders of each minute add up to, without the buyers; a worker's share of an epoch is
-    /// one update a minute.
-    pub by_minute: VecCollection<'s, Epoch, Millis, Sums>,
-    /// What the lines of each day and category add up to, likewise.
-    pub by_category: VecCollection<'s, Epoch, (Day, Word), Sums>,
-    /// The customers who placed an order in a month, by its first day; each once.
-    pub buyers_by_month: Collection<'s, (Day, UserId)>,
-    /// Each customer's orders, all taken together.
-    pub lifetimes: Collection<'s, (UserId, Lifetime)>,
-    /// How each customer comes back.
-    pub habits: Collection<'s, (UserId, Repurchase)>,
-    /// The newest record of each customer.
-    pub users: Collection<'s, (UserId, UserEvent)>,
     /// The newest record of each product.
     pub products: Collection<'s, (ProductId, ProductEvent)>,
     /// What the scenario producer decided: every accepted event.
     pub scenarios: Collection<'s, ScenarioEvent>,
-    /// Where each known customer stands in the grade's six months.
-    pub standings: Collection<'s, (UserId, Standing)>,
-    /// Each known customer's grade.
-    pub grades: Collection<'s, (UserId, Grade)>,
-    /// Each change of a known customer's grade.
-    pub grade_changes: Collection<'s, (UserId, Change)>,
-    /// The market time of the results, at the epochs in which it moves.
+    /// The market time of the results at each cut; [`Millis::MIN`] while there is none.
     pub now: Stream<'s, Epoch, Vec<Millis>>,
-    /// One record: what a table with rows from the start is made of.
-    pub always: Collection<'s, ()>,
 }
 
 /// A query as the engine sees it.
@@ -55,8 +30,12 @@ pub struct Query {
     pub name: &'static str,
     /// The batch twin: SQL over the ledgers that gives the whole table.
     pub twin: &'static str,
-    /// Builds the dataflow that keeps the table.
-    pub build: for<'s> fn(&Inputs<'s>, Table) -> Rows<'s>,
+    /// Its place in the list of parts.
+    pub(crate) part: usize,
+    /// Builds the dataflow that makes its rows, where it has one of its own.
+    pub(crate) rows: Option<Build>,
+    /// The row of a bucket.
+    pub(crate) bucket_row: fn(&Bucket, &Sums, Table) -> Option<Row>,
 }
 
 /// Makes a query's rows.
@@ -72,13 +51,23 @@ impl Table {
 
 macro_rules! queries {
     ($($name:ident)*) => {
+        /// The places of the parts.
+        #[expect(non_camel_case_types, reason = "they are names of tables")]
+        enum Place {
+            $($name),*
+        }
+
         /// Every query, in the order in which a newcomer should read them; a twin may read those
         /// of the tables before its own.
         pub const QUERIES: &[Query] = &[$(Query {
             name: stringify!($name),
             twin: include_str!(concat!(stringify!($name), ".sql")),
-            build: $name::query,
+            part: Place::$name as usize,
+            rows: <$name::Query as Part>::ROWS,
+            bucket_row: <$name::Query as Part>::bucket_row,
         }),*];
+
+        parts! { All: $($name: $name::Query = Place::$name as usize;)* }
     };
 }
 

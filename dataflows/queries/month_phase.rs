@@ -1,32 +1,41 @@
 //! Orders and days of each phase of each month: do people buy more when they have been paid?
 //!
-//! Work: a minute with a placed order changes the sum of its day, and that one row. State: one sum a day.
+//! Work: a placed order changes the sum of its day, and that one row. State: one sum a day.
 
 use chrono::Datelike;
 
 use super::{Inputs, Table};
-use crate::model::Day;
 use crate::model::time::{date_of, day_of, month_of};
-use crate::operators::{Sums, regrouped, totals};
-use crate::row::{Cell, Rows};
+use crate::model::{Day, OrderKind};
+use crate::operators::{changed, totals};
+use crate::passes::{Build, Contributed, Contributions, Customer, Entry, Part, Rows, orders};
+use crate::row::Cell;
 
-pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    let by_day = regrouped(inputs.by_minute.clone(), |minute, sums| {
-        (day_of(minute), Sums { orders: sums.orders, ..Sums::default() })
-    });
-    let by_phase = totals(by_day, "orders by day").explode(|(day, sums)| {
-        let (days, orders) = (1, sums.orders as isize);
+pub(super) struct Query;
+
+impl Part for Query {
+    type State = ();
+    const ROWS: Option<Build> = Some(rows);
+
+    fn event(_: &Customer, (): &mut (), event: &Entry, d: i64, out: &mut Contributions) {
+        if event.event == OrderKind::Placed {
+            out.add(day_of(event.at), orders(1), d);
+        }
+    }
+}
+
+fn rows<'s>(_: &Inputs<'s>, orders: Contributed<'s>, table: Table) -> Rows<'s> {
+    let by_phase = totals(orders, "orders by day").explode(|(day, sums)| {
+        let (day, days, orders) = (day.day(), 1, sums.orders as isize);
         Some(((month_of(day), phase_of(day)), (days, orders)))
     });
 
-    totals(by_phase, "month_phase").map(
-        move |((month, phase), (days, orders)): (_, (isize, isize))| {
-            table.row(
-                &[Cell::Date(month), Cell::Text(PHASES[phase])],
-                &[Cell::Int(days as i64), Cell::Int(orders as i64)],
-            )
-        },
-    )
+    changed(totals(by_phase, "month_phase"), move |(month, phase), (days, orders): &(isize, isize)| {
+        table.row(
+            &[Cell::Date(*month), Cell::Text(PHASES[*phase])],
+            &[Cell::Int(*days as i64), Cell::Int(*orders as i64)],
+        )
+    })
 }
 
 /// Salaries come on the 10th or the 25th, or at the month's end.

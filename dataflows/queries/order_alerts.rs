@@ -5,15 +5,32 @@
 //! that of the operator `alerts`: one count a minute of each hour with orders, for ever.
 
 use super::{Inputs, Table};
-use crate::operators::alerts;
-use crate::row::{Cell, Rows};
+use crate::model::OrderKind;
+use crate::model::time::minute_of;
+use crate::operators::{alerts, changed, regrouped};
+use crate::passes::{Build, Contributed, Contributions, Customer, Entry, Part, Rows, orders};
+use crate::row::Cell;
 
-pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    let placed = inputs.by_minute.clone();
+pub(super) struct Query;
 
-    alerts(placed, inputs.now.clone()).map(move |alert| {
+impl Part for Query {
+    type State = ();
+    const ROWS: Option<Build> = Some(rows);
+
+    fn event(_: &Customer, (): &mut (), event: &Entry, d: i64, out: &mut Contributions) {
+        if event.event == OrderKind::Placed {
+            out.add(minute_of(event.at), orders(1), d);
+        }
+    }
+}
+
+fn rows<'s>(inputs: &Inputs<'s>, placed: Contributed<'s>, table: Table) -> Rows<'s> {
+    let placed = regrouped(placed, |minute, sums| (minute.a, sums));
+    let alerts = alerts(placed, inputs.now.clone()).map(|alert| (alert.minute, alert));
+
+    changed(alerts, move |minute, alert| {
         table.row(
-            &[Cell::Instant(alert.minute)],
+            &[Cell::Instant(*minute)],
             &[
                 Cell::Int(alert.orders),
                 Cell::Int(alert.orders_before),

@@ -1,23 +1,32 @@
 //! Orders and revenue of each hour of each day: when the shop is busy.
 //!
-//! Work: a minute with a placed order changes one row. State: one sum an hour.
+//! Work: a placed order changes one row. State: one sum an hour.
 
-use super::{Inputs, Table};
+use super::Table;
+use crate::model::OrderKind;
 use crate::model::time::{day_of, hour_of};
-use crate::operators::{regrouped, totals};
-use crate::row::{Cell, Rows};
+use crate::operators::Sums;
+use crate::passes::{Bucket, Contributions, Customer, Entry, Part};
+use crate::row::{Cell, Row};
 
-pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    let sums = regrouped(inputs.by_minute.clone(), |minute, sums| {
-        ((day_of(minute), hour_of(minute)), sums.placed())
-    });
+pub(super) struct Query;
 
-    totals(sums, "orders_by_hour").map(move |((day, hour), sums)| {
-        table.row(
-            &[Cell::Date(day), Cell::Int(hour)],
+impl Part for Query {
+    type State = ();
+
+    fn event(_: &Customer, (): &mut (), event: &Entry, d: i64, out: &mut Contributions) {
+        if event.event == OrderKind::Placed {
+            let sums = Sums::of(event.event, event.units(), event.amount());
+            out.add((day_of(event.at), hour_of(event.at)), sums, d);
+        }
+    }
+
+    fn bucket_row(hour: &Bucket, sums: &Sums, table: Table) -> Option<Row> {
+        Some(table.row(
+            &[Cell::Date(hour.day()), Cell::Int(hour.b)],
             &[Cell::Int(sums.orders), Cell::Int(sums.revenue.0)],
-        )
-    })
+        ))
+    }
 }
 
 #[cfg(test)]

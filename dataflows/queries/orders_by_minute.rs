@@ -1,34 +1,42 @@
 //! Orders, pieces, revenue, cancellations, money given back and buyers of each minute.
 //!
-//! Work: an event changes one row. State: one sum a minute, and one pair a buyer and minute, for ever.
+//! Work: an event changes one row. State: one sum a minute.
 
-use super::{Inputs, Table};
-use crate::model::OrderKind;
+use super::Table;
+use crate::model::Millis;
 use crate::model::time::minute_of;
-use crate::operators::{Sums, distinct, totals};
-use crate::row::{Cell, Rows};
+use crate::operators::Sums;
+use crate::passes::{Bucket, Contributions, Customer, Entry, Part, buyers};
+use crate::row::{Cell, Row};
 
-pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    let placed = inputs.orders.clone().filter(|order| order.event == OrderKind::Placed);
-    let buyers =
-        distinct(placed.map(|order| (minute_of(order.at), order.user_id)), "buyers by minute")
-            .explode(|(minute, _user_id)| Some((minute, Sums { buyers: 1, ..Sums::default() })));
+pub(super) struct Query;
 
-    totals(inputs.by_minute.clone().concat(buyers), "orders_by_minute").map(
-        move |(minute, sums)| {
-            table.row(
-                &[Cell::Instant(minute)],
-                &[
-                    Cell::Int(sums.orders),
-                    Cell::Int(sums.units),
-                    Cell::Int(sums.revenue.0),
-                    Cell::Int(sums.cancelled),
-                    Cell::Int(sums.refunded.0),
-                    Cell::Int(sums.buyers),
-                ],
-            )
-        },
-    )
+impl Part for Query {
+    type State = ();
+
+    fn event(_: &Customer, (): &mut (), event: &Entry, d: i64, out: &mut Contributions) {
+        out.add(minute_of(event.at), Sums::of(event.event, event.units(), event.amount()), d);
+    }
+
+    fn placed(_: &Customer, before: Option<Millis>, at: Millis, d: i64, out: &mut Contributions) {
+        if before.map(minute_of) != Some(minute_of(at)) {
+            out.add(minute_of(at), buyers(1), d);
+        }
+    }
+
+    fn bucket_row(minute: &Bucket, sums: &Sums, table: Table) -> Option<Row> {
+        Some(table.row(
+            &[Cell::Instant(minute.a)],
+            &[
+                Cell::Int(sums.orders),
+                Cell::Int(sums.units),
+                Cell::Int(sums.revenue.0),
+                Cell::Int(sums.cancelled),
+                Cell::Int(sums.refunded.0),
+                Cell::Int(sums.buyers),
+            ],
+        ))
+    }
 }
 
 #[cfg(test)]

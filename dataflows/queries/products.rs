@@ -4,22 +4,32 @@
 
 use super::{Inputs, Table};
 use crate::model::{OrderKind, ProductId};
-use crate::operators::{left_join, totals};
-use crate::row::{Cell, Rows};
+use crate::operators::{left_join, regrouped, totals};
+use crate::passes::{Build, Contributed, Contributions, Customer, Entry, Part, Rows, orders};
+use crate::row::Cell;
 
-pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    let placed = inputs.orders.clone().filter(|order| order.event == OrderKind::Placed);
-    let ordered = placed.flat_map(|order| {
-        let mut products: Vec<ProductId> = order.lines.iter().map(|it| it.product_id).collect();
-        products.sort_unstable();
-        products.dedup();
-        products
-    });
+pub(super) struct Query;
+
+impl Part for Query {
+    type State = ();
+    const ROWS: Option<Build> = Some(rows);
+
+    fn event(_: &Customer, (): &mut (), event: &Entry, d: i64, out: &mut Contributions) {
+        if event.event == OrderKind::Placed {
+            for product_id in event.products() {
+                out.add(product_id, orders(1), d);
+            }
+        }
+    }
+}
+
+fn rows<'s>(inputs: &Inputs<'s>, ordered: Contributed<'s>, table: Table) -> Rows<'s> {
+    let ordered = regrouped(ordered, |product, sums| (ProductId(product.a), sums.orders as isize));
     let orders = totals(ordered, "orders by product");
 
     left_join(inputs.products.clone(), orders, "products", move |product_id, event, orders| {
         let product = &event.product;
-        Some(table.row(
+        table.row(
             &[Cell::Int(product_id.0)],
             &[
                 Cell::Text(&product.name),
@@ -30,7 +40,7 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
                 Cell::Instant(event.at),
                 Cell::Int(orders.map_or(0, |orders| *orders as i64)),
             ],
-        ))
+        )
     })
 }
 

@@ -2,49 +2,79 @@
 //! from one standing order of a customer to the next; four rows, always.
 //!
 //! Work: an order changes two gaps of its customer, a change of grade moves all of theirs; where a
-//! grade's gaps change in an epoch, its lengths of gaps are walked for the median, a few hundred.
-//! State: the gaps of each customer by length, for ever.
+//! grade's gaps change, its lengths of gaps are walked for the median, a few hundred. State: four bytes a
+//! customer, and one count a grade and length.
 
 use super::{Inputs, Table};
-use crate::operators::{Grade, Repurchase, lookup_join, totals};
-use crate::row::{Cell, Rows};
+use crate::model::time::day_of;
+use crate::model::{Day, Millis};
+use crate::operators::{Grade, Sums, changed, totals};
+use crate::passes::{Build, Contributed, Contributions, Customer, Facts, Part, Rows, buyers, orders, row};
+use crate::row::Cell;
 
-pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    let (habits, grades) = (inputs.habits.clone(), inputs.grades.clone());
-    let habits =
-        lookup_join(habits, grades, "habits by grade", |grade, habit| Some((*grade, *habit)));
-    let habits = totals(habits, "totals of habits")
-        .map(|((grade, habit), count)| (grade, Some((habit, count as i64))));
-    let rows = inputs.always.clone().flat_map(|()| Grade::ALL).map(|grade| (grade, None));
+pub(super) struct Query;
 
-    let repurchase = habits.concat(rows).reduce_named("repurchase", |_grade, habits, result| {
-        let (mut buyers, mut repeat_buyers, mut gaps, mut days) = (0, 0, 0, 0);
+/// The gap of the buckets that count customers.
+const CUSTOMERS: Day = -1;
+
+impl Part for Query {
+    const READS: Facts = Facts::GRADE;
+    const ROWS: Option<Build> = Some(rows);
+    /// Gaps of the customer.
+    type State = i32;
+
+    fn always(out: &mut Contributions) {
+        Grade::ALL.into_iter().for_each(|grade| out.add((grade, CUSTOMERS), row(), 1));
+    }
+
+    fn standing(
+        who: &Customer,
+        gaps: &mut i32,
+        before: Option<Millis>,
+        at: Millis,
+        d: i64,
+        out: &mut Contributions,
+    ) {
+        let Some(before) = before else { return out.add((who.grade(), CUSTOMERS), buyers(1), d) };
+        out.add((who.grade(), day_of(at) - day_of(before)), orders(1), d);
+        let had = *gaps > 0;
+        *gaps += d as i32;
+        if had != (*gaps > 0) {
+            out.add((who.grade(), CUSTOMERS), Sums { units: 1, ..Sums::default() }, d);
+        }
+    }
+}
+
+fn rows<'s>(_: &Inputs<'s>, habits: Contributed<'s>, table: Table) -> Rows<'s> {
+    let habits = totals(habits, "totals of habits").map(|(habit, sums)| {
+        let (customers, again, gaps) = (sums.buyers, sums.units, sums.orders);
+        (habit.a as usize, (habit.b, customers, again, gaps))
+    });
+    let repurchase = habits.reduce_named("repurchase", |_grade, habits, result| {
+        // They come sorted, that of the customers first.
+        let habits = || habits.iter().map(|(habit, _)| *habit);
+        let (buyers, again) = habits().fold((0, 0), |sum, it| (sum.0 + it.1, sum.1 + it.2));
+        let (mut gaps, mut days) = (0, 0);
         let mut lengths = Vec::new();
-        for (habit, count) in habits.iter().filter_map(|(habit, _)| **habit) {
-            match habit {
-                Repurchase::Buys => buyers = count,
-                Repurchase::BuysAgain => repeat_buyers = count,
-                Repurchase::Gap(length) => {
-                    gaps += count;
-                    days += count * i64::from(length);
-                    lengths.push((i64::from(length), gaps));
-                }
-            }
+        for (length, _, _, count) in habits().filter(|it| it.0 != i64::from(CUSTOMERS)) {
+            gaps += count;
+            days += count * length;
+            lengths.push((*length, gaps));
         }
         // Of an even number the lower one, as `percentile_disc` has it.
         let median = lengths.iter().find(|(_length, up_to)| 2 * up_to >= gaps);
         let median = median.map(|(length, _up_to)| *length);
-        result.push(((buyers, repeat_buyers, gaps, days, median), 1));
+        result.push(((buyers, again, gaps, days, median), 1));
     });
 
-    repurchase.map(move |(grade, (buyers, repeat_buyers, gaps, days, median))| {
+    changed(repurchase, move |grade, (buyers, repeat_buyers, gaps, days, median)| {
         table.row(
-            &[Cell::Text(grade.word())],
+            &[Cell::Text(Grade::ALL[*grade].word())],
             &[
-                Cell::Int(buyers),
-                Cell::Int(repeat_buyers),
-                Cell::Int(gaps),
-                Cell::Int(days),
+                Cell::Int(*buyers),
+                Cell::Int(*repeat_buyers),
+                Cell::Int(*gaps),
+                Cell::Int(*days),
                 median.map_or(Cell::Null, Cell::Int),
             ],
         )

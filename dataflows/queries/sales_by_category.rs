@@ -2,22 +2,35 @@
 //!
 //! Work: an event changes one row for each category in it. State: one sum a day and category.
 
-use super::{Inputs, Table};
-use crate::operators::totals;
-use crate::row::{Cell, Rows};
+use super::Table;
+use crate::model::time::day_of;
+use crate::operators::Sums;
+use crate::passes::{Bucket, Contributions, Customer, Entry, Part};
+use crate::row::{Cell, Row};
 
-pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    totals(inputs.by_category.clone(), "sales_by_category").map(move |((day, category), sums)| {
-        table.row(
-            &[Cell::Date(day), Cell::Text(&category)],
+pub(super) struct Query;
+
+impl Part for Query {
+    type State = ();
+
+    fn event(_: &Customer, (): &mut (), event: &Entry, d: i64, out: &mut Contributions) {
+        let day = day_of(event.at);
+        for (category, sums) in event.by_category() {
+            out.add((day, category), sums, d);
+        }
+    }
+
+    fn bucket_row(cell: &Bucket, sums: &Sums, table: Table) -> Option<Row> {
+        Some(table.row(
+            &[Cell::Date(cell.day()), Cell::Text(cell.word(0))],
             &[
                 Cell::Int(sums.orders),
                 Cell::Int(sums.units),
                 Cell::Int(sums.revenue.0),
                 Cell::Int(sums.refunded.0),
             ],
-        )
-    })
+        ))
+    }
 }
 
 #[cfg(test)]

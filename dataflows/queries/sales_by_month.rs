@@ -1,30 +1,43 @@
 //! Orders, net revenue and buyers of each month; what is taken back counts in the month it comes.
 //!
-//! Work: a minute with an event changes one row. State: one sum a month.
+//! Work: an event changes one row. State: one sum a month.
 
-use super::{Inputs, Table};
+use super::Table;
 use crate::model::time::{day_of, month_of};
-use crate::operators::{Sums, regrouped, totals};
-use crate::row::{Cell, Rows};
+use crate::model::{Day, Millis};
+use crate::operators::Sums;
+use crate::passes::{Bucket, Contributions, Customer, Entry, Part, buyers};
+use crate::row::{Cell, Row};
 
-pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    let events =
-        regrouped(inputs.by_minute.clone(), |minute, sums| (month_of(day_of(minute)), sums));
-    let buyers = inputs
-        .buyers_by_month
-        .clone()
-        .explode(|(month, _user_id)| Some((month, Sums { buyers: 1, ..Sums::default() })));
+pub(super) struct Query;
 
-    totals(events.concat(buyers), "sales_by_month").map(move |(month, sums)| {
-        table.row(
-            &[Cell::Date(month)],
+impl Part for Query {
+    type State = ();
+
+    fn event(_: &Customer, (): &mut (), event: &Entry, d: i64, out: &mut Contributions) {
+        out.add(month(event.at), Sums::of(event.event, event.units(), event.amount()), d);
+    }
+
+    fn placed(_: &Customer, before: Option<Millis>, at: Millis, d: i64, out: &mut Contributions) {
+        if before.map(month) != Some(month(at)) {
+            out.add(month(at), buyers(1), d);
+        }
+    }
+
+    fn bucket_row(month: &Bucket, sums: &Sums, table: Table) -> Option<Row> {
+        Some(table.row(
+            &[Cell::Date(month.day())],
             &[
                 Cell::Int(sums.orders),
                 Cell::Int((sums.revenue - sums.refunded).0),
                 Cell::Int(sums.buyers),
             ],
-        )
-    })
+        ))
+    }
+}
+
+fn month(at: Millis) -> Day {
+    month_of(day_of(at))
 }
 
 #[cfg(test)]

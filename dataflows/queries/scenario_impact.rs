@@ -5,18 +5,34 @@
 //! the open ones. State: that of the operator `impacts`: every placed order, in 12 bytes.
 
 use super::{Inputs, Table};
-use crate::model::OrderKind;
-use crate::operators::{Impact, actives, impacts, totals};
-use crate::row::{Cell, Rows};
+use crate::model::{Krw, OrderKind};
+use crate::operators::{Impact, actives, changed, impacts, regrouped, totals};
+use crate::passes::{Build, Contributed, Contributions, Customer, Entry, Part, Rows, orders};
+use crate::row::Cell;
 
-pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    let placed = inputs.orders.clone().filter(|order| order.event == OrderKind::Placed);
-    let placed = placed.map(|order| (order.at, order.amount()));
+pub(super) struct Query;
+
+impl Part for Query {
+    type State = ();
+    const ROWS: Option<Build> = Some(rows);
+
+    fn event(_: &Customer, (): &mut (), event: &Entry, d: i64, out: &mut Contributions) {
+        if event.event == OrderKind::Placed {
+            out.tell((event.at, event.amount().0), orders(1), d);
+        }
+    }
+}
+
+fn rows<'s>(inputs: &Inputs<'s>, placed: Contributed<'s>, table: Table) -> Rows<'s> {
+    let placed = regrouped(placed, |it, sums| ((it.a, Krw(it.b)), sums.orders as isize));
     let impacts = impacts(placed, actives(inputs.scenarios.clone()), inputs.now.clone());
 
-    totals(impacts, "scenario_impact").map(move |(active, (during, before)): (_, Impact)| {
+    let impacts = totals(impacts, "scenario_impact")
+        .map(|(active, impact)| ((active.name, active.occurrence), impact));
+
+    changed(impacts, move |(name, occurrence), (during, before): &Impact| {
         table.row(
-            &[Cell::Text(&active.name), Cell::Text(&active.occurrence)],
+            &[Cell::Text(name), Cell::Text(occurrence)],
             &[
                 Cell::Int(during.orders),
                 Cell::Int(during.revenue.0),

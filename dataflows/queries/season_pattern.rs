@@ -2,19 +2,31 @@
 //!
 //! Work: a placed order changes one row for each category in it. State: one sum a row.
 
-use super::{Inputs, Table};
-use crate::model::time::month_of_year;
-use crate::operators::{regrouped, totals};
-use crate::row::{Cell, Rows};
+use super::Table;
+use crate::model::OrderKind;
+use crate::model::time::{day_of, month_of_year};
+use crate::operators::Sums;
+use crate::passes::{Bucket, Contributions, Customer, Entry, Part};
+use crate::row::{Cell, Row};
 
-pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    let sums = regrouped(inputs.by_category.clone(), |(day, category), sums| {
-        ((month_of_year(day), category), sums.placed())
-    });
+pub(super) struct Query;
 
-    totals(sums, "season_pattern").map(move |((month, category), sums)| {
-        table.row(&[Cell::Int(month), Cell::Text(&category)], &[Cell::Int(sums.revenue.0)])
-    })
+impl Part for Query {
+    type State = ();
+
+    fn event(_: &Customer, (): &mut (), event: &Entry, d: i64, out: &mut Contributions) {
+        if event.event == OrderKind::Placed {
+            let month = month_of_year(day_of(event.at));
+            for (category, sums) in event.by_category() {
+                out.add((month, category), sums, d);
+            }
+        }
+    }
+
+    fn bucket_row(cell: &Bucket, sums: &Sums, table: Table) -> Option<Row> {
+        let key = [Cell::Int(cell.a), Cell::Text(cell.word(0))];
+        Some(table.row(&key, &[Cell::Int(sums.revenue.0)]))
+    }
 }
 
 #[cfg(test)]

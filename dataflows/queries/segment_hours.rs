@@ -1,32 +1,38 @@
 //! At which hours of the day customers of each age and sex place their orders, by their age on the
 //! day of the order.
 //!
-//! Work: a placed order changes one row; a corrected customer moves all of theirs. State: the hour of
-//! each placed order by customer, for ever.
+//! Work: a placed order changes one row; a corrected customer moves all of theirs. State: one count a
+//! row.
 
-use super::{Inputs, Table};
-use crate::model::OrderKind;
-use crate::model::time::{age_on, day_of_hour, hour_number, hour_of_day};
-use crate::operators::{lookup_join, totals};
-use crate::row::{Cell, Rows};
+use super::Table;
+use crate::model::time::{age_on, day_of, hour_of};
+use crate::model::{OrderKind, Sex};
+use crate::operators::Sums;
+use crate::passes::{Bucket, Contributions, Customer, Entry, Facts, Part, orders};
+use crate::row::{Cell, Row};
 
-pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    let placed = inputs.orders.clone().filter(|order| order.event == OrderKind::Placed);
-    let hours = placed.map(|order| (order.user_id, hour_number(order.at)));
-    let customers = inputs
-        .users
-        .clone()
-        .map(|(user_id, event)| (user_id, (event.user.birth_date, event.user.sex)));
-    let orders = lookup_join(hours, customers, "orders by segment", |(birth_date, sex), hour| {
-        Some((age_band(age_on(day_of_hour(*hour), *birth_date)), *sex, hour_of_day(*hour)))
-    });
+pub(super) struct Query;
 
-    totals(orders, "segment_hours").map(move |((band, sex, hour), orders)| {
-        table.row(
-            &[Cell::Text(AGE_BANDS[band]), Cell::Text(sex.word()), Cell::Int(hour)],
-            &[Cell::Int(orders as i64)],
-        )
-    })
+impl Part for Query {
+    const READS: Facts = Facts::RECORD;
+    type State = ();
+
+    fn event(who: &Customer, (): &mut (), event: &Entry, d: i64, out: &mut Contributions) {
+        if event.event == OrderKind::Placed {
+            let user = &who.known().user;
+            let band = age_band(age_on(day_of(event.at), user.birth_date));
+            let segment = band * Sex::ALL.len() + user.sex as usize;
+            out.add((segment, hour_of(event.at)), orders(1), d);
+        }
+    }
+
+    fn bucket_row(cell: &Bucket, sums: &Sums, table: Table) -> Option<Row> {
+        let (band, sex) = (cell.a as usize / Sex::ALL.len(), cell.a as usize % Sex::ALL.len());
+        Some(table.row(
+            &[Cell::Text(AGE_BANDS[band]), Cell::Text(Sex::ALL[sex].word()), Cell::Int(cell.b)],
+            &[Cell::Int(sums.orders)],
+        ))
+    }
 }
 
 const AGE_BANDS: [&str; 6] = ["10s", "20s", "30s", "40s", "50s", "60+"];

@@ -1,19 +1,22 @@
 //! Every customer's newest record, with the grade.
 //!
-//! Work: a row for each new record and each change of grade. State: one record and one grade a
-//! customer.
+//! Work: a row for each new record and each change of grade. State: one record a customer.
 
-use super::{Inputs, Table};
-use crate::operators::left_join;
-use crate::row::{Cell, Rows};
+use super::Table;
+use crate::passes::{Customer, Facts, Part};
+use crate::row::{Cell, Row};
 
-pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    let (users, grades) = (inputs.users.clone(), inputs.grades.clone());
+pub(super) struct Query;
 
-    left_join(users, grades, "users", move |user_id, event, grade| {
+impl Part for Query {
+    const ROW: Facts = Facts::GRADE;
+    type State = ();
+
+    fn row(who: &Customer, (): &(), table: Table) -> Option<Row> {
+        let event = who.record()?;
         let user = &event.user;
         Some(table.row(
-            &[Cell::Int(user_id.0)],
+            &[Cell::Int(who.user_id.0)],
             &[
                 Cell::Text(&user.name),
                 Cell::Date(user.birth_date),
@@ -23,10 +26,10 @@ pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
                 Cell::Flag(user.marketing_consent),
                 Cell::Instant(user.signed_up_at),
                 Cell::Instant(event.at),
-                Cell::Text(grade?.word()),
+                Cell::Text(who.grade().word()),
             ],
         ))
-    })
+    }
 }
 
 #[cfg(test)]

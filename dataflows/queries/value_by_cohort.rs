@@ -2,47 +2,78 @@
 //! in each month since, and their net revenue of it; a row for each month up to that of now.
 //!
 //! Work: an event changes one row; a sign-up, the rows of its cohort; a new month, one row a cohort.
-//! State: two sums a customer and month with an event, for ever.
+//! State: two sums a cohort and month.
 
 use super::{Inputs, Table};
-use crate::model::Day;
 use crate::model::time::{day_of, month_of, months_between};
-use crate::operators::{lookup_join, month_of_now, totals};
-use crate::row::{Cell, Rows};
+use crate::model::{Day, Krw, Millis};
+use crate::operators::{changed, month_of_now, totals};
+use crate::passes::{Bucket, Build, Contributed, Contributions, Customer, Entry, Facts, Part, Rows, buyers, sold};
+use crate::row::Cell;
 
-pub(super) fn query<'s>(inputs: &Inputs<'s>, table: Table) -> Rows<'s> {
-    let signed_up = inputs
-        .users
-        .clone()
-        .map(|(user_id, event)| (user_id, month_of(day_of(event.user.signed_up_at))));
+pub(super) struct Query;
 
-    let active = inputs.buyers_by_month.clone();
-    let active = active.explode(|(month, user_id)| Some(((user_id, month), (0, 1, 0))));
-    let revenue = inputs.orders.clone().explode(|order| {
-        let revenue = order.amount() * order.event.sign();
-        Some(((order.user_id, month_of(day_of(order.at))), (0, 0, revenue.0 as isize)))
-    });
-    let facts = active.concat(revenue);
-    let value = lookup_join(facts, signed_up.clone(), "value by cohort", |signup, month| {
-        Some((*signup, months_between(*signup, *month)))
-    });
+/// In the place of the months since, of the buckets that count customers.
+const CUSTOMERS: i64 = i64::MIN;
 
-    let customers = signed_up.map(|(_user_id, signup_month)| signup_month);
-    let cohorts = totals(customers, "customers by cohort").map(|cohort| ((), cohort));
+impl Part for Query {
+    const READS: Facts = Facts::RECORD;
+    const ROWS: Option<Build> = Some(rows);
+    type State = ();
+
+    fn known(who: &Customer, d: i64, out: &mut Contributions) {
+        out.add((cohort(who), CUSTOMERS), buyers(1), d);
+    }
+
+    fn event(who: &Customer, (): &mut (), event: &Entry, d: i64, out: &mut Contributions) {
+        out.add(since(who, event.at), sold(0, event.amount() * event.event.sign()), d);
+    }
+
+    fn placed(who: &Customer, before: Option<Millis>, at: Millis, d: i64, out: &mut Contributions) {
+        if before.map(month) != Some(month(at)) {
+            out.add(since(who, at), buyers(1), d);
+        }
+    }
+}
+
+fn month(at: Millis) -> Day {
+    month_of(day_of(at))
+}
+
+/// The month in which a customer signed up.
+fn cohort(who: &Customer) -> Day {
+    month(who.known().user.signed_up_at)
+}
+
+/// That month, and how many months after it an instant lies.
+fn since(who: &Customer, at: Millis) -> (Day, i64) {
+    (cohort(who), months_between(cohort(who), month(at)))
+}
+
+fn rows<'s>(inputs: &Inputs<'s>, sums: Contributed<'s>, table: Table) -> Rows<'s> {
+    let is_cohort = |bucket: &Bucket| bucket.b == CUSTOMERS;
+    let cohorts = totals(sums.clone().filter(is_cohort), "customers by cohort");
+    let cohorts = cohorts.map(|(cohort, sums)| ((), (cohort.day(), sums.buyers as isize)));
     let month = month_of_now(inputs.now.clone()).map(|month| ((), month));
     let rows = cohorts.join_map(month, |(), (signup, customers), now| (*signup, *customers, *now));
     let rows = rows.explode(|(signup, customers, now): (Day, isize, Day)| {
         (0..=months_between(signup, now)).map(move |since| ((signup, since), (customers, 0, 0)))
     });
-    totals(rows.concat(value), "value_by_cohort")
+    let value = totals(sums.filter(move |bucket| !is_cohort(bucket)), "value by cohort");
+    let value = value.explode(|(cell, sums)| {
+        let Krw(revenue) = sums.revenue;
+        Some(((cell.day(), cell.b), (0, sums.buyers as isize, revenue as isize)))
+    });
+    let cells = totals(rows.concat(value), "value_by_cohort")
         // What lies before the sign-up or beyond the month of now has no customers.
-        .filter(|(_cell, (customers, _active, _revenue))| *customers > 0)
-        .map(move |((signup, since), (customers, active, revenue))| {
-            table.row(
-                &[Cell::Date(signup), Cell::Int(since)],
-                &[Cell::Int(customers as i64), Cell::Int(active as i64), Cell::Int(revenue as i64)],
-            )
-        })
+        .filter(|(_cell, (customers, _active, _revenue))| *customers > 0);
+
+    changed(cells, move |(signup, since), (customers, active, revenue)| {
+        table.row(
+            &[Cell::Date(*signup), Cell::Int(*since)],
+            &[Cell::Int(*customers as i64), Cell::Int(*active as i64), Cell::Int(*revenue as i64)],
+        )
+    })
 }
 
 #[cfg(test)]

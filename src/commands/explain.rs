@@ -158,8 +158,11 @@ impl Explained {
         let places: BTreeMap<usize, usize> =
             graph.iter().enumerate().map(|(place, operator)| (operator.id, place)).collect();
         let mut reached: BTreeMap<usize, usize> = BTreeMap::new();
-        let mut to_visit: Vec<usize> =
-            graph.iter().filter(|it| own(it)).map(|operator| operator.id).collect();
+        // A part of the pass has no operator of its own: its rows are made by those of all parts.
+        let has_own = graph.iter().any(own);
+        let makes_rows = |operator: &Operator| ["customers", "buckets"].contains(&&*operator.name);
+        let begins = graph.iter().filter(|it| if has_own { own(it) } else { makes_rows(it) });
+        let mut to_visit: Vec<usize> = begins.map(|operator| operator.id).collect();
         while let Some(id) = to_visit.pop() {
             if reached.insert(id, 0).is_none() {
                 to_visit.extend(&graph[places[&id]].reads);
@@ -211,7 +214,11 @@ impl Explained {
         }
         let lines = self.own.operators.iter().chain(&self.shared.operators);
         let width = lines.map(|line| line.name.len()).max().unwrap_or(0).max(24);
-        self.own.write(out, "its own operators", width, |_line| true)?;
+        if self.own.operators.is_empty() {
+            writeln!(out, "\nIt is a part of the pass over customers, without operators of its own.")?;
+        } else {
+            self.own.write(out, "its own operators", width, |_line| true)?;
+        }
         self.shared.write(out, "shared operators", width, Line::matters)?;
         writeln!(out)?;
         self.rest.write(out, "", "everything else", "", "", width)?;

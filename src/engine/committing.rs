@@ -1,5 +1,6 @@
 //! The thread that commits, and what it shares with the workers of its process.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, sleep};
@@ -24,9 +25,9 @@ const LOOK: Duration = Duration::from_millis(500);
 /// busy machine may commit nothing for some seconds while it catches up.
 const CALM: (u64, Duration) = (5_000, Duration::from_secs(10));
 
-/// Closed epochs on their way to the store. Those that close while a transaction runs are merged
-/// into the next, whose size is then bounded by the number of keys touched; how many records can
-/// wait is bounded where the workers read.
+/// What has changed from one cut to the next, on its way to the store. A cut is due when the one before
+/// is committed; so what changes meanwhile is one commit, whose size is bounded by the number of keys
+/// touched. How many records can wait is bounded where the workers read.
 #[derive(Clone)]
 pub(super) struct Commits(Arc<Shared>);
 
@@ -38,7 +39,9 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    waiting: Option<(Epoch, Closed)>,
+    waiting: VecDeque<(Epoch, Closed)>,
+    /// Epochs have closed since the last cut.
+    uncut: bool,
     closed: bool,
     /// Closed with all committed that there was.
     caught_up: bool,
@@ -62,17 +65,19 @@ impl Commits {
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a closed epoch.
-    pub(super) fn push(&self, epoch: Epoch, closed: Closed) {
+    /// Adds a closed epoch: what changed since the cut before, if it ends with one.
+    pub(super) fn push(&self, epoch: Epoch, closed: Option<Closed>) {
         let mut queue = self.queue();
-        match &mut queue.waiting {
-            Some((last, waiting)) => {
-                *last = epoch;
-                waiting.merge(closed);
-            }
-            None => queue.waiting = Some((epoch, closed)),
+        queue.uncut = closed.is_none();
+        if let Some(closed) = closed {
+            queue.waiting.push_back((epoch, closed));
+            self.0.filled.notify_one();
         }
-        self.0.filled.notify_one();
+    }
+
+    /// Whether epochs have closed of which nothing is on its way to the store.
+    pub(super) fn is_uncut(&self) -> bool {
+        self.queue().uncut
     }
 
     /// The last committed epoch.
@@ -153,7 +158,10 @@ impl Commits {
     ) -> Result<()> {
         let since = Stopwatch::start();
         let (moved, rows) = (closed.now, closed.rows.len());
-        committer.commit(epoch, closed)?;
+        // Where nothing has changed there is no commit point.
+        if !closed.is_empty() {
+            committer.commit(epoch, closed)?;
+        }
         debug!(epoch, rows, ms = since.elapsed().as_millis() as u64, "commit");
         if let Some(moved) = moved {
             now.store(moved, Ordering::Relaxed);
@@ -166,7 +174,7 @@ impl Commits {
     fn next(&self, or_nothing: bool) -> Next {
         let mut queue = self.queue();
         loop {
-            if let Some((epoch, closed)) = queue.waiting.take() {
+            if let Some((epoch, closed)) = queue.waiting.pop_front() {
                 queue.running = Some(Stopwatch::start());
                 return Next::Commit(epoch, closed);
             }
@@ -181,7 +189,7 @@ impl Commits {
                     .wait_timeout(queue, CALM.1)
                     .unwrap_or_else(PoisonError::into_inner);
                 queue = woken;
-                if waited.timed_out() && queue.waiting.is_none() && !queue.closed {
+                if waited.timed_out() && queue.waiting.is_empty() && !queue.closed {
                     queue.running = Some(Stopwatch::start());
                     return Next::Nothing;
                 }
@@ -266,7 +274,7 @@ pub(super) struct Abandon(Commits);
 
 impl Drop for Abandon {
     fn drop(&mut self) {
-        self.0.queue().waiting = None;
+        self.0.queue().waiting.clear();
         self.0.close(false);
     }
 }

@@ -2,7 +2,7 @@
 //! further ahead than the graph may be.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use anyhow::Result;
 use dataflows::Epoch;
 use dataflows::analytics::Handles;
 use dataflows::model::{Millis, Topic};
+use serde::{Deserialize, Serialize};
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::Inspect;
 use timely::dataflow::operators::vec::input::Handle;
@@ -83,6 +84,17 @@ impl Feed {
         }
     }
 
+    /// Has what all workers have read up to the end of this epoch committed.
+    pub(super) fn cut(&mut self) -> Epoch {
+        self.handles.cut();
+        self.handles.epoch()
+    }
+
+    /// Tells the others that this worker reads no more, and whether they all do not.
+    pub(super) fn ends(&mut self) -> bool {
+        self.alignment.ends()
+    }
+
     /// Reads an epoch's records, unless too much is uncommitted; returns how many.
     pub(super) fn read(&mut self) -> Result<usize> {
         if self.uncommitted() >= self.may_take {
@@ -153,8 +165,16 @@ impl Epochs {
 /// How long a worker may say nothing of its epoch to the others.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// What a worker tells the others: who it is, the next instant that it has to read, and its epoch.
-type Told = (usize, Millis, Epoch);
+/// What a worker tells the others.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Told {
+    index: usize,
+    /// The next instant that it has to read.
+    next_at: Millis,
+    epoch: Epoch,
+    /// It reads no more.
+    ends: bool,
+}
 
 /// Keeps the workers in step: their reading by event time, since what one worker reads far ahead of
 /// another would be early for `now`, and the other's late; and their epochs.
@@ -164,29 +184,35 @@ struct Alignment {
     index: usize,
     epoch: Epoch,
     told: Option<Stopwatch>,
+    ends: bool,
 }
 
 /// What the workers have told, this one too.
 struct Heard {
     next: BTreeMap<usize, Millis>,
     greatest: Epoch,
+    /// Who reads no more.
+    ended: BTreeSet<usize>,
 }
 
 impl Alignment {
     fn new(worker: &mut Worker) -> Alignment {
         let next = (0..worker.peers()).map(|index| (index, Millis::MIN)).collect();
-        let heard = Rc::new(RefCell::new(Heard { next, greatest: 0 }));
+        let heard = Rc::new(RefCell::new(Heard { next, greatest: 0, ended: BTreeSet::new() }));
         let hear = Rc::clone(&heard);
         let input = worker.dataflow::<u64, _, _>(|scope| {
             let (input, stream) = scope.new_input();
-            stream.broadcast().inspect(move |&(index, at, epoch): &Told| {
+            stream.broadcast().inspect(move |told: &Told| {
                 let mut heard = hear.borrow_mut();
-                heard.next.insert(index, at);
-                heard.greatest = heard.greatest.max(epoch);
+                heard.next.insert(told.index, told.next_at);
+                heard.greatest = heard.greatest.max(told.epoch);
+                if told.ends {
+                    heard.ended.insert(told.index);
+                }
             });
             input
         });
-        Alignment { heard, input, index: worker.index(), epoch: 0, told: None }
+        Alignment { heard, input, index: worker.index(), epoch: 0, told: None, ends: false }
     }
 
     /// The greatest epoch of which any worker has told.
@@ -214,8 +240,18 @@ impl Alignment {
 
     fn send(&mut self, next_at: Millis) {
         self.told = Some(Stopwatch::start());
-        self.input.send((self.index, next_at, self.epoch));
+        let Alignment { index, epoch, ends, .. } = *self;
+        self.input.send(Told { index, next_at, epoch, ends });
         self.input.flush();
+    }
+
+    /// Tells that this worker reads no more; gives whether no other does.
+    fn ends(&mut self) -> bool {
+        if !std::mem::replace(&mut self.ends, true) {
+            self.send(Millis::MAX);
+        }
+        let heard = self.heard.borrow();
+        heard.ended.len() == heard.next.len()
     }
 
     /// Up to which instant this worker may read; the slowest not without end either, or the others

@@ -259,6 +259,11 @@ fn run_worker(
     })?;
     info!(worker = worker.index(), "what the store holds is read; going on in the log");
 
+    // The first commit writes what differs from what the store holds.
+    let mut cuts = Cuts { commits: commits.clone(), last: hydrated, read: false };
+    if worker.index() == 0 {
+        handles.cut();
+    }
     let shard = (worker.index(), worker.peers());
     let mut source = Source::open(&**log, &claim.tallies, shard, claim.latest)?;
     source.mark(&compared);
@@ -275,6 +280,9 @@ fn run_worker(
         let ended = settings.stop.load(Ordering::Relaxed);
         let may_end = settings.exit_when_caught_up && settings.producer_done.load(Ordering::SeqCst);
         let read = if ended { 0 } else { feed.read()? };
+        if worker.index() == 0 {
+            cuts.look(read, &mut feed);
+        }
         feed.offsets()
             .for_each(|(topic, partition, offset)| reading.tell(topic, partition, offset));
         if read == 0 && (ended || (may_end && feed.is_through()?)) {
@@ -286,6 +294,22 @@ fn run_worker(
         }
     };
 
+    // What the others have yet read is to be committed, too.
+    while !feed.ends() {
+        failure.check()?;
+        commits.check()?;
+        feed.advance();
+        activator.activate();
+        if worker.index() == 0 {
+            cuts.look(0, &mut feed);
+        }
+        worker.step();
+        worker.step_or_park(Some(EPOCH));
+    }
+    feed.advance();
+    if worker.index() == 0 {
+        feed.cut();
+    }
     drop(feed.end());
     while !probe.done() {
         failure.check()?;
@@ -301,8 +325,26 @@ fn run_worker(
     commits.check()
 }
 
-/// Feeds what the store holds: every worker its shard of the ledgers, worker 0 the result rows as
-/// the minus side, so that the first commit writes the difference and nothing else. Ends where the log
+/// When worker 0 asks for a cut: when the one before is committed, and something has been read since.
+struct Cuts {
+    commits: Commits,
+    /// The epoch of the last one.
+    last: Epoch,
+    /// This worker has read something since.
+    read: bool,
+}
+
+impl Cuts {
+    fn look(&mut self, read: usize, feed: &mut Feed) {
+        self.read |= read > 0;
+        if self.commits.committed() >= self.last && (self.read || self.commits.is_uncut()) {
+            (self.last, self.read) = (feed.cut(), false);
+        }
+    }
+}
+
+/// Feeds what the store holds: every worker its shard of the ledgers, worker 0 the result rows, so that
+/// the first commit writes the difference and nothing else. Ends where the log
 /// does not hold what was read of it; gives the last record of each partition that was compared.
 fn hydrate(
     worker: &mut Worker,
@@ -336,8 +378,7 @@ fn hydrate(
         crash::point("hydration");
     }
     if shard.0 == 0 {
-        let epoch = handles.epoch();
-        store::stored_rows(client, tables, epoch, |output: Output| handles.outputs.send(output))?;
+        store::stored_rows(client, tables, |output: Output| handles.outputs.send(output))?;
         for ((topic, partition), tally) in &claim.tallies {
             let reached = tally.reach.and_then(|reach| reach.reached);
             if let (Topic::Orders, Some(reached)) = (topic, reached) {

@@ -21,6 +21,9 @@ use crate::engine::profile::{self, Operator};
 use crate::log::Log;
 use crate::platform::clock::Stopwatch;
 
+/// Records between two cuts.
+const CUT: usize = 100_000;
+
 /// What it took to read a log from its start to its end.
 pub struct Replay {
     /// Records read.
@@ -74,13 +77,18 @@ fn replay_at(
     let source = Source::open(&**log, &nothing_read, (worker.index(), worker.peers()), None)?;
     let epochs = Epochs::new(begin.hydrated + 1, started);
     let mut feed = Feed::new(worker, log, source, handles, epochs, &probe);
-    let mut records = 0;
+    let (mut records, mut cuts) = (0, 0);
     let mut idle = Stopwatch::start();
     loop {
         failure.check()?;
         feed.advance();
         let read = feed.read()?;
         records += read;
+        // About as many as a commit takes while it catches up.
+        if worker.index() == 0 && records * worker.peers() / CUT > cuts {
+            cuts += 1;
+            feed.cut();
+        }
         if read > 0 {
             idle = Stopwatch::start();
         } else if idle.elapsed() > STALLED {
@@ -98,6 +106,10 @@ fn replay_at(
     // Closed inputs would end the graph, and it would drop what it holds: it is looked at before,
     // when all workers have read all and nothing is on its way any more.
     let mut handles = feed.end();
+    handles.advance_to(Epoch::MAX - 1);
+    if worker.index() == 0 {
+        handles.cut();
+    }
     handles.advance_to(Epoch::MAX);
     while probe.less_than(&Epoch::MAX) {
         failure.check()?;

@@ -8,7 +8,7 @@ use dataflows::analytics::{DEAD_LETTERS, Handles, Output};
 use dataflows::ledger::{Origin, Reach, Tally};
 use dataflows::model::time::{HOUR, TIME_END};
 use dataflows::model::{Event, Millis, Topic};
-use dataflows::row::{Cell, Row};
+use dataflows::row::{Cell, Fate, Row};
 use tracing::info;
 
 use super::as_read::{self, Mark};
@@ -263,8 +263,7 @@ impl Source {
                 }
                 Err(row) => {
                     tally.dead += 1;
-                    let epoch = handles.epoch();
-                    handles.outputs.send(Output::Row { row, epoch, diff: 1 });
+                    handles.outputs.send(Output::Row { row, fate: Fate::New });
                 }
             }
             given += 1;

@@ -8,7 +8,7 @@ use dataflows::Epoch;
 use dataflows::analytics::{BASE_TABLES, Closed, Tables, ledger_table};
 use dataflows::ledger::{Tally, place};
 use dataflows::model::{Millis, Topic};
-use dataflows::row::{Fields, Row};
+use dataflows::row::{Fate, Fields, Row};
 use postgres::error::SqlState;
 use postgres::{Client, Statement, ToStatement, Transaction};
 
@@ -105,7 +105,7 @@ impl Committer {
         indexes::build(&mut self.client)
     }
 
-    /// Commits what an epoch, or several, have changed: `read` is what became of the records.
+    /// Commits what has changed since the last commit: `read` is what became of the records.
     pub fn write(
         &mut self,
         epoch: Epoch,
@@ -273,61 +273,38 @@ fn copy_in(table: &str) -> String {
 
 /// Sorts rows out: appended ones by ledger, the others by table and by what becomes of their keys.
 ///
-/// A key has at most one row, so what is left of a key is a row that comes, one that goes, or one
-/// for the other. Anything else is a bug in a query, and nothing of it may be committed.
-fn net_changes(rows: Vec<(Row, isize)>, tables: &Tables) -> Result<Writes> {
+/// A key has at most one row. Anything else is a bug in a query, and nothing of it may be committed.
+fn net_changes(rows: Vec<(Row, Fate)>, tables: &Tables) -> Result<Writes> {
     let mut writes = Writes::default();
     let (bases, mut results): (Vec<_>, Vec<_>) =
         rows.into_iter().partition(|(row, _)| usize::from(row.table) < BASE_TABLES.len());
-    for (row, diff) in bases {
-        ensure!(diff == 1, "a row of {} would go: ledgers only grow", tables.name(row.table));
+    for (row, _) in bases {
         writes.appended.entry(row.table).or_default().push(row);
     }
     // Not by the rows' own order, in which a longer key comes behind all shorter ones.
-    results.sort_unstable_by(|(a, _), (b, _)| {
-        a.table.cmp(&b.table).then_with(|| a.key().cmp(b.key())).then_with(|| a.cmp(b))
+    results.sort_unstable_by(|(a, of_a), (b, of_b)| {
+        a.table.cmp(&b.table).then_with(|| a.key().cmp(b.key())).then_with(|| of_a.cmp(of_b))
     });
-    let mut of_key: Vec<(Row, isize)> = Vec::new();
-    for (row, diff) in results {
-        match of_key.last_mut() {
-            Some((last, sum)) if *last == row => {
-                *sum += diff;
-                continue;
-            }
-            Some((last, _)) if (last.table, last.key()) != (row.table, row.key()) => {
-                settle(&mut of_key, &mut writes, tables)?;
-            }
-            _ => {}
+    let mut results = results.into_iter().peekable();
+    while let Some((row, fate)) = results.next() {
+        let changes = writes.changes.entry(row.table).or_default();
+        let next = results.next_if(|(next, _)| (next.table, next.key()) == (row.table, row.key()));
+        match (fate, next) {
+            (Fate::New, None) => changes.new.push(row),
+            (Fate::Changed, None) => changes.changed.push(row),
+            (Fate::Gone | Fate::Stored, None) => changes.gone.push(row),
+            // At the first commit of an engine, all rows are new to it.
+            (Fate::New, Some((stored, Fate::Stored))) if stored == row => {}
+            (Fate::New, Some((_, Fate::Stored))) => changes.changed.push(row),
+            (_, Some((_, other))) => return Err(not_one_row(tables, &row, [fate, other])),
         }
-        of_key.push((row, diff));
     }
-    settle(&mut of_key, &mut writes, tables)?;
     Ok(writes)
 }
 
-/// Adds what becomes of a key, of which these rows came and went.
-fn settle(rows: &mut Vec<(Row, isize)>, writes: &mut Writes, tables: &Tables) -> Result<()> {
-    rows.retain(|(_, diff)| *diff != 0);
-    let Some((row, _)) = rows.first() else { return Ok(()) };
-    let changes = writes.changes.entry(row.table).or_default();
-    let change = match rows[..] {
-        [(_, 1)] => &mut changes.new,
-        [(_, -1)] => &mut changes.gone,
-        [(_, 1), (_, -1)] | [(_, -1), (_, 1)] => &mut changes.changed,
-        _ => {
-            let diffs: Vec<isize> = rows.iter().map(|(_, diff)| *diff).collect();
-            return Err(not_one_row(tables, row, &diffs));
-        }
-    };
-    let comes = rows.iter().position(|(_, diff)| *diff == 1);
-    change.push(rows.swap_remove(comes.unwrap_or(0)).0);
-    rows.clear();
-    Ok(())
-}
-
-fn not_one_row(tables: &Tables, row: &Row, diffs: &[isize]) -> Error {
+fn not_one_row(tables: &Tables, row: &Row, fates: [Fate; 2]) -> Error {
     anyhow!(
-        "query {} gives a key more or less than one row (differences {diffs:?}, key {:02x?});          nothing was committed",
+        "query {} gives a key more than one row ({fates:?}, key {:02x?}); nothing was committed",
         tables.name(row.table),
         row.key()
     )
@@ -539,6 +516,7 @@ fn write_commit_point(
 mod tests {
     use dataflows::QUERIES;
     use dataflows::row::Cell;
+    use dataflows::row::Fate::{Changed, Gone, New, Stored};
 
     use super::*;
 
@@ -548,8 +526,8 @@ mod tests {
         Row::new(TABLE, &[Cell::Text(key)], &[Cell::Int(value)])
     }
 
-    fn net(rows: &[(&str, i64, isize)]) -> Result<[Vec<Row>; 3]> {
-        let rows = rows.iter().map(|(key, value, diff)| (row(key, *value), *diff));
+    fn net(rows: &[(&str, i64, Fate)]) -> Result<[Vec<Row>; 3]> {
+        let rows = rows.iter().map(|(key, value, fate)| (row(key, *value), *fate));
         let mut writes = net_changes(rows.collect(), &Tables::of(QUERIES))?;
         assert!(writes.appended.is_empty() && writes.changes.len() < 2);
         let Changes { new, changed, gone } = writes.changes.remove(&TABLE).unwrap_or_default();
@@ -557,37 +535,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_of_a_key_is_a_row_that_is_new_changed_or_gone() {
+    fn rows_stand_by_what_becomes_of_their_keys() {
         let rows = [
-            // There and back, over several epochs.
-            ("a", 1, -1),
-            ("a", 2, 1),
-            ("a", 2, -1),
-            ("a", 1, 1),
-            // Came, changed, and went again.
-            ("b", 1, 1),
-            ("b", 1, -1),
-            ("b", 2, 1),
-            ("b", 2, -1),
-            // New, by way of another row; the greater key is the shorter one.
-            ("dd", 1, 1),
-            ("dd", 1, -1),
-            ("dd", 2, 1),
-            ("c", 7, 1),
-            // Changed, to a greater and to a lesser row.
-            ("f", 3, 1),
-            ("f", 1, -1),
-            ("e", 1, 1),
-            ("e", 3, -1),
-            ("e", 2, 1),
-            ("e", 2, -1),
-            // Gone, by way of another row.
-            ("g", 1, -1),
-            ("g", 2, 1),
-            ("g", 2, -1),
+            // The greater key is the shorter one.
+            ("dd", 2, New),
+            ("c", 7, New),
+            ("f", 3, Changed),
+            ("e", 1, Changed),
+            ("g", 1, Gone),
+            // The first commit: the same, another, none.
+            ("m", 1, Stored),
+            ("m", 1, New),
+            ("n", 1, Stored),
+            ("n", 2, New),
+            ("o", 1, Stored),
         ];
-        let expected =
-            [vec![row("c", 7), row("dd", 2)], vec![row("e", 1), row("f", 3)], vec![row("g", 1)]];
+        let expected = [
+            vec![row("c", 7), row("dd", 2)],
+            vec![row("e", 1), row("f", 3), row("n", 2)],
+            vec![row("g", 1), row("o", 1)],
+        ];
         assert_eq!(net(&rows).unwrap(), expected);
         let mut turned = rows;
         turned.reverse();
@@ -596,31 +563,23 @@ mod tests {
     }
 
     #[test]
-    fn a_key_with_more_or_less_than_one_row_is_refused() {
+    fn a_key_with_more_than_one_row_is_refused() {
         for rows in [
-            &[("a", 1, 1), ("a", 2, 1)][..],
-            &[("a", 1, 2)],
-            &[("a", 1, -2)],
-            &[("a", 1, -1), ("a", 2, -1)],
-            &[("a", 1, -1), ("a", 2, 2)],
-            &[("a", 1, 1), ("a", 2, 1), ("a", 3, -1)],
+            &[("a", 1, New), ("a", 2, New)][..],
+            &[("a", 1, New), ("a", 1, New)],
+            &[("a", 1, Changed), ("a", 2, New)],
+            &[("a", 1, Gone), ("a", 2, New)],
+            &[("a", 1, Gone), ("a", 2, Gone)],
+            &[("a", 1, Stored), ("a", 2, Stored)],
+            &[("a", 1, Stored), ("a", 2, Changed)],
+            &[("a", 1, New), ("a", 2, New), ("a", 3, Stored)],
         ] {
-            let rows = [&[("Z", 1, 1)], rows, &[("b", 1, 1)]].concat();
+            let rows = [&[("Z", 1, New)], rows, &[("b", 1, New)]].concat();
             let error = net(&rows).unwrap_err().to_string();
             let (query, key) = (QUERIES[0].name, "[00, 00, 00, 01, 61]");
-            let sentence = format!("query {query} gives a key more or less than one row");
+            let sentence = format!("query {query} gives a key more than one row");
             assert!(error.starts_with(&sentence) && error.contains(key), "{error}");
             assert!(error.ends_with("nothing was committed"), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_ledger_only_grows() {
-        let of = |diff| net_changes(vec![(Row::new(0, &[], &[]), diff)], &Tables::of(QUERIES));
-        assert_eq!(of(1).unwrap().appended[&0].len(), 1);
-        for diff in [-1, 2] {
-            let error = of(diff).err().unwrap().to_string();
-            assert_eq!(error, "a row of user_events would go: ledgers only grow");
         }
     }
 }

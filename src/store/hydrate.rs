@@ -9,11 +9,10 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::io::Read;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use dataflows::Epoch;
 use dataflows::analytics::{Output, Tables};
 use dataflows::ledger::{Origin, place};
 use dataflows::model::{Event, Line, Topic};
-use dataflows::row::{Fields, Row};
+use dataflows::row::{Fate, Fields, Row};
 use postgres::Client;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -315,11 +314,10 @@ pub fn dead_letters(
     Ok(known.collect())
 }
 
-/// Gives every stored row of the tables that are kept as something that goes: the minus side of the first commit.
+/// Gives every stored row of the tables that are kept, with which the first commit compares.
 pub fn stored_rows(
     client: &mut Client,
     tables: &Tables,
-    epoch: Epoch,
     mut give: impl FnMut(Output),
 ) -> Result<()> {
     for (table, name) in tables.results() {
@@ -331,7 +329,7 @@ pub fn stored_rows(
             let (key, value) = bytes.split_at(bytes.len() - fields.0.len());
             ensure!(!key.is_empty(), "table {name} has a row without a key");
             let row = Row::of(table, key, value);
-            give(Output::Row { row, epoch, diff: -1 });
+            give(Output::Row { row, fate: Fate::Stored });
             Ok(())
         })?;
     }

@@ -84,7 +84,7 @@ fn the_offer_is_the_700_best_and_the_300_newest_others() {
     )
     .unwrap();
     let random = &mut draw(2, Purpose::Demand, 0, 0);
-    let words: Vec<Word> = profile.words().into_iter().map(Word::from).collect();
+    let words: Vec<_> = profile.words().into_iter().map(crate::model::Category::from).collect();
     let mut catalog = Catalog::new(&profile);
     let mut sales: Vec<(u32, u32)> = Vec::new();
     let mut stocks: HashMap<u32, i64> = HashMap::new();

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
-use super::{HashMap, Stash, StateSize, Vecs, delta};
+use crate::operators::{HashMap, Stash, StateSize, Vecs, delta};
 use crate::model::time::day_of;
 use crate::model::{Krw, Millis, Order, UserId};
 use crate::{Collection, Epoch};
@@ -14,18 +14,18 @@ use crate::{Collection, Epoch};
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
-pub struct Lifetime {
+pub(super) struct Lifetime {
     /// When the first and the last standing order were placed; none when none stands.
-    pub first_and_last: Option<(Millis, Millis)>,
+    pub(super) first_and_last: Option<(Millis, Millis)>,
     /// Placed less cancelled orders.
-    pub orders: i64,
+    pub(super) orders: i64,
     /// Placed amount less what was taken back.
-    pub revenue: Krw,
+    pub(super) revenue: Krw,
 }
 
 /// What is counted of how a customer comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Repurchase {
+pub(super) enum Repurchase {
     /// Has a standing order.
     Buys,
     /// Has more than one.
@@ -36,7 +36,7 @@ pub enum Repurchase {
 
 /// What is known about a customer's orders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum CustomerFact {
+pub(super) enum CustomerFact {
     /// All of them taken together.
     Lifetime(Lifetime),
     /// One step of them; as many times as there are such steps.
@@ -125,7 +125,7 @@ impl Customer {
 ///
 /// Work: a look-up and an insertion near the end of a list for each event. State: sums for each
 /// customer, and 8 bytes for each standing order, for ever.
-pub fn lifetimes<'s>(
+pub(super) fn lifetimes<'s>(
     orders: Collection<'s, Order>,
     live_orders: Collection<'s, (UserId, Millis)>,
 ) -> Collection<'s, (UserId, CustomerFact)> {

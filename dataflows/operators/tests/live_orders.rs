@@ -6,7 +6,7 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 use timely::dataflow::operators::vec::Map;
 
-use super::{HashMap, Stash, StateSize, Vecs};
+use crate::operators::{HashMap, Stash, StateSize, Vecs};
 use crate::model::{Millis, Order, OrderId, OrderKind, UserId};
 use crate::{Collection, Epoch};
 
@@ -53,7 +53,7 @@ impl Orders {
 ///
 /// Work: an order and its cancellation are each looked up once. State: every placed order, for
 /// ever, since a cancellation may always come, and every cancellation, since its order may.
-pub fn live_orders(orders: Collection<'_, Order>) -> Collection<'_, Placed> {
+pub(super) fn live_orders(orders: Collection<'_, Order>) -> Collection<'_, Placed> {
     let scope = orders.inner.scope();
     let updates = orders.inner.flat_map(|(order, epoch, diff)| {
         let what = match order.event {

@@ -6,9 +6,9 @@ use differential_dataflow::{AsCollection, Hashable};
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
-use super::{HashMap, Stash, StateSize, Vecs};
+use crate::operators::{HashMap, Stash, StateSize, Vecs};
 use crate::model::{
-    Krw, Line, Millis, Order, OrderEvent, OrderId, OrderKind, ProductId, UserId, Word,
+    Category, Krw, Line, Millis, Order, OrderEvent, OrderId, OrderKind, ProductId, UserId,
 };
 use crate::{Collection, Epoch};
 
@@ -30,8 +30,8 @@ struct Packed(Box<[u8]>);
 /// What packing and unpacking share.
 #[derive(Default)]
 struct Packing {
-    categories: Vec<Word>,
-    numbers: HashMap<Word, u64>,
+    categories: Vec<Category>,
+    numbers: HashMap<Category, u64>,
     bytes: Vec<u8>,
 }
 
@@ -43,8 +43,8 @@ impl Packing {
             put(number, bytes);
         }
         for line in &*order.lines {
-            let category = *numbers.entry(line.category.clone()).or_insert_with(|| {
-                categories.push(line.category.clone());
+            let category = *numbers.entry(line.category).or_insert_with(|| {
+                categories.push(line.category);
                 categories.len() as u64 - 1
             });
             put(category, bytes);
@@ -61,7 +61,7 @@ impl Packing {
         let mut lines = Vec::new();
         while !bytes.is_empty() {
             lines.push(Line {
-                category: self.categories[take(bytes) as usize].clone(),
+                category: self.categories[take(bytes) as usize],
                 product_id: ProductId(take(bytes) as i64),
                 quantity: take(bytes) as i64,
                 unit_price: Krw(take(bytes) as i64),
@@ -114,7 +114,7 @@ fn take(bytes: &mut &[u8]) -> u64 {
 ///
 /// Work: one look-up an event. State: some 110 bytes an order and cancellation, for ever, since
 /// an earlier event may always come.
-pub fn counted(events: Collection<'_, OrderEvent>, hydrated: Epoch) -> Collection<'_, Order> {
+pub(super) fn counted(events: Collection<'_, OrderEvent>, hydrated: Epoch) -> Collection<'_, Order> {
     let scope = events.inner.scope();
     let by_customer =
         Exchange::new(|(event, _, _): &(OrderEvent, Epoch, isize)| event.order.user_id.hashed());

@@ -1,0 +1,167 @@
+//! The categories of lines: words of which a shop has few, so that each is kept once, for ever.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// A category's word: as cheap to copy and to compare as a number.
+///
+/// Equal words of a process share their memory, which is never given back: the tables that have a row
+/// a category keep it as long.
+#[derive(Clone, Copy)]
+pub struct Category(&'static Interned);
+
+/// A word, and its place among those of the process.
+struct Interned {
+    word: Box<str>,
+    number: u32,
+    hash: u64,
+}
+
+/// The words of the process, by their numbers and by themselves.
+#[derive(Default)]
+struct All {
+    of_number: Vec<Category>,
+    of_word: HashMap<&'static str, Category>,
+}
+
+static ALL: Mutex<Option<All>> = Mutex::new(None);
+
+thread_local! {
+    /// Those that this thread has asked for, by word and by number, so that it waits for no other.
+    static SEEN: RefCell<HashMap<&'static str, Category, foldhash::fast::RandomState>> = RefCell::default();
+    static NUMBERED: RefCell<Vec<Category>> = RefCell::default();
+}
+
+impl Category {
+    /// Its number in this process: numbers begin at 0 and have no holes.
+    pub(crate) fn number(self) -> u32 {
+        self.0.number
+    }
+
+    /// The category of a number that [`Category::number`] gave.
+    pub(crate) fn of_number(number: u32) -> Category {
+        NUMBERED.with_borrow_mut(|numbered| {
+            if number as usize >= numbered.len() {
+                let all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+                numbered.clone_from(&all.as_ref().expect("there is a number").of_number);
+            }
+            numbered[number as usize]
+        })
+    }
+
+    fn intern(word: &str) -> Category {
+        let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+        let All { of_number, of_word } = all.get_or_insert_default();
+        if let Some(category) = of_word.get(word) {
+            return *category;
+        }
+        let number = of_number.len() as u32;
+        let hash = xxh3_64(word.as_bytes());
+        let interned = Interned { word: word.into(), number, hash };
+        let category = Category(Box::leak(Box::new(interned)));
+        of_number.push(category);
+        of_word.insert(&category.0.word, category);
+        category
+    }
+}
+
+impl From<&str> for Category {
+    fn from(word: &str) -> Category {
+        SEEN.with_borrow_mut(|seen| {
+            if let Some(category) = seen.get(word) {
+                return *category;
+            }
+            let category = Category::intern(word);
+            seen.insert(&category.0.word, category);
+            category
+        })
+    }
+}
+
+impl Deref for Category {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0.word
+    }
+}
+
+impl PartialEq for Category {
+    fn eq(&self, other: &Category) -> bool {
+        std::ptr::eq(self.0, other.0)
+    }
+}
+
+impl Eq for Category {}
+
+/// By the word, as PostgreSQL orders it in the collation "C".
+impl Ord for Category {
+    fn cmp(&self, other: &Category) -> std::cmp::Ordering {
+        if self == other { std::cmp::Ordering::Equal } else { self.0.word.cmp(&other.0.word) }
+    }
+}
+
+impl PartialOrd for Category {
+    fn partial_cmp(&self, other: &Category) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// By the word: numbers differ from process to process.
+impl Hash for Category {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.hash);
+    }
+}
+
+impl fmt::Debug for Category {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.word.fmt(f)
+    }
+}
+
+impl fmt::Display for Category {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl Serialize for Category {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Category {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Category, D::Error> {
+        std::borrow::Cow::<'de, str>::deserialize(from).map(|word| Category::from(&*word))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_one_in_all_threads_and_orders_as_its_text() {
+        let words = ["식품", "books", "Books", "beauty"];
+        let here = words.map(Category::from);
+        let there = std::thread::spawn(move || words.map(Category::from)).join().unwrap();
+        assert_eq!(here, there);
+        for category in here {
+            assert_eq!(Category::of_number(category.number()), category);
+        }
+        let mut sorted = here;
+        sorted.sort_unstable();
+        assert_eq!(sorted.map(|it| it.to_string()), ["Books", "beauty", "books", "식품"]);
+        let bytes = bincode::serialize(&here[0]).unwrap();
+        assert_eq!(bincode::deserialize::<Category>(&bytes).unwrap(), here[0]);
+    }
+}

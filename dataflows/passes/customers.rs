@@ -1,0 +1,437 @@
+//! The frame of the pass over customers: what is kept for each, and what it means that an event comes in
+//! order, late, as a second one, takes an order back, or counts under another record or grade than before.
+//!
+//! What is given to [`Pass::apply`] belongs to closed epochs, so times are totally ordered. The parts are
+//! functions of single events and of pairs of neighbours, so every change is a few calls with `d` = -1
+//! and 1. What looks at time, the grade and [`crate::passes::Part::at`], is lived through when a cut comes, for
+//! the customers with an event or with something due; from the start where an event came before
+//! what was lived.
+
+use std::collections::BTreeMap;
+
+use super::contributions::Contributions;
+use super::fold::{Fold, NEVER, tick_from};
+use super::history::{Entry, Head, History};
+use super::{Bucket, Facts, Parts};
+use crate::analytics::Output;
+use crate::model::time::{MINUTE, TICK};
+use crate::model::{Millis, OrderEvent, OrderKind, UserEvent, UserId};
+use crate::operators::{Grade, HashMap, Standing, Sums, tick_until};
+use crate::queries::Table;
+use crate::row::Fate;
+
+/// A customer as every part sees them.
+#[derive(Debug)]
+pub struct Customer {
+    /// Who.
+    pub user_id: UserId,
+    /// The newest record, if there is one.
+    record: Option<UserEvent>,
+    /// The grade at the last cut.
+    grade: Grade,
+    history: History,
+    fold: Fold,
+    /// So many changes of grade are counted.
+    told: u32,
+    greatest_order: i64,
+    last_placed: Option<Millis>,
+    stands: Option<(Millis, Millis)>,
+    /// When to look again, without an event.
+    due: Millis,
+    /// What has changed since the last cut.
+    changed: Facts,
+    /// Whether it is noted that something may have.
+    marked: bool,
+    /// An event came before what was lived.
+    again: bool,
+    /// Of which parts there is a row, by their places.
+    shown: u64,
+}
+
+impl Customer {
+    fn new(user_id: UserId) -> Customer {
+        Customer {
+            user_id,
+            record: None,
+            grade: Grade::default(),
+            history: History::default(),
+            fold: Fold::default(),
+            told: 0,
+            greatest_order: -1,
+            last_placed: None,
+            stands: None,
+            due: Millis::MAX,
+            changed: Facts::NONE,
+            marked: false,
+            again: false,
+            shown: 0,
+        }
+    }
+
+    /// With a record, for tests of parts.
+    #[cfg(test)]
+    pub(crate) fn with(user_id: UserId, record: Option<UserEvent>) -> Customer {
+        Customer { record, ..Customer::new(user_id) }
+    }
+
+    /// The newest record, if there is one.
+    pub fn record(&self) -> Option<&UserEvent> {
+        self.record.as_ref()
+    }
+
+    /// The newest record, for parts that read it: they are asked of nobody who has none.
+    pub fn known(&self) -> &UserEvent {
+        self.record().expect("a part that reads the record waits for it")
+    }
+
+    /// The grade at the last cut.
+    pub fn grade(&self) -> Grade {
+        self.grade
+    }
+
+    /// Where the customer stands in the grade's six months.
+    pub fn standing(&self) -> Standing {
+        self.fold.standing()
+    }
+
+    /// When the first and the last standing order were placed; none where none stands.
+    pub fn stands(&self) -> Option<(Millis, Millis)> {
+        self.stands
+    }
+
+    /// When the last order up to an instant was placed, and when the first after it.
+    pub fn placed_around(&self, now: Millis) -> (Option<Millis>, Option<Millis>) {
+        match self.last_placed {
+            Some(last) if last > now => self.history.neighbours((now, u64::MAX), Head::is_placed),
+            last => (last, None),
+        }
+    }
+
+    /// Whether a part that reads some facts counts, where those of `of` change, or where all count.
+    #[inline]
+    pub(crate) fn counts(&self, reads: Facts, of: Option<Facts>) -> bool {
+        (!reads.meets(Facts::RECORD) || self.record.is_some())
+            && of.is_none_or(|of| reads.meets(of))
+    }
+}
+
+/// All customers of a worker.
+pub(super) struct Pass<P: Parts> {
+    customers: Vec<(Customer, P::States)>,
+    index: HashMap<UserId, u32>,
+    tables: Vec<Option<Table>>,
+    outs: Vec<Option<Contributions>>,
+    marked: Vec<u32>,
+    /// By minute, who is due in it; who was put off since stays, and is passed over.
+    calendar: BTreeMap<Millis, Vec<u32>>,
+    /// Market time at the last cut.
+    now: Millis,
+    events: usize,
+}
+
+/// Look-ups go ahead of the work in groups of so many, so that their cache misses overlap.
+const GROUP: usize = 32;
+
+impl<P: Parts> Pass<P> {
+    /// Of the parts whose tables are kept; `always` at the worker that has the rows from the start.
+    pub(super) fn new(tables: Vec<Option<Table>>, always: bool) -> Pass<P> {
+        let outs = tables.iter().zip(0..);
+        let outs = outs.map(|(table, part)| table.map(|_| Contributions::of(part)));
+        let mut pass = Pass {
+            customers: Vec::new(),
+            index: HashMap::default(),
+            outs: outs.collect(),
+            tables,
+            marked: Vec::new(),
+            calendar: BTreeMap::new(),
+            now: Millis::MIN,
+            events: 0,
+        };
+        if always {
+            P::always(&mut pass.outs);
+        }
+        pass
+    }
+
+    /// How many customers and events are kept.
+    pub(super) fn size(&self) -> usize {
+        self.customers.len() + self.events
+    }
+
+    fn find(&mut self, user_id: UserId) -> usize {
+        let next = self.customers.len() as u32;
+        let index = *self.index.entry(user_id).or_insert(next);
+        if index == next {
+            self.customers.push((Customer::new(user_id), P::States::default()));
+        }
+        index as usize
+    }
+
+    fn mark(&mut self, index: usize, changed: Facts) {
+        let who = &mut self.customers[index].0;
+        who.changed |= changed;
+        if !std::mem::replace(&mut who.marked, true) {
+            self.marked.push(index as u32);
+        }
+    }
+
+    /// Takes in order events.
+    pub(super) fn apply(&mut self, events: &[OrderEvent]) {
+        let mut found = [0; GROUP];
+        for group in events.chunks(GROUP) {
+            let mut touched = 0;
+            for (event, index) in group.iter().zip(&mut found) {
+                *index = self.find(event.order.user_id);
+            }
+            for index in &found[..group.len()] {
+                let who = &self.customers[*index].0;
+                touched ^= who.greatest_order ^ who.history.touch();
+            }
+            std::hint::black_box(touched);
+            for (event, index) in group.iter().zip(&found) {
+                self.apply_one(*index, Entry::of(event));
+            }
+        }
+    }
+
+    fn apply_one(&mut self, index: usize, entry: Entry) {
+        let (who, states) = &mut self.customers[index];
+        let outs = &mut self.outs;
+        let in_order = who.history.place_of_last().is_none_or(|last| last < entry.place());
+        let is_new = entry.event == OrderKind::Placed && entry.order_id.0 > who.greatest_order;
+        let mut from = entry.at;
+        if in_order && (is_new || entry.event == OrderKind::Refunded) {
+            P::event(who, states, &entry, 1, None, outs);
+            if is_new {
+                P::placed(who, who.last_placed, entry.at, 1, None, outs);
+                let before = who.stands.map(|(_, last)| last);
+                P::standing(who, states, before, entry.at, 1, None, outs);
+                who.last_placed = Some(entry.at);
+                who.stands = Some((who.stands.map_or(entry.at, |(first, _)| first), entry.at));
+            }
+            who.history.push(&entry);
+            who.fold.appended(entry.at);
+            self.events += 1;
+        } else {
+            match self.apply_out_of_order(index, entry.clone()) {
+                Some(earliest) => from = earliest,
+                None => return,
+            }
+        }
+        let now = self.now;
+        let who = &mut self.customers[index].0;
+        who.greatest_order = who.greatest_order.max(entry.order_id.0);
+        who.again |= tick_from(from) <= tick_until(now);
+        self.mark(index, Facts::EVENTS);
+    }
+
+    /// An event that is late, that takes an order back, or whose order may be known. Gives the earliest
+    /// instant at which something changed; nothing where another event of the order counts instead.
+    fn apply_out_of_order(&mut self, index: usize, mut entry: Entry) -> Option<Millis> {
+        let mut from = entry.at;
+        let who = &mut self.customers[index].0;
+        if entry.event != OrderKind::Refunded
+            && let Some(found) = who.history.find(entry.order_id, entry.event == OrderKind::Cancelled)
+        {
+            let (other, _) = who.history.read(found).expect("it was found");
+            if other.place() <= entry.place() {
+                return None;
+            }
+            from = from.min(other.at);
+            let other = who.history.remove(found);
+            self.events -= 1;
+            self.toggle(index, &other, -1);
+        }
+        let who = &mut self.customers[index].0;
+        if entry.event == OrderKind::Placed {
+            entry.stands = who.history.find(entry.order_id, true).is_none();
+        }
+        self.toggle(index, &entry, 1);
+        let who = &mut self.customers[index].0;
+        who.again |= who.history.insert(&entry);
+        who.fold.appended(entry.at);
+        who.last_placed = who.history.last(Head::is_placed);
+        who.stands = who.history.first(Head::stands).zip(who.history.last(Head::stands));
+        self.events += 1;
+        Some(from)
+    }
+
+    /// An event comes (1) or goes (-1), which the list has not, beside all others.
+    fn toggle(&mut self, index: usize, entry: &Entry, d: i64) {
+        let (who, states) = &mut self.customers[index];
+        let outs = &mut self.outs;
+        P::event(who, states, entry, d, None, outs);
+        match entry.event {
+            OrderKind::Placed => {
+                let around = who.history.neighbours(entry.place(), Head::is_placed);
+                between(around, entry.at, d, |before, at, d| {
+                    P::placed(who, before, at, d, None, outs);
+                });
+                if entry.stands {
+                    let around = who.history.neighbours(entry.place(), Head::stands);
+                    between(around, entry.at, d, |before, at, d| {
+                        P::standing(who, states, before, at, d, None, outs);
+                    });
+                }
+            }
+            OrderKind::Cancelled => {
+                let Some(found) = who.history.find(entry.order_id, false) else { return };
+                who.history.set_stands(found, d < 0);
+                let (placed, _) = who.history.read(found).expect("it was found");
+                let around = who.history.neighbours(placed.place(), Head::stands);
+                between(around, placed.at, -d, |before, at, d| {
+                    P::standing(who, states, before, at, d, None, outs);
+                });
+            }
+            OrderKind::Refunded => {}
+        }
+    }
+
+    /// All contributions of the parts that read these facts come or go.
+    fn recount(&mut self, index: usize, of: Facts, d: i64) {
+        let (who, states) = &mut self.customers[index];
+        let outs = &mut self.outs;
+        if who.record.is_none() {
+            return;
+        }
+        P::known(who, d, Some(of), outs);
+        let (mut last_placed, mut last_standing) = (None, None);
+        for entry in who.history.iter() {
+            P::event(who, states, &entry, d, Some(of), outs);
+            if entry.event == OrderKind::Placed {
+                P::placed(who, last_placed, entry.at, d, Some(of), outs);
+                last_placed = Some(entry.at);
+            }
+            if entry.stands {
+                P::standing(who, states, last_standing, entry.at, d, Some(of), outs);
+                last_standing = Some(entry.at);
+            }
+        }
+    }
+
+    /// A record of a customer: the newest holds.
+    pub(super) fn record(&mut self, record: UserEvent) {
+        let index = self.find(record.user.user_id);
+        let newest = |record: &UserEvent| (record.at, record.event_id);
+        let held = &self.customers[index].0.record;
+        if held.as_ref().is_some_and(|held| newest(held) >= newest(&record)) {
+            return;
+        }
+        let since = held.as_ref().map(|held| held.user.signed_up_at);
+        let moved = since != Some(record.user.signed_up_at);
+        self.recount(index, Facts::RECORD, -1);
+        self.customers[index].0.record = Some(record);
+        self.recount(index, Facts::RECORD, 1);
+        let standing = if moved { Facts::STANDING } else { Facts::NONE };
+        self.mark(index, Facts::RECORD | standing);
+    }
+
+    /// Lives through a customer's time up to `now`.
+    fn live(&mut self, index: usize) {
+        let (who, states) = &mut self.customers[index];
+        let before = who.fold.standing();
+        if std::mem::take(&mut who.again) {
+            for change in &who.fold.changes()[..who.told as usize] {
+                P::graded(who, change, -1, &mut self.outs);
+            }
+            (who.fold, who.told) = (Fold::default(), 0);
+        }
+        who.fold.advance(&who.history, tick_until(self.now));
+        if who.record.is_some() {
+            for change in &who.fold.changes()[who.told as usize..] {
+                P::graded(who, change, 1, &mut self.outs);
+            }
+            who.told = who.fold.changes().len() as u32;
+        }
+        let due = P::at(who, states, self.now, &mut self.outs);
+        let tick = who.fold.due();
+        let due = if tick == NEVER { due } else { due.min(Millis::from(tick) * TICK) };
+        if due != who.due {
+            who.due = due;
+            if due != Millis::MAX {
+                self.calendar.entry(due.div_euclid(MINUTE)).or_default().push(index as u32);
+            }
+        }
+        let after = who.fold.standing();
+        if after != before {
+            who.changed |= Facts::STANDING;
+        }
+        if after.grade != who.grade {
+            who.changed |= Facts::LEVEL;
+            self.recount(index, Facts::LEVEL, -1);
+            self.customers[index].0.grade = after.grade;
+            self.recount(index, Facts::LEVEL, 1);
+        }
+    }
+
+    /// Marks those for whom something is due up to `now`.
+    fn wake(&mut self) {
+        let minute = self.now.div_euclid(MINUTE);
+        while let Some(mut first) = self.calendar.first_entry()
+            && *first.key() <= minute
+        {
+            let (at, now, customers) = (*first.key(), self.now, &self.customers);
+            let due = |index: &u32| customers[*index as usize].0.due;
+            // Who was put off has another entry.
+            first.get_mut().retain(|index| due(index).div_euclid(MINUTE) == at);
+            let woken: Vec<u32> = first.get_mut().extract_if(.., |index| due(index) <= now).collect();
+            let rest = !first.get().is_empty();
+            if !rest {
+                first.remove();
+            }
+            for index in woken {
+                // So that the calendar gets another entry, whatever is due next.
+                self.customers[index as usize].0.due = Millis::MAX;
+                self.mark(index as usize, Facts::NONE);
+            }
+            if rest {
+                break;
+            }
+        }
+    }
+
+    /// Each row that has changed since the last cut, once.
+    pub(super) fn cut(&mut self, now: Millis) -> std::vec::IntoIter<Output> {
+        self.now = self.now.max(now);
+        self.wake();
+        let marked = std::mem::take(&mut self.marked);
+        let mut rows = Vec::with_capacity(marked.len());
+        for index in &marked {
+            self.live(*index as usize);
+            let (who, states) = &mut self.customers[*index as usize];
+            let (changed, mut shown) = (std::mem::take(&mut who.changed), who.shown);
+            P::rows(who, states, changed, &self.tables, |part, row| {
+                let Some(row) = row else { return };
+                let fate = if shown >> part & 1 == 1 { Fate::Changed } else { Fate::New };
+                shown |= 1 << part;
+                rows.push(Output::Row { row, fate });
+            });
+            (who.shown, who.marked) = (shown, false);
+        }
+        rows.into_iter()
+    }
+
+    /// What each part has added since it was asked last.
+    pub(super) fn drain(&mut self, mut give: impl FnMut(usize, Bucket, Sums)) {
+        for (part, out) in self.outs.iter_mut().enumerate() {
+            let added = out.iter_mut().flat_map(Contributions::drain);
+            added.for_each(|(bucket, sums)| give(part, bucket, sums));
+        }
+    }
+}
+
+/// What it means for pairs of neighbours that an event comes between two others, or goes.
+fn between(
+    (before, after): (Option<Millis>, Option<Millis>),
+    at: Millis,
+    d: i64,
+    mut pair: impl FnMut(Option<Millis>, Millis, i64),
+) {
+    if let Some(after) = after {
+        pair(before, after, -d);
+    }
+    pair(before, at, d);
+    if let Some(after) = after {
+        pair(Some(at), after, d);
+    }
+}

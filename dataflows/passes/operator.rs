@@ -1,0 +1,155 @@
+//! The operators around the pass and its buckets: all that knows of frontiers here.
+
+use std::collections::BTreeMap;
+
+use differential_dataflow::difference::{IsZero, Monoid};
+use differential_dataflow::{AsCollection, Hashable};
+use timely::container::{CapacityContainerBuilder, NoopBuilder};
+use timely::dataflow::Stream;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::{Capability, Operator};
+
+use super::contributions::plus;
+use super::customers::Pass;
+use super::{Bucket, Contributed, Parts, Rows};
+use crate::Epoch;
+use crate::analytics::Output;
+use crate::model::{Millis, OrderEvent, UserEvent};
+use crate::operators::{HashMap, Stash, StateSize, Sums, Vecs};
+use crate::queries::Table;
+use crate::row::{Fate, Row};
+
+/// What an epoch brings.
+#[derive(Default)]
+struct Arrivals {
+    orders: Vec<Vec<OrderEvent>>,
+    users: Vec<Vec<UserEvent>>,
+    /// For each output a capability, and `now`.
+    cut: Option<(Vec<Capability<Epoch>>, Millis)>,
+}
+
+/// The rows of customers, and at the cuts what parts contribute: a stream for each of `apart`, by their places,
+/// and one before them for all others.
+///
+/// Work: a look-up an event, and what the parts do; at a cut, the customers with an event since the last
+/// one, and those for whom time does something. State: see [`super::history`], and some 300 bytes a
+/// customer, for ever.
+pub(crate) fn customers<'s, P: Parts>(
+    orders: Stream<'s, Epoch, Vec<OrderEvent>>,
+    users: Stream<'s, Epoch, Vec<UserEvent>>,
+    cuts: Stream<'s, Epoch, Vec<Millis>>,
+    tables: Vec<Option<Table>>,
+    apart: &[usize],
+) -> (Rows<'s>, Vec<Contributed<'s>>) {
+    let scope = orders.scope();
+    let mut builder = OperatorBuilder::new("customers".into(), scope);
+    let info = builder.operator_info();
+    let by_customer = Exchange::new(|event: &OrderEvent| event.order.user_id.hashed());
+    let mut orders = builder.new_input(orders, by_customer);
+    let by_customer = Exchange::new(|event: &UserEvent| event.user.user_id.hashed());
+    let mut users = builder.new_input(users, by_customer);
+    let mut cuts = builder.new_input(cuts, Pipeline);
+    let (rows_out, rows) = builder.new_output::<Vec<Output>>();
+    let mut rows_out = OutputBuilder::<_, Vecs<Output>>::from(rows_out);
+    let mut streams = Vec::new();
+    let mut outs: Vec<_> = std::iter::repeat_with(|| {
+        let (out, sums) = builder.new_output::<Vec<(Bucket, Epoch, Sums)>>();
+        streams.push(sums.as_collection());
+        OutputBuilder::<_, NoopBuilder<Vec<(Bucket, Epoch, Sums)>>>::from(out)
+    })
+    .take(1 + apart.len())
+    .collect();
+    // In which stream the contributions of each part are.
+    let stream = |part| apart.iter().position(|it| *it == part).map_or(0, |place| place + 1);
+    let stream_of: Vec<usize> = (0..tables.len()).map(stream).collect();
+    let always = scope.index() == 0;
+    builder.build(move |_capabilities| {
+        let mut kept = StateSize::by(scope, &info);
+        let mut pass = Pass::<P>::new(tables, always);
+        let mut held: BTreeMap<Epoch, Arrivals> = BTreeMap::new();
+        move |frontiers| {
+            orders.for_each(|capability, batch| {
+                let epoch = *capability.least().expect("a message has a time");
+                held.entry(epoch).or_default().orders.push(std::mem::take(batch));
+            });
+            users.for_each(|capability, batch| {
+                let epoch = *capability.least().expect("a message has a time");
+                held.entry(epoch).or_default().users.push(std::mem::take(batch));
+            });
+            cuts.for_each(|capability, batch| {
+                let epoch = *capability.least().expect("a message has a time");
+                let of_outs = (0..outs.len() + 1).filter_map(|out| capability.retain_least(out));
+                let cut = batch.iter().copied().max().map(|now| (of_outs.collect(), now));
+                held.entry(epoch).or_default().cut = cut;
+            });
+            while let Some(first) = held.first_entry()
+                && !frontiers.iter().any(|frontier| frontier.less_equal(first.key()))
+            {
+                let (epoch, arrived) = first.remove_entry();
+                arrived.users.into_iter().flatten().for_each(|record| pass.record(record));
+                arrived.orders.iter().for_each(|events| pass.apply(events));
+                let Some((capabilities, now)) = arrived.cut else { continue };
+                rows_out.activate().session(&capabilities[0]).give_iterator(pass.cut(now));
+                let mut added = vec![Vec::new(); outs.len()];
+                pass.drain(|part, bucket, sums| added[stream_of[part]].push((bucket, epoch, sums)));
+                for ((out, to), mut added) in outs.iter_mut().zip(&capabilities[1..]).zip(added) {
+                    if !added.is_empty() {
+                        out.activate().session_with_builder(to).give_container(&mut added);
+                    }
+                }
+            }
+            kept.tell(|| pass.size());
+        }
+    });
+    (rows, streams)
+}
+
+/// The rows of buckets: each that a cut changed, once.
+///
+/// Work: a look-up a bucket and cut. State: the sums of each bucket, while there is an event in it.
+pub(crate) fn buckets(
+    sums: Contributed<'_>,
+    row: impl Fn(&Bucket, &Sums) -> Row + 'static,
+) -> Rows<'_> {
+    let scope = sums.inner.scope();
+    let by_bucket = Exchange::new(|(bucket, _, _): &(Bucket, Epoch, Sums)| bucket.hashed());
+    sums.inner.unary_frontier::<CapacityContainerBuilder<Vec<Output>>, _, _, _>(
+        by_bucket,
+        "buckets",
+        move |_capability, info| {
+            let mut kept = StateSize::by(scope, &info);
+            let mut totals: HashMap<Bucket, Sums> = HashMap::default();
+            let mut held: Stash<HashMap<Bucket, Sums>> = Stash::new();
+            move |(input, frontier), output| {
+                input.for_each_stamp(|capability, batches| {
+                    for (bucket, epoch, sums) in batches.flat_map(|batch| batch.drain(..)) {
+                        let held = held.at(epoch, || capability.delayed(&epoch, 0));
+                        plus(held.entry(bucket).or_insert_with(Sums::zero), &sums, &bucket);
+                    }
+                });
+                while let Some((capability, changes)) =
+                    held.pop_closed(|epoch| frontier.less_equal(epoch))
+                {
+                    let mut session = output.session(&capability);
+                    for (bucket, change) in changes.into_iter().filter(|(_, it)| !it.is_zero()) {
+                        let total = totals.entry(bucket).or_insert_with(Sums::zero);
+                        let before = *total;
+                        plus(total, &change, &bucket);
+                        let (fate, shows) = match (before.is_zero(), total.is_zero()) {
+                            (true, _) => (Fate::New, *total),
+                            (false, false) => (Fate::Changed, *total),
+                            (false, true) => (Fate::Gone, before),
+                        };
+                        session.give(Output::Row { row: row(&bucket, &shows), fate });
+                        if fate == Fate::Gone {
+                            totals.remove(&bucket);
+                        }
+                    }
+                }
+                kept.tell(|| totals.len());
+            }
+        },
+    )
+}
