@@ -1,8 +1,8 @@
 //! Cuts: the epochs at which rows are made, and what comes in between waits for.
 
-use differential_dataflow::{AsCollection, ExchangeData};
+use differential_dataflow::{AsCollection, ExchangeData, Hashable};
 use timely::dataflow::Stream;
-use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Operator;
 
 use super::{Stash, Vecs};
@@ -59,15 +59,17 @@ pub fn at_cuts<'s, D: ExchangeData>(
 }
 
 /// The rows of records that change at cuts only: each key's once, as it is then. What encodes a row is
-/// given a record, key first.
+/// given a record, key first. A key's changes meet at one worker, wherever they come from, since what goes
+/// and what comes there make one row.
 ///
 /// Work: a sort of a cut's changes. State: none.
-pub fn changed<'s, K: ExchangeData, V: ExchangeData>(
+pub fn changed<'s, K: ExchangeData + Hashable, V: ExchangeData>(
     records: Collection<'s, (K, V)>,
     row: impl Fn(&K, &V) -> Row + 'static,
 ) -> Rows<'s> {
+    let by_key = Exchange::new(|((key, _), _, _): &((K, V), Epoch, isize)| key.hashed().into());
     records.inner.unary_frontier::<Vecs<Output>, _, _, _>(
-        Pipeline,
+        by_key,
         "changed rows",
         move |_capability, _info| {
             let mut held: Stash<Vec<((K, V), isize)>> = Stash::new();
