@@ -193,7 +193,7 @@ pub fn analytics<'s>(
         now,
     };
     let kept = parts.clone();
-    outputs.push(buckets(shared, move |bucket, sums| {
+    outputs.push(buckets(shared.sums, move |bucket, sums| {
         let part = usize::from(bucket.part);
         let table = kept[part].expect("only kept tables are contributed to");
         (QUERIES[part].bucket_row)(bucket, sums, table).expect("who adds to buckets has a row of them")

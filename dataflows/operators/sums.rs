@@ -8,7 +8,7 @@ use timely::dataflow::operators::vec::Map;
 use super::Sum;
 use crate::Epoch;
 use crate::model::{Krw, OrderKind};
-use crate::passes::{Bucket, Contributed};
+use crate::passes::Bucket;
 
 /// The sums that tables by time and category are made of. One type for all of them keeps the
 /// number of compiled operators small.
@@ -112,7 +112,7 @@ impl Multiply<isize> for Sums {
 
 /// What is contributed to a table's buckets, as other records with differences of another kind.
 pub fn regrouped<D: 'static, R: Semigroup + 'static>(
-    sums: Contributed<'_>,
+    sums: VecCollection<'_, Epoch, Bucket, Sums>,
     mut regroup: impl FnMut(Bucket, Sums) -> (D, R) + 'static,
 ) -> VecCollection<'_, Epoch, D, R> {
     let regrouped = sums.inner.map(move |(bucket, epoch, sums)| {

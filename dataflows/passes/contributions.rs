@@ -3,6 +3,7 @@
 use differential_dataflow::difference::{IsZero, Monoid, Multiply, Semigroup};
 use serde::{Deserialize, Serialize};
 
+use crate::Epoch;
 use crate::model::{Category, Day, Krw, Millis, ProductId, UserId};
 use crate::operators::{Grade, HashMap, Sum, Sums};
 
@@ -85,6 +86,15 @@ impl Bucket {
     }
 }
 
+/// What one event says that hardly any other does: up to three numbers, as the part has them.
+pub type Fact = (i64, i64, i64);
+
+/// Facts as they are sent, with how often each comes.
+pub(super) type Told = Vec<(Fact, Epoch, isize)>;
+
+/// So many facts are sent together.
+const TOLD: usize = 512;
+
 /// What one part adds.
 #[derive(Debug, Default)]
 pub struct Contributions {
@@ -92,7 +102,7 @@ pub struct Contributions {
     /// Neighbouring events mostly fall into the same bucket: the last one is kept at hand.
     last: Option<(Bucket, Sums)>,
     sums: HashMap<Bucket, Sums>,
-    single: Vec<(Bucket, Sums)>,
+    told: Vec<Told>,
 }
 
 impl Contributions {
@@ -113,16 +123,30 @@ impl Contributions {
         }
     }
 
-    /// Adds to a bucket that hardly any other event shares: it is told as it is.
-    pub fn tell(&mut self, bucket: impl Into<Bucket>, sums: Sums, d: i64) {
-        let bucket = Bucket { part: self.part, ..bucket.into() };
-        self.single.push((bucket, sums.multiply(&(d as isize))));
+    /// Tells a fact, so many times.
+    pub fn tell(&mut self, fact: Fact, times: i64) {
+        match self.told.last_mut() {
+            Some(told) if told.len() < TOLD => told.push((fact, 0, times as isize)),
+            _ => {
+                let mut told = Told::with_capacity(TOLD);
+                told.push((fact, 0, times as isize));
+                self.told.push(told);
+            }
+        }
     }
 
     fn settle(&mut self) {
         if let Some((bucket, sums)) = self.last.take() {
             plus(self.sums.entry(bucket).or_insert_with(Sums::zero), &sums, &bucket);
         }
+    }
+
+    /// What was told since it was asked last, of an epoch.
+    pub(super) fn told(&mut self, epoch: Epoch) -> impl Iterator<Item = Told> {
+        self.told.drain(..).map(move |mut told| {
+            told.iter_mut().for_each(|(_, of, _)| *of = epoch);
+            told
+        })
     }
 
     /// What was added since it was asked last.
@@ -132,8 +156,7 @@ impl Contributions {
         if self.sums.capacity() > 4 * self.sums.len() + 1024 {
             self.sums.shrink_to_fit();
         }
-        let told = std::mem::take(&mut self.single);
-        self.sums.drain().filter(|(_, sums)| !sums.is_zero()).chain(told)
+        self.sums.drain().filter(|(_, sums)| !sums.is_zero())
     }
 }
 

@@ -12,11 +12,11 @@ use std::collections::BTreeMap;
 use super::contributions::Contributions;
 use super::fold::{Fold, NEVER, tick_from};
 use super::history::{Entry, Head, History};
-use super::{Bucket, Facts, Parts};
+use super::{Facts, Parts};
 use crate::analytics::Output;
 use crate::model::time::{MINUTE, TICK};
 use crate::model::{Millis, OrderEvent, OrderKind, UserEvent, UserId};
-use crate::operators::{Grade, HashMap, Standing, Sums, tick_until};
+use crate::operators::{Grade, HashMap, Standing, tick_until};
 use crate::queries::Table;
 use crate::row::Fate;
 
@@ -390,12 +390,13 @@ impl<P: Parts> Pass<P> {
         }
     }
 
-    /// Each row that has changed since the last cut, once.
-    pub(super) fn cut(&mut self, now: Millis) -> std::vec::IntoIter<Output> {
+    /// Gives each row that has changed since the last cut, once.
+    pub(super) fn cut(&mut self, now: Millis, mut give: impl FnMut(Output)) {
         self.now = self.now.max(now);
         self.wake();
-        let marked = std::mem::take(&mut self.marked);
-        let mut rows = Vec::with_capacity(marked.len());
+        let mut marked = std::mem::take(&mut self.marked);
+        // As they lie in memory.
+        marked.sort_unstable();
         for index in &marked {
             self.live(*index as usize);
             let (who, states) = &mut self.customers[*index as usize];
@@ -404,19 +405,19 @@ impl<P: Parts> Pass<P> {
                 let Some(row) = row else { return };
                 let fate = if shown >> part & 1 == 1 { Fate::Changed } else { Fate::New };
                 shown |= 1 << part;
-                rows.push(Output::Row { row, fate });
+                give(Output::Row { row, fate });
             });
             (who.shown, who.marked) = (shown, false);
         }
-        rows.into_iter()
+        // The room is kept for the next cut.
+        marked.clear();
+        self.marked = marked;
     }
 
-    /// What each part has added since it was asked last.
-    pub(super) fn drain(&mut self, mut give: impl FnMut(usize, Bucket, Sums)) {
-        for (part, out) in self.outs.iter_mut().enumerate() {
-            let added = out.iter_mut().flat_map(Contributions::drain);
-            added.for_each(|(bucket, sums)| give(part, bucket, sums));
-        }
+    /// What the parts contribute, by their places.
+    pub(super) fn contributions(&mut self) -> impl Iterator<Item = (usize, &mut Contributions)> {
+        let outs = self.outs.iter_mut().enumerate();
+        outs.filter_map(|(part, out)| Some((part, out.as_mut()?)))
     }
 }
 

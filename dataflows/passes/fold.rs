@@ -8,11 +8,14 @@
 //! Six months are not monotone: what was ordered on 30 August at 10:00 lasts longer than what was on 31
 //! August at 9:00. So orders of such days, and what takes orders back, stand aside with their ticks.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 use crate::model::time::{TICK, day_of, six_months_after};
 use crate::model::{Krw, Millis, OrderKind};
 use crate::operators::{Change, Grade, Standing};
 
-use super::history::{Cursor, Entry, History};
+use super::history::{Cursor, Effect, History};
 
 /// No tick.
 pub(crate) const NEVER: u32 = u32::MAX;
@@ -30,8 +33,8 @@ pub(crate) struct Fold {
     left: Cursor,
     /// When the next order leaves, of those that leave in the order of the list.
     leaves: u32,
-    /// When others leave, with what they count.
-    aside: Vec<(u32, i64, Krw)>,
+    /// When others leave, with what they count; the first to leave at the top.
+    aside: BinaryHeap<Reverse<(u32, i64, Krw)>>,
 }
 
 impl Default for Fold {
@@ -43,7 +46,7 @@ impl Default for Fold {
             entered: Cursor::default(),
             left: Cursor::default(),
             leaves: NEVER,
-            aside: Vec::new(),
+            aside: BinaryHeap::new(),
         }
     }
 }
@@ -81,7 +84,7 @@ impl Fold {
 
     /// Counts what happened up to a tick; returns the tick of the next event.
     fn enter(&mut self, history: &History, tick: u32) -> u32 {
-        while let Some((entry, next)) = history.read(self.entered) {
+        while let Some((entry, next)) = history.effect(self.entered) {
             let enters = tick_from(entry.at);
             if enters > tick {
                 return enters;
@@ -95,7 +98,7 @@ impl Fold {
                 if leaves_in_order(&entry) {
                     self.leaves = self.leaves.min(until);
                 } else {
-                    self.aside.push((until, orders, amount));
+                    self.aside.push(Reverse((until, orders, amount)));
                 }
             }
             self.entered = next;
@@ -108,7 +111,7 @@ impl Fold {
         if self.leaves <= tick {
             self.leaves = NEVER;
             while self.left < self.entered
-                && let Some((entry, next)) = history.read(self.left)
+                && let Some((entry, next)) = history.effect(self.left)
             {
                 if leaves_in_order(&entry) {
                     let until = tick_from(six_months_after(entry.ordered_at));
@@ -123,17 +126,15 @@ impl Fold {
                 self.left = next;
             }
         }
-        let (standing, mut leaves) = (&mut self.standing, self.leaves);
-        self.aside.retain(|(until, orders, amount)| {
+        while let Some(Reverse((until, orders, amount))) = self.aside.peek() {
             if *until > tick {
-                leaves = leaves.min(*until);
-                return true;
+                return self.leaves.min(*until);
             }
-            standing.orders -= orders;
-            standing.amount -= *amount;
-            false
-        });
-        leaves
+            self.standing.orders -= orders;
+            self.standing.amount -= *amount;
+            self.aside.pop();
+        }
+        self.leaves
     }
 
     /// Where the customer stands at the last tick folded in.
@@ -153,12 +154,12 @@ impl Fold {
 }
 
 /// What an event adds to the orders and to the amount.
-fn effect(entry: &Entry) -> (i64, Krw) {
-    (entry.event.orders(), entry.amount() * entry.event.sign())
+fn effect(event: &Effect) -> (i64, Krw) {
+    (event.event.orders(), event.amount * event.event.sign())
 }
 
 /// Whether it is an order of a day that is there six months later, too.
-fn leaves_in_order(entry: &Entry) -> bool {
+fn leaves_in_order(entry: &Effect) -> bool {
     use chrono::Datelike;
     let of_month = |at| crate::model::time::date_of(day_of(at)).day();
     entry.event == OrderKind::Placed

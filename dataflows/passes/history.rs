@@ -105,6 +105,16 @@ impl Head {
     }
 }
 
+/// What an event means for the grade.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effect {
+    pub(crate) event: OrderKind,
+    pub(crate) at: Millis,
+    pub(crate) ordered_at: Millis,
+    /// The sum of its lines.
+    pub(crate) amount: Krw,
+}
+
 /// Where an event is; it holds until the list changes otherwise than at its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Cursor {
@@ -232,6 +242,17 @@ impl History {
         Some((entry, cursor(at.chunk as usize, next)))
     }
 
+    /// What the event at a place means for the grade, and where the next one is; none behind the last.
+    pub(crate) fn effect(&self, at: Cursor) -> Option<(Effect, Cursor)> {
+        let chunk = self.chunks.get(at.chunk as usize)?;
+        let Some((head, ordered_at, packed, next)) = chunk.head(at.offset as usize) else {
+            return self.effect(Cursor { chunk: at.chunk + 1, offset: 0 });
+        };
+        let amount = lines(packed).map(|(_, _, quantity, price)| price * quantity).sum();
+        let effect = Effect { event: head.event, at: head.place.0, ordered_at, amount };
+        Some((effect, cursor(at.chunk as usize, next)))
+    }
+
     /// Says of a placed order whether it stands.
     pub(crate) fn set_stands(&mut self, at: Cursor, stands: bool) {
         let head = &mut self.chunks[at.chunk as usize].bytes[at.offset as usize];
@@ -320,7 +341,7 @@ impl Chunk {
         if entry.event != OrderKind::Placed {
             put(entry.at.wrapping_sub(entry.ordered_at) as u64, &mut self.bytes);
         }
-        put(entry.lines.len() as u64, &mut self.bytes);
+        let begin = self.bytes.len();
         for line in &entry.lines {
             put(line.product_id.0 as u64, &mut self.bytes);
             // Most lines are of one piece.
@@ -330,10 +351,16 @@ impl Chunk {
             }
             put(line.unit_price.0 as u64, &mut self.bytes);
         }
+        // In front of them, how many bytes they take.
+        let end = self.bytes.len();
+        put((end - begin) as u64, &mut self.bytes);
+        let length = self.bytes.len() - end;
+        self.bytes[begin..].rotate_right(length);
     }
 
-    /// The event at an offset without its lines, and these still packed.
-    fn head<'c>(&'c self, offset: usize) -> Option<(Head, Millis, &'c [u8])> {
+    /// The event at an offset without its lines, when its order was placed, its lines still packed, and
+    /// the offset of the next event.
+    fn head(&self, offset: usize) -> Option<(Head, Millis, &[u8], usize)> {
         let mut bytes = self.bytes.get(offset..).filter(|bytes| !bytes.is_empty())?;
         let first = bytes[0];
         bytes = &bytes[1..];
@@ -343,19 +370,19 @@ impl Chunk {
         let event_id = self.first.1.wrapping_add(unzigzag(take(&mut bytes)) as u64);
         let after = if event == OrderKind::Placed { 0 } else { take(&mut bytes) as i64 };
         let (stands, place) = (first & STANDS != 0, (at, event_id));
-        Some((Head { event, stands, order_id, place, offset }, at.wrapping_sub(after), bytes))
+        let length = take(&mut bytes) as usize;
+        let (lines, rest) = bytes.split_at(length);
+        let head = Head { event, stands, order_id, place, offset };
+        Some((head, at.wrapping_sub(after), lines, self.bytes.len() - rest.len()))
     }
 
     /// The event at an offset, and the offset of the next.
     fn read(&self, offset: usize) -> Option<(Entry, usize)> {
-        let (head, ordered_at, mut bytes) = self.head(offset)?;
-        let lines = (0..take(&mut bytes)).map(|_| {
-            let product_id = ProductId(take(&mut bytes) as i64);
-            let category = take(&mut bytes);
-            let quantity = if category & 1 == 0 { 1 } else { take(&mut bytes) as i64 };
-            let unit_price = Krw(take(&mut bytes) as i64);
-            Line { product_id, category: Category::of_number((category >> 1) as u32), quantity, unit_price }
-        });
+        let (head, ordered_at, packed, next) = self.head(offset)?;
+        let line = |(product_id, category, quantity, unit_price)| {
+            let category = Category::of_number(category);
+            Line { product_id, category, quantity, unit_price }
+        };
         let entry = Entry {
             event: head.event,
             stands: head.stands,
@@ -363,9 +390,9 @@ impl Chunk {
             event_id: head.place.1,
             at: head.place.0,
             ordered_at,
-            lines: lines.collect(),
+            lines: lines(packed).map(line).collect(),
         };
-        Some((entry, self.bytes.len() - bytes.len()))
+        Some((entry, next))
     }
 
     fn entries(&self) -> Vec<Entry> {
@@ -381,18 +408,24 @@ impl Chunk {
     fn heads(&self) -> impl Iterator<Item = Head> {
         let mut offset = 0;
         std::iter::from_fn(move || {
-            let (head, _, mut bytes) = self.head(offset)?;
-            for _ in 0..take(&mut bytes) {
-                skip(&mut bytes);
-                if take(&mut bytes) & 1 != 0 {
-                    skip(&mut bytes);
-                }
-                skip(&mut bytes);
-            }
-            offset = self.bytes.len() - bytes.len();
+            let (head, _, _, next) = self.head(offset)?;
+            offset = next;
             Some(head)
         })
     }
+}
+
+/// Lines out of their bytes: product, the category's number, quantity and price.
+fn lines(mut bytes: &[u8]) -> impl Iterator<Item = (ProductId, u32, i64, Krw)> {
+    std::iter::from_fn(move || {
+        if bytes.is_empty() {
+            return None;
+        }
+        let product_id = ProductId(take(&mut bytes) as i64);
+        let category = take(&mut bytes);
+        let quantity = if category & 1 == 0 { 1 } else { take(&mut bytes) as i64 };
+        Some((product_id, (category >> 1) as u32, quantity, Krw(take(&mut bytes) as i64)))
+    })
 }
 
 fn zigzag(number: i64) -> u64 {
@@ -414,6 +447,11 @@ fn put(mut number: u64, bytes: &mut Vec<u8>) {
 
 /// Takes such a number from the front.
 fn take(bytes: &mut &[u8]) -> u64 {
+    // Most need one.
+    if let [byte @ ..0x80, rest @ ..] = bytes {
+        *bytes = rest;
+        return u64::from(*byte);
+    }
     let mut number = 0;
     for (place, byte) in bytes.iter().enumerate() {
         number |= u64::from(byte & 0x7f) << (7 * place);
@@ -423,12 +461,6 @@ fn take(bytes: &mut &[u8]) -> u64 {
         }
     }
     unreachable!("numbers are whole")
-}
-
-/// Passes over one.
-fn skip(bytes: &mut &[u8]) {
-    let end = bytes.iter().position(|byte| byte & 0x80 == 0).expect("numbers are whole");
-    *bytes = &bytes[end + 1..];
 }
 
 #[cfg(test)]

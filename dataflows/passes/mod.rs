@@ -14,7 +14,7 @@ mod operator;
 #[cfg(test)]
 mod tests;
 
-pub use contributions::{Bucket, Contributions, buyers, orders, row, sold};
+pub use contributions::{Bucket, Contributions, Fact, buyers, orders, row, sold};
 pub use customers::Customer;
 pub use history::Entry;
 pub(crate) use operator::{buckets, customers};
@@ -25,7 +25,7 @@ use derive_more::{BitOr, BitOrAssign};
 use differential_dataflow::VecCollection;
 use timely::dataflow::Stream;
 
-use crate::Epoch;
+use crate::{Collection, Epoch};
 use crate::analytics::Output;
 use crate::model::Millis;
 use crate::operators::{Change, Sums};
@@ -107,8 +107,13 @@ pub trait Part: 'static {
     const ROWS: Option<Build> = None;
 }
 
-/// What a part's contributions add up to, as differences.
-pub type Contributed<'s> = VecCollection<'s, Epoch, Bucket, Sums>;
+/// What a part contributes.
+pub struct Contributed<'s> {
+    /// What its buckets add up to, as differences.
+    pub sums: VecCollection<'s, Epoch, Bucket, Sums>,
+    /// What it has told.
+    pub facts: Collection<'s, Fact>,
+}
 
 /// Builds the dataflow from a part's contributions to its rows.
 pub type Build = for<'s> fn(&Inputs<'s>, Contributed<'s>, Table) -> Rows<'s>;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use differential_dataflow::difference::{IsZero, Monoid};
-use differential_dataflow::{AsCollection, Hashable};
+use differential_dataflow::{AsCollection, Hashable, VecCollection};
 use timely::container::{CapacityContainerBuilder, NoopBuilder};
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
@@ -11,7 +11,7 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::{Capability, Operator};
 
-use super::contributions::plus;
+use super::contributions::{Told, plus};
 use super::customers::Pass;
 use super::{Bucket, Contributed, Parts, Rows};
 use crate::Epoch;
@@ -53,11 +53,15 @@ pub(crate) fn customers<'s, P: Parts>(
     let mut cuts = builder.new_input(cuts, Pipeline);
     let (rows_out, rows) = builder.new_output::<Vec<Output>>();
     let mut rows_out = OutputBuilder::<_, Vecs<Output>>::from(rows_out);
-    let mut streams = Vec::new();
+    let mut contributed = Vec::new();
     let mut outs: Vec<_> = std::iter::repeat_with(|| {
-        let (out, sums) = builder.new_output::<Vec<(Bucket, Epoch, Sums)>>();
-        streams.push(sums.as_collection());
-        OutputBuilder::<_, NoopBuilder<Vec<(Bucket, Epoch, Sums)>>>::from(out)
+        let (sums_out, sums) = builder.new_output::<Vec<(Bucket, Epoch, Sums)>>();
+        let (told_out, told) = builder.new_output::<Told>();
+        contributed.push(Contributed { sums: sums.as_collection(), facts: told.as_collection() });
+        (
+            OutputBuilder::<_, Vecs<(Bucket, Epoch, Sums)>>::from(sums_out),
+            OutputBuilder::<_, NoopBuilder<Told>>::from(told_out),
+        )
     })
     .take(1 + apart.len())
     .collect();
@@ -80,7 +84,7 @@ pub(crate) fn customers<'s, P: Parts>(
             });
             cuts.for_each(|capability, batch| {
                 let epoch = *capability.least().expect("a message has a time");
-                let of_outs = (0..outs.len() + 1).filter_map(|out| capability.retain_least(out));
+                let of_outs = (0..1 + 2 * outs.len()).filter_map(|out| capability.retain_least(out));
                 let cut = batch.iter().copied().max().map(|now| (of_outs.collect(), now));
                 held.entry(epoch).or_default().cut = cut;
             });
@@ -91,26 +95,31 @@ pub(crate) fn customers<'s, P: Parts>(
                 arrived.users.into_iter().flatten().for_each(|record| pass.record(record));
                 arrived.orders.iter().for_each(|events| pass.apply(events));
                 let Some((capabilities, now)) = arrived.cut else { continue };
-                rows_out.activate().session(&capabilities[0]).give_iterator(pass.cut(now));
-                let mut added = vec![Vec::new(); outs.len()];
-                pass.drain(|part, bucket, sums| added[stream_of[part]].push((bucket, epoch, sums)));
-                for ((out, to), mut added) in outs.iter_mut().zip(&capabilities[1..]).zip(added) {
-                    if !added.is_empty() {
-                        out.activate().session_with_builder(to).give_container(&mut added);
-                    }
+                let mut rows_out = rows_out.activate();
+                let mut rows = rows_out.session(&capabilities[0]);
+                pass.cut(now, |row| rows.give(row));
+                for (part, of_part) in pass.contributions() {
+                    let stream = stream_of[part];
+                    let (sums_out, told_out) = &mut outs[stream];
+                    let [to_sums, to_told] = [1, 2].map(|out| &capabilities[2 * stream + out]);
+                    let sums = of_part.drain().map(|(bucket, sums)| (bucket, epoch, sums));
+                    sums_out.activate().session(to_sums).give_iterator(sums);
+                    let mut told_out = told_out.activate();
+                    let mut session = told_out.session_with_builder(to_told);
+                    of_part.told(epoch).for_each(|mut told| session.give_container(&mut told));
                 }
             }
             kept.tell(|| pass.size());
         }
     });
-    (rows, streams)
+    (rows, contributed)
 }
 
 /// The rows of buckets: each that a cut changed, once.
 ///
 /// Work: a look-up a bucket and cut. State: the sums of each bucket, while there is an event in it.
 pub(crate) fn buckets(
-    sums: Contributed<'_>,
+    sums: VecCollection<'_, Epoch, Bucket, Sums>,
     row: impl Fn(&Bucket, &Sums) -> Row + 'static,
 ) -> Rows<'_> {
     let scope = sums.inner.scope();

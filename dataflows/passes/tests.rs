@@ -10,7 +10,7 @@ use super::contributions::Contributions;
 use super::customers::{Customer, Pass};
 use super::fold::Fold;
 use super::history::{Entry, History};
-use super::{Bucket, Parts};
+use super::{Bucket, Fact, Parts};
 use crate::model::time::{DAY, HOUR};
 use crate::model::{
     Category, Krw, Line, Millis, Order, OrderEvent, OrderId, OrderKind, ProductId, Sex, Status, User,
@@ -54,14 +54,20 @@ fn tables() -> Vec<Option<Table>> {
     (0..QUERIES.len() as u16).map(|part| Some(Table(part))).collect()
 }
 
-/// What all parts have added, as far as it is anything.
-fn sums(outs: &mut [Option<Contributions>]) -> BTreeMap<Bucket, Sums> {
-    let mut all: BTreeMap<Bucket, Sums> = BTreeMap::new();
-    for (bucket, sums) in outs.iter_mut().flatten().flat_map(Contributions::drain) {
-        all.entry(bucket).or_default().plus_equals(&sums);
+/// What all parts have added, and how often each fact was told, as far as it is anything.
+fn sums(outs: &mut [Option<Contributions>]) -> (BTreeMap<Bucket, Sums>, BTreeMap<(usize, Fact), isize>) {
+    let (mut all, mut facts): (BTreeMap<Bucket, Sums>, BTreeMap<_, isize>) = Default::default();
+    for (part, out) in outs.iter_mut().flatten().enumerate() {
+        for (fact, _, times) in out.told(0).flatten() {
+            *facts.entry((part, fact)).or_default() += times;
+        }
+        for (bucket, sums) in out.drain() {
+            all.entry(bucket).or_default().plus_equals(&sums);
+        }
     }
     all.retain(|_, sums| !sums.is_zero());
-    all
+    facts.retain(|_, times| *times != 0);
+    (all, facts)
 }
 
 /// What the frame may ask of a part.
@@ -127,11 +133,13 @@ proptest! {
         let before = sums(&mut outs);
         there.iter().for_each(|call| ask(&who, &mut states, call, 1, &mut outs));
         there.iter().rev().for_each(|call| ask(&who, &mut states, call, -1, &mut outs));
-        prop_assert_eq!(sums(&mut outs), BTreeMap::new());
+        prop_assert_eq!(sums(&mut outs), Default::default());
         base.iter().rev().for_each(|call| ask(&who, &mut states, call, -1, &mut outs));
-        let back: BTreeMap<Bucket, Sums> = sums(&mut outs);
-        prop_assert_eq!(back.len(), before.len());
-        for (bucket, sums) in before {
+        let (back, facts) = sums(&mut outs);
+        let negated = before.1.into_iter().map(|(fact, times)| (fact, -times));
+        prop_assert_eq!(facts, negated.collect());
+        prop_assert_eq!(back.len(), before.0.len());
+        for (bucket, sums) in before.0 {
             let mut sum = back[&bucket];
             sum.plus_equals(&sums);
             prop_assert!(sum.is_zero(), "{:?}: {:?}", bucket, sum);
@@ -190,11 +198,13 @@ fn outcome(events: &[OrderEvent], cuts: usize) -> (BTreeMap<(usize, Vec<u8>), Ve
     for events in events.chunks(events.len().div_ceil(cuts)) {
         pass.apply(events);
         now = events.iter().map(|event| event.order.at).max().unwrap().max(now);
-        for output in pass.cut(now) {
+        pass.cut(now, |output| {
             let crate::analytics::Output::Row { row, .. } = output else { panic!("{output:?}") };
             rows.insert((usize::from(row.table), row.key().to_vec()), row.value().to_vec());
+        });
+        for (bucket, more) in pass.contributions().flat_map(|(_part, it)| it.drain()) {
+            sums.entry(bucket).or_default().plus_equals(&more);
         }
-        pass.drain(|_part, bucket, more| sums.entry(bucket).or_default().plus_equals(&more));
     }
     sums.retain(|_, sums| !sums.is_zero());
     (rows, sums)

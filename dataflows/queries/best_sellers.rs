@@ -7,8 +7,8 @@
 use super::{Inputs, Table};
 use crate::model::time::{DAY, HOUR};
 use crate::model::{Millis, OrderKind, ProductId};
-use crate::operators::{changed, regrouped, sliding_windows, top_k};
-use crate::passes::{Build, Contributed, Contributions, Customer, Entry, Part, Rows, sold};
+use crate::operators::{changed, sliding_windows, top_k};
+use crate::passes::{Build, Contributed, Contributions, Customer, Entry, Part, Rows};
 use crate::row::Cell;
 
 const SPANS: [Millis; 3] = [HOUR, DAY, 7 * DAY];
@@ -23,15 +23,16 @@ impl Part for Query {
     fn event(_: &Customer, (): &mut (), event: &Entry, d: i64, out: &mut Contributions) {
         if event.event == OrderKind::Placed {
             for line in &event.lines {
-                out.tell((line.product_id, event.at), sold(line.quantity, line.amount()), d);
+                out.tell((line.product_id.0, event.at, line.unit_price.0), d * line.quantity);
             }
         }
     }
 }
 
 fn rows<'s>(inputs: &Inputs<'s>, sold: Contributed<'s>, table: Table) -> Rows<'s> {
-    let sold = regrouped(sold, |it, sums| {
-        ((ProductId(it.a), it.b), (sums.units as isize, sums.revenue.0 as isize))
+    // Each piece is one, with its price.
+    let sold = sold.facts.explode(|(product_id, at, price)| {
+        Some(((ProductId(product_id), at), (1, price as isize)))
     });
     let within = sliding_windows(sold, &SPANS, inputs.now.clone(), "sold within spans");
     let ranked = top_k(within, "best_sellers").map(|(span, (rank, sold))| ((span, rank), sold));

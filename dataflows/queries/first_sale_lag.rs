@@ -7,8 +7,8 @@
 use super::{Inputs, Table};
 use crate::model::time::{DAY, day_of, week_of};
 use crate::model::{Millis, OrderKind, ProductId};
-use crate::operators::{changed, earliest, lookup_join, regrouped, totals};
-use crate::passes::{Build, Contributed, Contributions, Customer, Entry, Part, Rows, orders};
+use crate::operators::{changed, earliest, lookup_join, totals};
+use crate::passes::{Build, Contributed, Contributions, Customer, Entry, Part, Rows};
 use crate::row::Cell;
 
 pub(super) struct Query;
@@ -20,7 +20,7 @@ impl Part for Query {
     fn event(_: &Customer, (): &mut (), event: &Entry, d: i64, out: &mut Contributions) {
         if event.event == OrderKind::Placed {
             for product_id in event.products() {
-                out.tell((product_id, event.at), orders(1), d);
+                out.tell((product_id.0, event.at, 0), d);
             }
         }
     }
@@ -29,7 +29,7 @@ impl Part for Query {
 fn rows<'s>(inputs: &Inputs<'s>, sold: Contributed<'s>, table: Table) -> Rows<'s> {
     let listed =
         inputs.products.clone().map(|(product_id, event)| (product_id, event.product.listed_at));
-    let sold = regrouped(sold, |it, sums| ((ProductId(it.a), it.b), sums.orders as isize));
+    let sold = sold.facts.map(|(product_id, at, _)| (ProductId(product_id), at));
     let first_sold = earliest(sold, "first sale");
 
     // Every product counts as not sold, and that is taken back with its first sale.

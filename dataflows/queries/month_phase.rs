@@ -25,7 +25,7 @@ impl Part for Query {
 }
 
 fn rows<'s>(_: &Inputs<'s>, orders: Contributed<'s>, table: Table) -> Rows<'s> {
-    let by_phase = totals(orders, "orders by day").explode(|(day, sums)| {
+    let by_phase = totals(orders.sums, "orders by day").explode(|(day, sums)| {
         let (day, days, orders) = (day.day(), 1, sums.orders as isize);
         Some(((month_of(day), phase_of(day)), (days, orders)))
     });

@@ -25,7 +25,7 @@ impl Part for Query {
 }
 
 fn rows<'s>(inputs: &Inputs<'s>, placed: Contributed<'s>, table: Table) -> Rows<'s> {
-    let placed = regrouped(placed, |minute, sums| (minute.a, sums));
+    let placed = regrouped(placed.sums, |minute, sums| (minute.a, sums));
     let alerts = alerts(placed, inputs.now.clone()).map(|alert| (alert.minute, alert));
 
     changed(alerts, move |minute, alert| {

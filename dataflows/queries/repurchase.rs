@@ -46,7 +46,7 @@ impl Part for Query {
 }
 
 fn rows<'s>(_: &Inputs<'s>, habits: Contributed<'s>, table: Table) -> Rows<'s> {
-    let habits = totals(habits, "totals of habits").map(|(habit, sums)| {
+    let habits = totals(habits.sums, "totals of habits").map(|(habit, sums)| {
         let (customers, again, gaps) = (sums.buyers, sums.units, sums.orders);
         (habit.a as usize, (habit.b, customers, again, gaps))
     });

@@ -6,8 +6,8 @@
 
 use super::{Inputs, Table};
 use crate::model::{Krw, OrderKind};
-use crate::operators::{Impact, actives, changed, impacts, regrouped, totals};
-use crate::passes::{Build, Contributed, Contributions, Customer, Entry, Part, Rows, orders};
+use crate::operators::{Impact, actives, changed, impacts, totals};
+use crate::passes::{Build, Contributed, Contributions, Customer, Entry, Part, Rows};
 use crate::row::Cell;
 
 pub(super) struct Query;
@@ -18,13 +18,13 @@ impl Part for Query {
 
     fn event(_: &Customer, (): &mut (), event: &Entry, d: i64, out: &mut Contributions) {
         if event.event == OrderKind::Placed {
-            out.tell((event.at, event.amount().0), orders(1), d);
+            out.tell((event.at, event.amount().0, 0), d);
         }
     }
 }
 
 fn rows<'s>(inputs: &Inputs<'s>, placed: Contributed<'s>, table: Table) -> Rows<'s> {
-    let placed = regrouped(placed, |it, sums| ((it.a, Krw(it.b)), sums.orders as isize));
+    let placed = placed.facts.map(|(at, amount, _)| (at, Krw(amount)));
     let impacts = impacts(placed, actives(inputs.scenarios.clone()), inputs.now.clone());
 
     let impacts = totals(impacts, "scenario_impact")

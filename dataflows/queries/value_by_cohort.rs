@@ -50,7 +50,8 @@ fn since(who: &Customer, at: Millis) -> (Day, i64) {
     (cohort(who), months_between(cohort(who), month(at)))
 }
 
-fn rows<'s>(inputs: &Inputs<'s>, sums: Contributed<'s>, table: Table) -> Rows<'s> {
+fn rows<'s>(inputs: &Inputs<'s>, contributed: Contributed<'s>, table: Table) -> Rows<'s> {
+    let sums = contributed.sums;
     let is_cohort = |bucket: &Bucket| bucket.b == CUSTOMERS;
     let cohorts = totals(sums.clone().filter(is_cohort), "customers by cohort");
     let cohorts = cohorts.map(|(cohort, sums)| ((), (cohort.day(), sums.buyers as isize)));
