@@ -10,8 +10,8 @@ use dataflows::analytics::Handles;
 use dataflows::ledger::{Origin, Sourced};
 use dataflows::model::time::{DAY, HOUR};
 use dataflows::model::{
-    Category, Krw, Line, Millis, Order, OrderEvent, OrderId, OrderKind, Product, ProductEvent, ProductId,
-    ScenarioAction, ScenarioEvent, Sex, Status, Strength, User, UserEvent, UserId, Word,
+    Category, Krw, Line, Millis, Order, OrderEvent, OrderId, OrderKind, Product, ProductEvent,
+    ProductId, ScenarioAction, ScenarioEvent, Sex, Status, Strength, User, UserEvent, UserId, Word,
 };
 
 pub(crate) const CUSTOMERS: u64 = 100_000;
@@ -38,7 +38,8 @@ pub(crate) struct Events {
 
 impl Events {
     pub(crate) fn new(orders: u64, index: u64, peers: u64) -> Events {
-        let categories = (0..CATEGORIES).map(|n| Category::from(&*format!("category {n}"))).collect();
+        let categories =
+            (0..CATEGORIES).map(|n| Category::from(&*format!("category {n}"))).collect();
         let orders_a_day = orders.div_ceil(DAYS);
         let (region, due) = ("Seoul".into(), BinaryHeap::new());
         Events { next: 0, orders_a_day, index, peers, categories, region, due, sent: 0 }

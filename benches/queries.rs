@@ -299,7 +299,8 @@ fn run(worker: &mut Worker, args: &Args, found: &Mutex<Measured>) {
         measured.made += begun - before;
         epoch += 1;
         let cuts = |orders: u64| orders / args.cut;
-        let is_cut = events.next == args.orders || cuts(events.next) > cuts(events.next - args.epoch);
+        let is_cut =
+            events.next == args.orders || cuts(events.next) > cuts(events.next - args.epoch);
         feed(worker, &mut handles, made, (epoch, is_cut), events.newest());
         let last = if events.next < args.orders { epoch.saturating_sub(IN_FLIGHT) } else { epoch };
         while probe.less_than(&last) {

@@ -8,7 +8,8 @@ use std::process::Stdio;
 
 use dataflows::QUERIES;
 use dataflows::analytics::{BASE_TABLES, Closed, Tables};
-use dataflows::row::{Cell, Row};
+use dataflows::row::Fate::{Changed, Gone, New};
+use dataflows::row::{Cell, Fate, Row};
 use marketday::platform::private_postgres::PrivatePostgres;
 use marketday::store::{Claim, Columns, Committer};
 use postgres::{Client, Config};
@@ -167,12 +168,12 @@ fn committer(config: &Config) -> (Committer, u16) {
     (committer.unwrap(), BASE_TABLES.len() as u16)
 }
 
-/// What an epoch changes: of each minute the number of its orders, and whether that comes or goes.
-fn minutes(table: u16, rows: &[(i64, i64, isize)]) -> Closed {
-    let row = |&(minute, orders, diff): &(i64, i64, isize)| {
+/// What a cut changes: of each minute the number of its orders, and what becomes of its row.
+fn minutes(table: u16, rows: &[(i64, i64, Fate)]) -> Closed {
+    let row = |&(minute, orders, fate): &(i64, i64, Fate)| {
         let [orders, none] = [orders, 0].map(Cell::Int);
         let key = [Cell::Instant(1_790_000_000_000 / 60_000 * 60_000 + minute * 60_000)];
-        (Row::new(table, &key, &[orders, none, none, none, none, none]), diff)
+        (Row::new(table, &key, &[orders, none, none, none, none, none]), fate)
     };
     Closed { rows: rows.iter().map(row).collect(), ..Closed::default() }
 }
@@ -189,7 +190,7 @@ fn each_kind_of_change_is_written_and_told() {
     let rows = "SELECT orders::text FROM orders_by_minute ORDER BY minute";
     let told = "SELECT epoch || ' ' || change || ' ' || (\"row\"->>'orders') FROM table_changes
                 ORDER BY epoch, change, 1";
-    committer.commit(1, minutes(table, &[(1, 10, 1), (2, 20, 1), (3, 30, 1)])).unwrap();
+    committer.commit(1, minutes(table, &[(1, 10, New), (2, 20, New), (3, 30, New)])).unwrap();
     assert_eq!(stands(db, rows), ["10", "20", "30"]);
     assert!(stands(db, told).is_empty(), "nobody follows");
 
@@ -197,16 +198,16 @@ fn each_kind_of_change_is_written_and_told() {
         "INSERT INTO followed_tables VALUES ('orders_by_minute', 1, now() + interval '1 h')",
     )
     .unwrap();
-    let all = [(1, 10, -1), (2, 20, -1), (2, 21, 1), (4, 40, 1), (0, 5, 1)];
+    let all = [(1, 10, Gone), (2, 21, Changed), (4, 40, New), (0, 5, New)];
     committer.commit(2, minutes(table, &all)).unwrap();
     assert_eq!(stands(db, rows), ["5", "21", "30", "40"]);
-    committer.commit(3, minutes(table, &[(3, 30, -1), (3, 31, 1)])).unwrap();
+    committer.commit(3, minutes(table, &[(3, 31, Changed)])).unwrap();
     assert_eq!(stands(db, rows), ["5", "21", "31", "40"]);
     let expected = ["2 delete 10", "2 insert 40", "2 insert 5", "2 update 21", "3 update 31"];
     assert_eq!(stands(db, told), expected);
 
     db.batch_execute("DELETE FROM followed_tables").unwrap();
-    let all = [(0, 5, -1), (1, 11, 1), (2, 21, -1), (2, 22, 1)];
+    let all = [(0, 5, Gone), (1, 11, New), (2, 22, Changed)];
     committer.commit(4, minutes(table, &all)).unwrap();
     assert_eq!(stands(db, rows), ["11", "22", "31", "40"]);
     assert_eq!(stands(db, told), expected);
@@ -219,23 +220,23 @@ fn a_table_that_somebody_has_changed_ends_the_commit_by_its_name() {
         (
             "INSERT INTO orders_by_minute SELECT minute + interval '1 min', 7, 0, 0, 0, 0, 0 \
              FROM orders_by_minute",
-            [(2, 20, 1), (5, 50, 1)],
+            &[(2, 20, New), (5, 50, New)][..],
             "changing orders_by_minute: a row that is new is there already; somebody",
         ),
         (
             "DELETE FROM orders_by_minute",
-            [(1, 10, -1), (1, 11, 1)],
+            &[(1, 11, Changed)][..],
             "changing orders_by_minute: of 1 rows that change 0 are there; somebody",
         ),
     ] {
         let config = fresh_database();
         let db = &mut connect(&config);
         let (mut committer, table) = committer(&config);
-        committer.commit(1, minutes(table, &[(1, 10, 1)])).unwrap();
+        committer.commit(1, minutes(table, &[(1, 10, New)])).unwrap();
         db.batch_execute(edit).unwrap();
         let rows = "SELECT count(*) || ' ' || (SELECT epoch FROM progress) FROM orders_by_minute";
         let before: String = db.query_one(rows, &[]).unwrap().get(0);
-        let error = committer.commit(2, minutes(table, &changes)).unwrap_err();
+        let error = committer.commit(2, minutes(table, changes)).unwrap_err();
         let error = format!("{error:#}");
         assert!(error.starts_with(expected), "{error}");
         assert!(error.contains("`marketday analytics --rebuild`"), "{error}");
@@ -248,10 +249,10 @@ fn a_table_that_somebody_has_changed_ends_the_commit_by_its_name() {
 fn a_second_row_of_a_key_is_never_committed() {
     let config = fresh_database();
     let (mut committer, table) = committer(&config);
-    committer.commit(1, minutes(table, &[(1, 10, 1)])).unwrap();
-    let planted = minutes(table, &[(2, 20, 1), (3, 30, 1), (3, 31, 1)]);
+    committer.commit(1, minutes(table, &[(1, 10, New)])).unwrap();
+    let planted = minutes(table, &[(2, 20, New), (3, 30, New), (3, 31, New)]);
     let error = committer.commit(2, planted).unwrap_err().to_string();
-    assert!(error.contains("orders_by_minute gives a key more or less than one row"), "{error}");
+    assert!(error.contains("orders_by_minute gives a key more than one row"), "{error}");
     let rows = "SELECT count(*) || ' ' || (SELECT epoch FROM progress) FROM orders_by_minute";
     let rows: String = connect(&config).query_one(rows, &[]).unwrap().get(0);
     assert_eq!(rows, "1 1");

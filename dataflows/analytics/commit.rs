@@ -93,9 +93,7 @@ pub fn commit(
                 input.for_each_stamp(|capability, batches| {
                     let epoch = *capability.least().expect("a message has a time");
                     let closed = held.at(epoch, || capability.delayed(&epoch, 0));
-                    batches
-                        .flat_map(|batch| batch.drain(..))
-                        .for_each(|output| closed.add(output));
+                    batches.flat_map(|batch| batch.drain(..)).for_each(|output| closed.add(output));
                 });
                 while let Some((capability, closed)) =
                     held.pop_closed(|epoch| frontier.less_equal(epoch))

@@ -185,8 +185,9 @@ pub fn analytics<'s>(
     let shared = sums.next().expect("there is one more than queries");
 
     let products = as_collection(products);
-    let products =
-        latest_by_key(products, "newest of a product", |event: &ProductEvent| event.product.product_id);
+    let products = latest_by_key(products, "newest of a product", |event: &ProductEvent| {
+        event.product.product_id
+    });
     let inputs = Inputs {
         products: at_cuts(products, now.clone()),
         scenarios: at_cuts(as_collection(scenarios), now.clone()),
@@ -196,12 +197,14 @@ pub fn analytics<'s>(
     outputs.push(buckets(shared.sums, move |bucket, sums| {
         let part = usize::from(bucket.part);
         let table = kept[part].expect("only kept tables are contributed to");
-        (QUERIES[part].bucket_row)(bucket, sums, table).expect("who adds to buckets has a row of them")
+        (QUERIES[part].bucket_row)(bucket, sums, table)
+            .expect("who adds to buckets has a row of them")
     }));
     let mut queries = Vec::new();
     for (query, sums) in joined.into_iter().zip(sums) {
         let first = scope.worker().peek_identifier();
-        let (build, table) = (query.rows.expect("it has one"), parts[query.part].expect("it is kept"));
+        let (build, table) =
+            (query.rows.expect("it has one"), parts[query.part].expect("it is kept"));
         outputs.push(build(&inputs, sums, table));
         queries.push((query.name, first..scope.worker().peek_identifier()));
     }
@@ -229,7 +232,9 @@ fn as_collection<E: Record>(events: Stream<'_, Epoch, Vec<E>>) -> Collection<'_,
                 input.for_each_stamp(|capability, batches| {
                     let epoch = *capability.least().expect("a message has a time");
                     let events = batches.flat_map(|batch| batch.drain(..));
-                    output.session(&capability).give_iterator(events.map(|event| (event, epoch, 1)));
+                    output
+                        .session(&capability)
+                        .give_iterator(events.map(|event| (event, epoch, 1)));
                 });
             }
         },

@@ -12,8 +12,8 @@ use super::story::{Kept, graph};
 use super::*;
 use crate::model::time::{DAY, HOUR, MINUTE, SECOND, WEEK, day_of};
 use crate::model::{
-    Krw, Line, Order, OrderId, OrderKind, Product, ProductId, ScenarioAction, Sex, Status, Strength, User,
-    UserId,
+    Krw, Line, Order, OrderId, OrderKind, Product, ProductId, ScenarioAction, Sex, Status,
+    Strength, User, UserId,
 };
 use crate::queries::QUERIES;
 use crate::row::Row;

@@ -118,7 +118,8 @@ pub(crate) fn graph(
 ) -> Handles {
     worker.dataflow(|scope| {
         let (handles, outputs) = analytics(scope, Begin::default(), &Tables::of(QUERIES));
-        let deliver = move |_epoch, closed: Option<Closed>| deliver(closed.unwrap_or_default().rows);
+        let deliver =
+            move |_epoch, closed: Option<Closed>| deliver(closed.unwrap_or_default().rows);
         let (done, _activator) = commit(outputs, deliver, || Epoch::MAX);
         done.probe_with(probe);
         handles

@@ -274,7 +274,13 @@ impl Catalog {
     }
 
     /// The record that the shop has of a product.
-    pub(super) fn record(&self, profile: &Profile, seed: u64, id: u32, words: &[Category]) -> Product {
+    pub(super) fn record(
+        &self,
+        profile: &Profile,
+        seed: u64,
+        id: u32,
+        words: &[Category],
+    ) -> Product {
         let known = self.get(id);
         let (_, name) = goods(profile, seed, id, known.listed_at);
         Product {

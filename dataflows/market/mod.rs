@@ -52,8 +52,8 @@ pub use settings::Settings;
 pub use truth::Truth;
 
 use crate::model::{
-    Category, Day, Event, Millis, Order, OrderEvent, OrderId, OrderKind, ProductEvent, Status, UserEvent,
-    UserId,
+    Category, Day, Event, Millis, Order, OrderEvent, OrderId, OrderKind, ProductEvent, Status,
+    UserEvent, UserId,
     time::{MINUTE, day_of, start_of_day},
 };
 use basket::BasketContext;

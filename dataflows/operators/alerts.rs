@@ -21,9 +21,7 @@ const HOUR_MINUTES: u32 = (HOUR / MINUTE) as u32;
 const WEEK_HOURS: u32 = (WEEK / HOUR) as u32;
 
 /// A minute with which ten minutes end that had too few orders.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Alert {
     /// When the minute begins.
     pub minute: Millis,

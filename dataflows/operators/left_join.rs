@@ -34,59 +34,54 @@ where
     let scope = left.inner.scope();
     let left_by_key = Exchange::new(|((key, _), _, _): &((K, A), Epoch, isize)| key.hashed());
     let right_by_key = Exchange::new(|((key, _), _, _): &((K, B), Epoch, isize)| key.hashed());
-    left.inner
-        .binary_frontier::<_, Vecs<Output>, _, _, _, _>(
-            right.inner,
-            left_by_key,
-            right_by_key,
-            name,
-            |_capability, info| {
-                let mut kept = StateSize::by(scope, &info);
-                let mut records: HashMap<K, (Option<A>, Option<B>)> = HashMap::default();
-                let mut held: Stash<HashMap<K, Changes<A, B>>> = Stash::new();
-                move |(left, left_open), (right, right_open), output| {
-                    left.for_each_stamp(|capability, batches| {
-                        for ((key, record), epoch, diff) in
-                            batches.flat_map(|batch| batch.drain(..))
-                        {
-                            let changes = held.at(epoch, || capability.delayed(&epoch, 0));
-                            changes.entry(key).or_default().0.push((record, diff));
+    left.inner.binary_frontier::<_, Vecs<Output>, _, _, _, _>(
+        right.inner,
+        left_by_key,
+        right_by_key,
+        name,
+        |_capability, info| {
+            let mut kept = StateSize::by(scope, &info);
+            let mut records: HashMap<K, (Option<A>, Option<B>)> = HashMap::default();
+            let mut held: Stash<HashMap<K, Changes<A, B>>> = Stash::new();
+            move |(left, left_open), (right, right_open), output| {
+                left.for_each_stamp(|capability, batches| {
+                    for ((key, record), epoch, diff) in batches.flat_map(|batch| batch.drain(..)) {
+                        let changes = held.at(epoch, || capability.delayed(&epoch, 0));
+                        changes.entry(key).or_default().0.push((record, diff));
+                    }
+                });
+                right.for_each_stamp(|capability, batches| {
+                    for ((key, record), epoch, diff) in batches.flat_map(|batch| batch.drain(..)) {
+                        let changes = held.at(epoch, || capability.delayed(&epoch, 0));
+                        changes.entry(key).or_default().1.push((record, diff));
+                    }
+                });
+                while let Some((capability, changes)) = held
+                    .pop_closed(|epoch| left_open.less_equal(epoch) || right_open.less_equal(epoch))
+                {
+                    let mut session = output.session(&capability);
+                    for (key, (left, right)) in changes {
+                        let of_key = records.entry(key).or_default();
+                        let before = of_key.clone();
+                        replace(&mut of_key.0, left);
+                        replace(&mut of_key.1, right);
+                        let (shows, fate) = match (&before.0, &of_key.0) {
+                            (Some(_), Some(_)) if before == *of_key => (None, Fate::Changed),
+                            (Some(_), Some(now)) => (Some(now), Fate::Changed),
+                            (None, now) => (now.as_ref(), Fate::New),
+                            (before, None) => (before.as_ref(), Fate::Gone),
+                        };
+                        if let Some(left) = shows {
+                            let row = row(key, left, of_key.1.as_ref());
+                            session.give(Output::Row { row, fate });
                         }
-                    });
-                    right.for_each_stamp(|capability, batches| {
-                        for ((key, record), epoch, diff) in
-                            batches.flat_map(|batch| batch.drain(..))
-                        {
-                            let changes = held.at(epoch, || capability.delayed(&epoch, 0));
-                            changes.entry(key).or_default().1.push((record, diff));
-                        }
-                    });
-                    while let Some((capability, changes)) = held.pop_closed(|epoch| {
-                        left_open.less_equal(epoch) || right_open.less_equal(epoch)
-                    }) {
-                        let mut session = output.session(&capability);
-                        for (key, (left, right)) in changes {
-                            let of_key = records.entry(key).or_default();
-                            let before = of_key.clone();
-                            replace(&mut of_key.0, left);
-                            replace(&mut of_key.1, right);
-                            let (shows, fate) = match (&before.0, &of_key.0) {
-                                (Some(_), Some(_)) if before == *of_key => (None, Fate::Changed),
-                                (Some(_), Some(now)) => (Some(now), Fate::Changed),
-                                (None, now) => (now.as_ref(), Fate::New),
-                                (before, None) => (before.as_ref(), Fate::Gone),
-                            };
-                            if let Some(left) = shows {
-                                let row = row(key, left, of_key.1.as_ref());
-                                session.give(Output::Row { row, fate });
-                            }
-                            if of_key.0.is_none() && of_key.1.is_none() {
-                                records.remove(&key);
-                            }
+                        if of_key.0.is_none() && of_key.1.is_none() {
+                            records.remove(&key);
                         }
                     }
-                    kept.tell(|| records.len());
                 }
-            },
-        )
+                kept.tell(|| records.len());
+            }
+        },
+    )
 }

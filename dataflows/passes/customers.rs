@@ -231,7 +231,8 @@ impl<P: Parts> Pass<P> {
         let mut from = entry.at;
         let who = &mut self.customers[index].0;
         if entry.event != OrderKind::Refunded
-            && let Some(found) = who.history.find(entry.order_id, entry.event == OrderKind::Cancelled)
+            && let Some(found) =
+                who.history.find(entry.order_id, entry.event == OrderKind::Cancelled)
         {
             let (other, _) = who.history.read(found).expect("it was found");
             if other.place() <= entry.place() {
@@ -374,7 +375,8 @@ impl<P: Parts> Pass<P> {
             let due = |index: &u32| customers[*index as usize].0.due;
             // Who was put off has another entry.
             first.get_mut().retain(|index| due(index).div_euclid(MINUTE) == at);
-            let woken: Vec<u32> = first.get_mut().extract_if(.., |index| due(index) <= now).collect();
+            let woken: Vec<u32> =
+                first.get_mut().extract_if(.., |index| due(index) <= now).collect();
             let rest = !first.get().is_empty();
             if !rest {
                 first.remove();

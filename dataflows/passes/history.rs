@@ -217,7 +217,9 @@ impl History {
         let event = if cancelled { OrderKind::Cancelled } else { OrderKind::Placed };
         let is_it = |head: &Head| head.event == event && head.order_id == order_id.0;
         let holds = |chunk: &Chunk| (chunk.least..=chunk.greatest).contains(&order_id.0);
-        if self.numbers.is_none() && self.chunks.iter().filter(|chunk| holds(chunk)).count() > CANDIDATES {
+        if self.numbers.is_none()
+            && self.chunks.iter().filter(|chunk| holds(chunk)).count() > CANDIDATES
+        {
             let mut numbers = Numbers::default();
             self.iter().for_each(|entry| enter(&mut numbers, &entry));
             self.numbers = Some(Box::new(numbers));
@@ -228,8 +230,8 @@ impl History {
             return self.chunks.get(at)?.heads().find(is_it).map(|head| cursor(at, head.offset));
         }
         let chunks = self.chunks.iter().enumerate().filter(|(_, chunk)| holds(chunk));
-        let mut found =
-            chunks.filter_map(|(at, chunk)| chunk.heads().find(is_it).map(|it| cursor(at, it.offset)));
+        let mut found = chunks
+            .filter_map(|(at, chunk)| chunk.heads().find(is_it).map(|it| cursor(at, it.offset)));
         found.next()
     }
 
@@ -277,13 +279,14 @@ impl History {
     ) -> (Option<Millis>, Option<Millis>) {
         let here = self.chunks.partition_point(|chunk| chunk.last < place);
         let upto = here.min(self.chunks.len().saturating_sub(1));
-        let before = self.chunks[..(upto + 1).min(self.chunks.len())].iter().rev().find_map(|chunk| {
-            let heads = chunk.heads().take_while(|head| head.place < place);
-            heads.filter(&of).last()
-        });
-        let after = self.chunks[here..].iter().find_map(|chunk| {
-            chunk.heads().find(|head| head.place > place && of(head))
-        });
+        let before =
+            self.chunks[..(upto + 1).min(self.chunks.len())].iter().rev().find_map(|chunk| {
+                let heads = chunk.heads().take_while(|head| head.place < place);
+                heads.filter(&of).last()
+            });
+        let after = self.chunks[here..]
+            .iter()
+            .find_map(|chunk| chunk.heads().find(|head| head.place > place && of(head)));
         (before.map(|head| head.place.0), after.map(|head| head.place.0))
     }
 
@@ -345,7 +348,10 @@ impl Chunk {
         for line in &entry.lines {
             put(line.product_id.0 as u64, &mut self.bytes);
             // Most lines are of one piece.
-            put(u64::from(line.category.number()) << 1 | u64::from(line.quantity != 1), &mut self.bytes);
+            put(
+                u64::from(line.category.number()) << 1 | u64::from(line.quantity != 1),
+                &mut self.bytes,
+            );
             if line.quantity != 1 {
                 put(line.quantity as u64, &mut self.bytes);
             }
@@ -470,26 +476,28 @@ mod tests {
     use super::*;
 
     fn entries() -> impl Strategy<Value = Vec<Entry>> {
-        let line = (0..i64::MAX, 0..3usize, prop_oneof![Just(1i64), 2..1_000_000i64], 0..1_000_000_000i64)
-            .prop_map(|(product, category, quantity, price)| Line {
-                product_id: ProductId(product),
-                category: Category::from(["food", "beauty", "books"][category]),
-                quantity,
-                unit_price: Krw(price),
-            });
+        let line =
+            (0..i64::MAX, 0..3usize, prop_oneof![Just(1i64), 2..1_000_000i64], 0..1_000_000_000i64)
+                .prop_map(|(product, category, quantity, price)| Line {
+                    product_id: ProductId(product),
+                    category: Category::from(["food", "beauty", "books"][category]),
+                    quantity,
+                    unit_price: Krw(price),
+                });
         let entry = (0..3usize, any::<i64>(), 0..1_000i64, prop::collection::vec(line, 1..4));
         prop::collection::vec(entry, 0..600).prop_map(|entries| {
             let mut named = std::collections::BTreeSet::new();
-            let entries = entries.into_iter().zip(0..).map(|((kind, order, at, lines), id)| Entry {
-                event: OrderKind::ALL[kind],
-                stands: kind == 0,
-                // Some numbers are small, so that they ascend or come twice; some are any.
-                order_id: OrderId(if order % 3 == 0 { order } else { at % 40 }),
-                event_id: u64::wrapping_mul(id, 0x9e37_79b9_7f4a_7c15),
-                at: 631_152_000_000 + at * at * 1_000_003,
-                ordered_at: 631_152_000_000 + if kind == 0 { at * at * 1_000_003 } else { 0 },
-                lines: lines.into(),
-            });
+            let entries =
+                entries.into_iter().zip(0..).map(|((kind, order, at, lines), id)| Entry {
+                    event: OrderKind::ALL[kind],
+                    stands: kind == 0,
+                    // Some numbers are small, so that they ascend or come twice; some are any.
+                    order_id: OrderId(if order % 3 == 0 { order } else { at % 40 }),
+                    event_id: u64::wrapping_mul(id, 0x9e37_79b9_7f4a_7c15),
+                    at: 631_152_000_000 + at * at * 1_000_003,
+                    ordered_at: 631_152_000_000 + if kind == 0 { at * at * 1_000_003 } else { 0 },
+                    lines: lines.into(),
+                });
             entries
                 .filter(|it| {
                     it.event == OrderKind::Refunded || named.insert((it.order_id, it.event))

@@ -25,12 +25,12 @@ use derive_more::{BitOr, BitOrAssign};
 use differential_dataflow::VecCollection;
 use timely::dataflow::Stream;
 
-use crate::{Collection, Epoch};
 use crate::analytics::Output;
 use crate::model::Millis;
 use crate::operators::{Change, Sums};
 use crate::queries::{Inputs, Table};
 use crate::row::Row;
+use crate::{Collection, Epoch};
 
 /// What a part's contributions, or a customer's row, depend on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BitOr, BitOrAssign)]
@@ -75,9 +75,17 @@ pub trait Part: 'static {
     /// The customer as such, whose record is known.
     fn known(who: &Customer, d: i64, out: &mut Contributions) {}
     /// An event that counts.
-    fn event(who: &Customer, state: &mut Self::State, event: &Entry, d: i64, out: &mut Contributions) {}
+    fn event(
+        who: &Customer,
+        state: &mut Self::State,
+        event: &Entry,
+        d: i64,
+        out: &mut Contributions,
+    ) {
+    }
     /// A placed order, and the customer's placed order before it.
-    fn placed(who: &Customer, before: Option<Millis>, at: Millis, d: i64, out: &mut Contributions) {}
+    fn placed(who: &Customer, before: Option<Millis>, at: Millis, d: i64, out: &mut Contributions) {
+    }
     /// A standing order, and the customer's standing order before it.
     fn standing(
         who: &Customer,

@@ -13,8 +13,8 @@ use super::history::{Entry, History};
 use super::{Bucket, Fact, Parts};
 use crate::model::time::{DAY, HOUR};
 use crate::model::{
-    Category, Krw, Line, Millis, Order, OrderEvent, OrderId, OrderKind, ProductId, Sex, Status, User,
-    UserEvent, UserId,
+    Category, Krw, Line, Millis, Order, OrderEvent, OrderId, OrderKind, ProductId, Sex, Status,
+    User, UserEvent, UserId,
 };
 use crate::operators::{Change, Grade, GradeTimeline, Sums, tick_until};
 use crate::queries::{All, QUERIES, Table};
@@ -55,7 +55,9 @@ fn tables() -> Vec<Option<Table>> {
 }
 
 /// What all parts have added, and how often each fact was told, as far as it is anything.
-fn sums(outs: &mut [Option<Contributions>]) -> (BTreeMap<Bucket, Sums>, BTreeMap<(usize, Fact), isize>) {
+fn sums(
+    outs: &mut [Option<Contributions>],
+) -> (BTreeMap<Bucket, Sums>, BTreeMap<(usize, Fact), isize>) {
     let (mut all, mut facts): (BTreeMap<Bucket, Sums>, BTreeMap<_, isize>) = Default::default();
     for (part, out) in outs.iter_mut().flatten().enumerate() {
         for (fact, _, times) in out.told(0).flatten() {
@@ -84,17 +86,21 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
     let instant = || (0..400 * DAY).prop_map(|after| START + after);
     let before = || prop::option::of(instant());
     let lines = prop::collection::vec((0..5i64, 0..3usize, 1..3i64, 0..9i64), 1..4);
-    let entry = (0..3usize, 0..9i64, instant(), lines).prop_map(|(kind, order_id, at, lines)| Entry {
-        event: OrderKind::ALL[kind],
-        stands: kind == 0,
-        order_id: OrderId(order_id),
-        event_id: 7,
+    let entry =
+        (0..3usize, 0..9i64, instant(), lines).prop_map(|(kind, order_id, at, lines)| Entry {
+            event: OrderKind::ALL[kind],
+            stands: kind == 0,
+            order_id: OrderId(order_id),
+            event_id: 7,
+            at,
+            ordered_at: at,
+            lines: lines.into_iter().map(|(a, b, c, d)| line(a, b, c, d)).collect(),
+        });
+    let graded = (instant(), 0..4usize, 0..4usize).prop_map(|(at, from, to)| Change {
         at,
-        ordered_at: at,
-        lines: lines.into_iter().map(|(a, b, c, d)| line(a, b, c, d)).collect(),
+        from: Grade::ALL[from],
+        to: Grade::ALL[to],
     });
-    let graded = (instant(), 0..4usize, 0..4usize)
-        .prop_map(|(at, from, to)| Change { at, from: Grade::ALL[from], to: Grade::ALL[to] });
     let call = prop_oneof![
         Just(Call::Known),
         entry.prop_map(Call::Event),
@@ -190,7 +196,10 @@ proptest! {
 }
 
 /// What a customer's events come to: rows by table, and sums.
-fn outcome(events: &[OrderEvent], cuts: usize) -> (BTreeMap<(usize, Vec<u8>), Vec<u8>>, BTreeMap<Bucket, Sums>) {
+fn outcome(
+    events: &[OrderEvent],
+    cuts: usize,
+) -> (BTreeMap<(usize, Vec<u8>), Vec<u8>>, BTreeMap<Bucket, Sums>) {
     let mut pass = Pass::<All>::new(tables(), false);
     pass.record(user(1, 9_000));
     let (mut rows, mut sums) = (BTreeMap::new(), BTreeMap::<Bucket, Sums>::new());

@@ -30,12 +30,15 @@ fn rows<'s>(_: &Inputs<'s>, orders: Contributed<'s>, table: Table) -> Rows<'s> {
         Some(((month_of(day), phase_of(day)), (days, orders)))
     });
 
-    changed(totals(by_phase, "month_phase"), move |(month, phase), (days, orders): &(isize, isize)| {
-        table.row(
-            &[Cell::Date(*month), Cell::Text(PHASES[*phase])],
-            &[Cell::Int(*days as i64), Cell::Int(*orders as i64)],
-        )
-    })
+    changed(
+        totals(by_phase, "month_phase"),
+        move |(month, phase), (days, orders): &(isize, isize)| {
+            table.row(
+                &[Cell::Date(*month), Cell::Text(PHASES[*phase])],
+                &[Cell::Int(*days as i64), Cell::Int(*orders as i64)],
+            )
+        },
+    )
 }
 
 /// Salaries come on the 10th or the 25th, or at the month's end.

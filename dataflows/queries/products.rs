@@ -24,7 +24,8 @@ impl Part for Query {
 }
 
 fn rows<'s>(inputs: &Inputs<'s>, ordered: Contributed<'s>, table: Table) -> Rows<'s> {
-    let ordered = regrouped(ordered.sums, |product, sums| (ProductId(product.a), sums.orders as isize));
+    let ordered =
+        regrouped(ordered.sums, |product, sums| (ProductId(product.a), sums.orders as isize));
     let orders = totals(ordered, "orders by product");
 
     left_join(inputs.products.clone(), orders, "products", move |product_id, event, orders| {

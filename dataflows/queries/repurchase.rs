@@ -9,7 +9,9 @@ use super::{Inputs, Table};
 use crate::model::time::day_of;
 use crate::model::{Day, Millis};
 use crate::operators::{Grade, Sums, changed, totals};
-use crate::passes::{Build, Contributed, Contributions, Customer, Facts, Part, Rows, buyers, orders, row};
+use crate::passes::{
+    Build, Contributed, Contributions, Customer, Facts, Part, Rows, buyers, orders, row,
+};
 use crate::row::Cell;
 
 pub(super) struct Query;

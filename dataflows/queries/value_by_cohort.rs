@@ -8,7 +8,9 @@ use super::{Inputs, Table};
 use crate::model::time::{day_of, month_of, months_between};
 use crate::model::{Day, Krw, Millis};
 use crate::operators::{changed, month_of_now, totals};
-use crate::passes::{Bucket, Build, Contributed, Contributions, Customer, Entry, Facts, Part, Rows, buyers, sold};
+use crate::passes::{
+    Bucket, Build, Contributed, Contributions, Customer, Entry, Facts, Part, Rows, buyers, sold,
+};
 use crate::row::Cell;
 
 pub(super) struct Query;

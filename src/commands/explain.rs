@@ -215,7 +215,10 @@ impl Explained {
         let lines = self.own.operators.iter().chain(&self.shared.operators);
         let width = lines.map(|line| line.name.len()).max().unwrap_or(0).max(24);
         if self.own.operators.is_empty() {
-            writeln!(out, "\nIt is a part of the pass over customers, without operators of its own.")?;
+            writeln!(
+                out,
+                "\nIt is a part of the pass over customers, without operators of its own."
+            )?;
         } else {
             self.own.write(out, "its own operators", width, |_line| true)?;
         }

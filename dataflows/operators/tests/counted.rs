@@ -6,10 +6,10 @@ use differential_dataflow::{AsCollection, Hashable};
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
-use crate::operators::{HashMap, Stash, StateSize, Vecs};
 use crate::model::{
     Category, Krw, Line, Millis, Order, OrderEvent, OrderId, OrderKind, ProductId, UserId,
 };
+use crate::operators::{HashMap, Stash, StateSize, Vecs};
 use crate::{Collection, Epoch};
 
 /// How an order is named.
@@ -114,7 +114,10 @@ fn take(bytes: &mut &[u8]) -> u64 {
 ///
 /// Work: one look-up an event. State: some 110 bytes an order and cancellation, for ever, since
 /// an earlier event may always come.
-pub(super) fn counted(events: Collection<'_, OrderEvent>, hydrated: Epoch) -> Collection<'_, Order> {
+pub(super) fn counted(
+    events: Collection<'_, OrderEvent>,
+    hydrated: Epoch,
+) -> Collection<'_, Order> {
     let scope = events.inner.scope();
     let by_customer =
         Exchange::new(|(event, _, _): &(OrderEvent, Epoch, isize)| event.order.user_id.hashed());

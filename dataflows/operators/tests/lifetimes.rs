@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
-use crate::operators::{HashMap, Stash, StateSize, Vecs, delta};
 use crate::model::time::day_of;
 use crate::model::{Krw, Millis, Order, UserId};
+use crate::operators::{HashMap, Stash, StateSize, Vecs, delta};
 use crate::{Collection, Epoch};
 
 /// A customer's orders, all taken together.

@@ -6,8 +6,8 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 use timely::dataflow::operators::vec::Map;
 
-use crate::operators::{HashMap, Stash, StateSize, Vecs};
 use crate::model::{Millis, Order, OrderId, OrderKind, UserId};
+use crate::operators::{HashMap, Stash, StateSize, Vecs};
 use crate::{Collection, Epoch};
 
 /// Whose an order is, and when it was placed.

@@ -14,27 +14,27 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use differential_dataflow::{AsCollection, VecCollection};
 use differential_dataflow::input::Input;
 use differential_dataflow::operators::CountTotal;
+use differential_dataflow::{AsCollection, VecCollection};
 use proptest::prelude::*;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::{Inspect, Operator};
 use timely::dataflow::operators::vec::{Broadcast, Input as _};
+use timely::dataflow::operators::{Inspect, Operator};
 
 use super::{
     Grade, Ranked, Sold, Sums, TOP_K, deduplicate, earliest, latest_by_key, left_join, lookup_join,
     sliding_windows, top_k, totals,
 };
+use crate::analytics::Output;
+use crate::analytics::story::Kept;
 use crate::ledger::{Origin, Sourced};
 use crate::model::time::{HOUR, day_of};
 use crate::model::{
     Krw, Line, Millis, Order, OrderEvent, OrderId, OrderKind, ProductId, ScenarioAction,
     ScenarioEvent, Strength, UserId,
 };
-use crate::analytics::Output;
-use crate::analytics::story::Kept;
 use crate::operators::Vecs;
 use crate::passes::Rows;
 use crate::row::{Cell, Row};
