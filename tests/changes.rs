@@ -175,7 +175,9 @@ fn minutes(table: u16, rows: &[(i64, i64, Fate)]) -> Closed {
         let key = [Cell::Instant(1_790_000_000_000 / 60_000 * 60_000 + minute * 60_000)];
         (Row::new(table, &key, &[orders, none, none, none, none, none]), fate)
     };
-    Closed { rows: rows.iter().map(row).collect(), ..Closed::default() }
+    let mut changes = Closed::default();
+    changes.rows = rows.iter().map(row).collect();
+    changes
 }
 
 /// Rows that are new go straight into their table: they are told of like the others.

@@ -27,7 +27,7 @@ const BORDERS: [Millis; 5] = [END, END - 5 * MINUTE, END - HOUR, END - DAY, MONT
 fn tables_of(kept: Kept) -> Contents {
     let all = Tables::of(QUERIES);
     let row = |row: Row| ((all.name(row.table), row.key().into()), row.value().into());
-    kept.rows().map(row).collect()
+    kept.0.into_values().map(row).collect()
 }
 
 /// How a story is read.

@@ -171,7 +171,7 @@ pub(crate) fn day_as_told(day: Day) -> String {
 
 /// Tables as their changes leave them.
 #[derive(Default)]
-pub(crate) struct Kept(BTreeMap<(u16, Box<[u8]>), Row>);
+pub(crate) struct Kept(pub(crate) BTreeMap<(u16, Box<[u8]>), Row>);
 
 impl Kept {
     /// Takes in the changes of a cut.
@@ -191,11 +191,6 @@ impl Kept {
         let after = (fate != Fate::Gone).then(|| row.clone());
         self.0.extend(after.clone().map(|row| (key, row)));
         before.map(|row| (row, -1)).into_iter().chain(after.map(|row| (row, 1)))
-    }
-
-    /// All rows.
-    pub(crate) fn rows(self) -> impl Iterator<Item = Row> {
-        self.0.into_values()
     }
 
     /// The rows of a table, as stories write them.

@@ -399,7 +399,14 @@ impl<P: Parts> Pass<P> {
         let mut marked = std::mem::take(&mut self.marked);
         // As they lie in memory.
         marked.sort_unstable();
-        for index in &marked {
+        for (place, index) in marked.iter().enumerate() {
+            if place % GROUP == 0 {
+                let group =
+                    marked[place..].iter().take(GROUP).map(|it| &self.customers[*it as usize].0);
+                std::hint::black_box(
+                    group.fold(0, |touched, who| touched ^ who.fold.touch(&who.history)),
+                );
+            }
             self.live(*index as usize);
             let (who, states) = &mut self.customers[*index as usize];
             let (changed, mut shown) = (std::mem::take(&mut who.changed), who.shown);

@@ -57,6 +57,11 @@ pub(crate) fn tick_from(at: Millis) -> u32 {
 }
 
 impl Fold {
+    /// Reads from where it will go on, so that it is in the cache by then.
+    pub(crate) fn touch(&self, history: &History) -> u8 {
+        history.touch_at(self.entered) ^ history.touch_at(self.left)
+    }
+
     /// An event has come behind all others, and behind what was folded in.
     pub(crate) fn appended(&mut self, at: Millis) {
         self.due = self.due.min(tick_from(at));

@@ -163,6 +163,12 @@ impl History {
         self.chunks.last().and_then(|chunk| chunk.bytes.last()).map_or(0, |byte| i64::from(*byte))
     }
 
+    /// Reads from a place, likewise.
+    pub(crate) fn touch_at(&self, at: Cursor) -> u8 {
+        let chunk = self.chunks.get(at.chunk as usize);
+        chunk.and_then(|chunk| chunk.bytes.get(at.offset as usize)).copied().unwrap_or_default()
+    }
+
     /// Appends an event that is later than all others.
     pub(crate) fn push(&mut self, entry: &Entry) {
         if let Some(numbers) = &mut self.numbers {
