@@ -87,7 +87,7 @@ fn is_sound(explained: &Value, workers: usize) {
     let work = costs.iter().filter(|ms| **ms > 0.0).count();
     assert_eq!(work, if of_pass { 2 } else { 3 }, "{costs:?}");
     // Whoever works has been seen at it.
-    for name in ["orders", "ledger rows", "customers"] {
+    for name in ["orders", "customers"] {
         let operator = named(&explained["shared"], name);
         for what in ["activations", "ms"] {
             let costs = at_workers(operator, what);
