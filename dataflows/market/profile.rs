@@ -234,10 +234,6 @@ impl Profile {
                 "[working_set] refresh divides an hour, and holds an order tick",
             ),
             (
-                span(demand.tick) && demand.tick[0].0 >= SECOND,
-                "[demand] tick is the least and the most span, from 1s on",
-            ),
-            (
                 (1..=1024).contains(&working_set.customers)
                     && (1..=1024).contains(&working_set.products),
                 "[working_set] customers and products are 1 to 1024",
@@ -333,6 +329,10 @@ impl Profile {
     fn claims_of_orders(&self) -> Vec<Claim> {
         let Profile { demand, basket, products, .. } = self;
         vec![
+            (
+                span(demand.tick) && demand.tick[0].0 >= SECOND,
+                "[demand] tick is the least and the most span, from 1s on",
+            ),
             (
                 demand.backlog.into_iter().all(positive)
                     && (0.0..=10.0).contains(&demand.pressure)
