@@ -147,21 +147,21 @@ fn measure(args: &Args, out: &mut dyn Write) -> Result<()> {
     Ok(())
 }
 
-/// The profile `year`, with other numbers of customers and orders. With orders that are aimed at,
-/// nobody drops out and demand is the same at every hour, so that each refresh has about as many.
+/// The profile `year`, with as many customers from the beginning; more than the default's are all
+/// that it can win, so that their orders are what is measured. With orders that are aimed at, all
+/// buy, nobody drops out, and demand is the same at every hour, so that each refresh has about as many.
 fn profile(args: &Args) -> Result<Profile> {
-    let mut text = format!(
-        "base = \"year\"\n[customers]\ninitial = {0}\nreach = {1}\n",
-        args.customers,
-        args.customers.max(150_000)
-    );
+    let mut text = format!("base = \"year\"\n[customers]\ninitial = {}\n", args.customers);
+    if args.customers > 10_000 {
+        writeln!(text, "reach = {}", args.customers.max(150_000))?;
+    }
     if let Some(orders) = args.orders {
         // Each customer buys once in so many days.
         let days = f64::from(args.customers) / (f64::from(orders) * 1_728.0);
         write!(
             text,
-            "growth = 0.0\nrush = 0.0\nopening_delay = \"{}s\"\n[rhythm]\norders_a_month = {}\n\
-             spread = 0.05\ndrop_out = [0.01, 100.0]\nonly_one = 0.0\n\
+            "growth = 0.0\nready = 1.0\nopening_delay = \"{}s\"\n[rhythm]\norders_a_month = {}\n\
+             spread = 0.05\nrest = \"0s\"\nsoon = [0.0, \"0s\"]\ndrop_out = [0.01, 100.0]\nonly_one = 0.0\n\
              [rhythm.regulars]\nshare = 0.0\n[demand]\nnoise = 0.0\nhours = [[], [], [], [], [], []]\n\
              [score]\nwomen = 1.0\nmen = 1.0\nages = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]\n",
             (days * 86_400.0) as i64,

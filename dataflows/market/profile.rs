@@ -41,6 +41,9 @@ pub(super) struct Customers {
     pub(super) initial: u32,
     pub(super) reach: f64,
     pub(super) growth: f64,
+    /// A market of an older program has none.
+    #[serde(default = "no_head_start")]
+    pub(super) head_start: f64,
     pub(super) rush: f64,
     pub(super) rush_decay: Span,
     pub(super) women: f64,
@@ -52,6 +55,10 @@ pub(super) struct Customers {
     pub(super) ready_at_once: f64,
     pub(super) ready_delay: Span,
     pub(super) opening_delay: Span,
+}
+
+fn no_head_start() -> f64 {
+    1.0
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -227,10 +234,6 @@ impl Profile {
                 "[working_set] refresh divides an hour, and holds an order tick",
             ),
             (
-                span(demand.tick) && demand.tick[0].0 >= SECOND,
-                "[demand] tick is the least and the most span, from 1s on",
-            ),
-            (
                 (1..=1024).contains(&working_set.customers)
                     && (1..=1024).contains(&working_set.products),
                 "[working_set] customers and products are 1 to 1024",
@@ -248,9 +251,11 @@ impl Profile {
                 customers.reach >= f64::from(customers.initial)
                     && customers.reach <= 1e8
                     && factors(&[customers.growth])
+                    && (1.0..=100.0).contains(&customers.head_start)
                     && (0.0..=1_000.0).contains(&customers.rush)
                     && customers.rush_decay.0 > 0,
-                "[customers] reach is from initial to 100000000, growth 0 to 100, rush 0 to 1000",
+                "[customers] reach is from initial to 100000000, growth 0 to 100, head_start 1 to 100, \
+                 rush 0 to 1000",
             ),
             (
                 share(customers.women) && share(customers.consent) && share(customers.withdrawn),
@@ -324,6 +329,10 @@ impl Profile {
     fn claims_of_orders(&self) -> Vec<Claim> {
         let Profile { demand, basket, products, .. } = self;
         vec![
+            (
+                span(demand.tick) && demand.tick[0].0 >= SECOND,
+                "[demand] tick is the least and the most span, from 1s on",
+            ),
             (
                 demand.backlog.into_iter().all(positive)
                     && (0.0..=10.0).contains(&demand.pressure)

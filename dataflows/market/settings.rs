@@ -150,7 +150,7 @@ impl Settings {
     pub(super) fn sign_up_rate(&self, at: Millis) -> f64 {
         let rules = &self.profile.customers;
         let months = (at - self.origin) as f64 / MONTH;
-        let first = f64::from(rules.initial.max(1));
+        let first = f64::from(rules.initial.max(1)) * rules.head_start;
         let odds = (rules.reach / first - 1.0).max(0.0) * (-rules.growth * months).exp();
         let curve = rules.reach * rules.growth * odds / (1.0 + odds).powi(2) / MONTH;
         let since = (at - self.start) as f64 / rules.rush_decay.0 as f64;
