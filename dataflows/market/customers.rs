@@ -560,7 +560,10 @@ impl Ord for Lift {
 /// Who wakes when, in demand time; what has changed since stays in it and is passed over.
 #[derive(Default)]
 struct Waking {
-    /// Those of the days up to `opened`.
+    /// Those of the days up to `opened`, the last first: a day is sorted once, for a heap of all of it
+    /// would not fit into the processor's caches.
+    today: Vec<(i64, u32)>,
+    /// And who was added to these days since they were opened.
     soon: BinaryHeap<Reverse<(i64, u32)>>,
     opened: i64,
     /// Those of later days, by day.
@@ -579,20 +582,29 @@ impl Waking {
 
     /// The next one up to a time.
     fn pop(&mut self, until: i64) -> Option<(i64, u32)> {
-        let today = until.div_euclid(DAY);
-        while let Some(day) = self.later.first_entry().filter(|day| *day.key() <= today) {
-            self.opened = *day.key();
-            self.soon.extend(day.remove().into_iter().map(Reverse));
+        let day = until.div_euclid(DAY);
+        while let Some(next) = self.later.first_entry().filter(|next| *next.key() <= day) {
+            self.opened = *next.key();
+            self.today.append(&mut next.remove());
+            self.today.sort_unstable_by(|one, other| other.cmp(one));
         }
-        let Reverse((at, _)) = self.soon.peek()?;
-        (*at <= until).then(|| self.soon.pop())?.map(|Reverse(next)| next)
+        let (today, soon) = (self.today.last(), self.soon.peek().map(|Reverse(next)| next));
+        let is_new = match (today, soon) {
+            (Some(today), Some(soon)) => soon < today,
+            (today, _) => today.is_none(),
+        };
+        let (at, _) = *if is_new { soon } else { today }?;
+        if at > until {
+            return None;
+        }
+        if is_new { self.soon.pop().map(|Reverse(next)| next) } else { self.today.pop() }
     }
 
     /// Those up to about a time, some of them twice and some who have changed since.
     fn until(&self, until: i64) -> impl Iterator<Item = u32> {
-        let soon = self.soon.iter().map(|Reverse((_, id))| *id);
+        let soon = self.soon.iter().map(|Reverse(one)| one);
         let later = self.later.range(..=until.div_euclid(DAY)).flat_map(|(_, day)| day);
-        soon.chain(later.map(|(_, id)| *id))
+        self.today.iter().chain(soon).chain(later).map(|(_, id)| *id)
     }
 }
 
