@@ -55,7 +55,7 @@ fn tables(events: &[Event], Reading { batch, cut, workers }: Reading) -> Content
     timely::execute(timely::Config::process(workers), move |worker| {
         let all = Arc::clone(&all);
         let probe = ProbeHandle::new();
-        let mut handles = graph(worker, &probe, move |changes| all.lock().unwrap().take(changes));
+        let mut handles = graph(worker, &probe, move |changes| all.lock().unwrap().take(&changes));
         for (epoch, batch) in events.chunks(batch).enumerate() {
             handles.advance_to(epoch as Epoch + 1);
             for (place, event) in batch.iter().enumerate() {

@@ -85,7 +85,7 @@ pub(crate) fn told(text: &str) {
     let wrong = timely::execute_directly(move |worker| {
         let tables: Rc<RefCell<Kept>> = Rc::default();
         let (probe, all) = (ProbeHandle::new(), Rc::clone(&tables));
-        let mut handles = graph(worker, &probe, move |changes| all.borrow_mut().take(changes));
+        let mut handles = graph(worker, &probe, move |changes| all.borrow_mut().take(&changes));
         let mut origin = Origin::default();
         let mut wrong = Vec::new();
         for (step, epoch) in steps.into_iter().zip(1..) {
@@ -175,16 +175,20 @@ pub(crate) struct Kept(pub(crate) BTreeMap<(u16, Box<[u8]>), Row>);
 
 impl Kept {
     /// Takes in the changes of a cut.
-    pub(crate) fn take(&mut self, changes: Vec<(Row, Fate)>) {
+    pub(crate) fn take(&mut self, changes: &[(Row, Fate)]) {
         let mut keys = BTreeSet::new();
-        for (row, fate) in changes.into_iter().filter(|(row, _)| !row.key().is_empty()) {
-            assert!(keys.insert((row.table, row.key().to_vec())), "a key twice in a cut: {row:?}");
-            self.apply(row, fate).for_each(drop);
+        for (row, fate) in changes.iter().filter(|(row, _)| !row.key().is_empty()) {
+            assert!(keys.insert((row.table, row.key())), "a key twice in a cut: {row:?}");
+            self.apply(row, *fate).for_each(drop);
         }
     }
 
     /// Takes in a change, which has to be true of its key; gives the rows that go (-1) and come (1).
-    pub(crate) fn apply(&mut self, row: Row, fate: Fate) -> impl Iterator<Item = (Row, isize)> {
+    pub(crate) fn apply(
+        &mut self,
+        row: &Row,
+        fate: Fate,
+    ) -> impl Iterator<Item = (Row, isize)> + use<> {
         let key = (row.table, row.key().into());
         let before = self.0.remove(&key);
         assert_eq!(before.is_some(), fate != Fate::New, "{fate:?}: {row:?}");

@@ -618,7 +618,7 @@ fn taking_back(rules: &Basket, random: &mut impl Rng, order: &Order) -> Option<O
     } else if fate < rules.cancelled + rules.refunded {
         let all = order.lines.len() == 1 || random.random::<f64>() < 0.4;
         let some: Vec<Line> =
-            order.lines.iter().filter(|_| all || random.random::<f64>() < 0.5).cloned().collect();
+            order.lines.iter().filter(|_| all || random.random::<f64>() < 0.5).copied().collect();
         let lines = if some.is_empty() { order.lines.clone() } else { Arc::from(some) };
         (OrderKind::Refunded, DAY + (wait * 3.0 * DAY as f64) as Millis, lines)
     } else {

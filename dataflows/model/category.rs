@@ -153,7 +153,7 @@ mod tests {
     fn a_word_is_one_in_all_threads_and_orders_as_its_text() {
         let words = ["식품", "books", "Books", "beauty"];
         let here = words.map(Category::from);
-        let there = std::thread::spawn(move || words.map(Category::from)).join().unwrap();
+        let there = std::thread::scope(|it| it.spawn(|| words.map(Category::from)).join()).unwrap();
         assert_eq!(here, there);
         for category in here {
             assert_eq!(Category::of_number(category.number()), category);

@@ -63,10 +63,10 @@ pub fn at_cuts<'s, D: ExchangeData>(
 /// and what comes there make one row.
 ///
 /// Work: a sort of a cut's changes. State: none.
-pub fn changed<'s, K: ExchangeData + Hashable, V: ExchangeData>(
-    records: Collection<'s, (K, V)>,
+pub fn changed<K: ExchangeData + Hashable, V: ExchangeData>(
+    records: Collection<'_, (K, V)>,
     row: impl Fn(&K, &V) -> Row + 'static,
-) -> Rows<'s> {
+) -> Rows<'_> {
     let by_key = Exchange::new(|((key, _), _, _): &((K, V), Epoch, isize)| key.hashed().into());
     records.inner.unary_frontier::<Vecs<Output>, _, _, _>(
         by_key,

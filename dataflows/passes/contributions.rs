@@ -144,7 +144,9 @@ impl Contributions {
     /// What was told since it was asked last, of an epoch.
     pub(super) fn told(&mut self, epoch: Epoch) -> impl Iterator<Item = Told> {
         self.told.drain(..).map(move |mut told| {
-            told.iter_mut().for_each(|(_, of, _)| *of = epoch);
+            for (_, of, _) in &mut told {
+                *of = epoch;
+            }
             told
         })
     }

@@ -199,7 +199,7 @@ impl<P: Parts> Pass<P> {
         let outs = &mut self.outs;
         let in_order = who.history.place_of_last().is_none_or(|last| last < entry.place());
         let is_new = entry.event == OrderKind::Placed && entry.order_id.0 > who.greatest_order;
-        let mut from = entry.at;
+        let (order_id, mut from) = (entry.order_id.0, entry.at);
         if in_order && (is_new || entry.event == OrderKind::Refunded) {
             P::event(who, states, &entry, 1, None, outs);
             if is_new {
@@ -213,14 +213,14 @@ impl<P: Parts> Pass<P> {
             who.fold.appended(entry.at);
             self.events += 1;
         } else {
-            match self.apply_out_of_order(index, entry.clone()) {
+            match self.apply_out_of_order(index, entry) {
                 Some(earliest) => from = earliest,
                 None => return,
             }
         }
         let now = self.now;
         let who = &mut self.customers[index].0;
-        who.greatest_order = who.greatest_order.max(entry.order_id.0);
+        who.greatest_order = who.greatest_order.max(order_id);
         who.again |= tick_from(from) <= tick_until(now);
         self.mark(index, Facts::EVENTS);
     }

@@ -264,7 +264,7 @@ impl History {
     /// Says of a placed order whether it stands.
     pub(crate) fn set_stands(&mut self, at: Cursor, stands: bool) {
         let head = &mut self.chunks[at.chunk as usize].bytes[at.offset as usize];
-        *head = *head & !STANDS | u8::from(stands) * STANDS;
+        *head = (*head & !STANDS) | (u8::from(stands) * STANDS);
     }
 
     /// All events, by their times.
@@ -326,7 +326,9 @@ const KIND: u32 = 1;
 impl Chunk {
     fn of(entries: &[Entry]) -> Chunk {
         let mut chunk = Chunk::default();
-        entries.iter().for_each(|entry| chunk.push(entry));
+        for entry in entries {
+            chunk.push(entry);
+        }
         chunk
     }
 
@@ -533,10 +535,10 @@ mod tests {
             prop_assert_eq!(history.iter().collect::<Vec<_>>(), sorted.clone());
             let placed = || sorted.iter().filter(|it| it.event == OrderKind::Placed);
             prop_assert_eq!(history.first(Head::is_placed), placed().next().map(|it| it.at));
-            prop_assert_eq!(history.last(Head::is_placed), placed().last().map(|it| it.at));
+            prop_assert_eq!(history.last(Head::is_placed), placed().next_back().map(|it| it.at));
             for entry in &entries {
                 let place = entry.place();
-                let before = placed().filter(|it| it.place() < place).last().map(|it| it.at);
+                let before = placed().rfind(|it| it.place() < place).map(|it| it.at);
                 let after = placed().find(|it| it.place() > place).map(|it| it.at);
                 prop_assert_eq!(history.neighbours(place, Head::is_placed), (before, after));
                 let cancelled = entry.event == OrderKind::Cancelled;

@@ -187,7 +187,6 @@ macro_rules! parts {
             $($state: <$part as $crate::passes::Part>::State,)*
         }
 
-        #[allow(unused_variables, reason = "not every list has every kind of part")]
         impl $crate::passes::Parts for $list {
             type States = States;
 

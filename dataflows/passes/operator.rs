@@ -84,8 +84,7 @@ pub(crate) fn customers<'s, P: Parts>(
             });
             cuts.for_each(|capability, batch| {
                 let epoch = *capability.least().expect("a message has a time");
-                let of_outs =
-                    (0..1 + 2 * outs.len()).filter_map(|out| capability.retain_least(out));
+                let of_outs = (0..=2 * outs.len()).filter_map(|out| capability.retain_least(out));
                 let cut = batch.iter().copied().max().map(|now| (of_outs.collect(), now));
                 held.entry(epoch).or_default().cut = cut;
             });

@@ -135,12 +135,20 @@ proptest! {
     fn there_and_back_is_nothing(base in calls(), there in calls(), known in any::<bool>()) {
         let who = Customer::with(UserId(1), known.then(|| user(1, 9_000)));
         let (mut states, mut outs) = (<All as Parts>::States::default(), outs());
-        base.iter().for_each(|call| ask(&who, &mut states, call, 1, &mut outs));
+        for call in &base {
+            ask(&who, &mut states, call, 1, &mut outs);
+        }
         let before = sums(&mut outs);
-        there.iter().for_each(|call| ask(&who, &mut states, call, 1, &mut outs));
-        there.iter().rev().for_each(|call| ask(&who, &mut states, call, -1, &mut outs));
+        for call in &there {
+            ask(&who, &mut states, call, 1, &mut outs);
+        }
+        for call in there.iter().rev() {
+            ask(&who, &mut states, call, -1, &mut outs);
+        }
         prop_assert_eq!(sums(&mut outs), Default::default());
-        base.iter().rev().for_each(|call| ask(&who, &mut states, call, -1, &mut outs));
+        for call in base.iter().rev() {
+            ask(&who, &mut states, call, -1, &mut outs);
+        }
         let (back, facts) = sums(&mut outs);
         let negated = before.1.into_iter().map(|(fact, times)| (fact, -times));
         prop_assert_eq!(facts, negated.collect());
@@ -195,11 +203,11 @@ proptest! {
     }
 }
 
-/// What a customer's events come to: rows by table, and sums.
-fn outcome(
-    events: &[OrderEvent],
-    cuts: usize,
-) -> (BTreeMap<(usize, Vec<u8>), Vec<u8>>, BTreeMap<Bucket, Sums>) {
+/// The values of rows, by table and key.
+type RowValues = BTreeMap<(usize, Vec<u8>), Vec<u8>>;
+
+/// What a customer's events come to: rows, and sums.
+fn outcome(events: &[OrderEvent], cuts: usize) -> (RowValues, BTreeMap<Bucket, Sums>) {
     let mut pass = Pass::<All>::new(tables(), false);
     pass.record(user(1, 9_000));
     let (mut rows, mut sums) = (BTreeMap::new(), BTreeMap::<Bucket, Sums>::new());

@@ -14,7 +14,9 @@ impl Part for Query {
     type State = ();
 
     fn always(out: &mut Contributions) {
-        Grade::ALL.into_iter().for_each(|grade| out.add(grade, row(), 1));
+        for grade in Grade::ALL {
+            out.add(grade, row(), 1);
+        }
     }
 
     fn known(who: &Customer, d: i64, out: &mut Contributions) {

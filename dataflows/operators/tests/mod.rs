@@ -229,7 +229,7 @@ fn kept(rows: Rows<'_>) -> Collection<'_, Row> {
                 let mut session = output.session(&capability);
                 for changed in batches.flat_map(|batch| batch.drain(..)) {
                     let Output::Row { row, fate } = changed else { panic!("{changed:?}") };
-                    for (row, diff) in table.apply(row, fate) {
+                    for (row, diff) in table.apply(&row, fate) {
                         session.give((row, epoch, diff));
                     }
                 }
