@@ -42,15 +42,18 @@ struct Queue {
     waiting: VecDeque<(Epoch, Closed)>,
     /// Epochs have closed since the last cut.
     uncut: bool,
-    closed: bool,
-    /// Closed with all committed that there was.
-    caught_up: bool,
+    /// Nothing more will come; perhaps since there is nothing more.
+    closed: Option<CaughtUp>,
     /// Taken by the worker that ends with it.
     failure: Option<Error>,
     failed: bool,
     /// Since when a commit runs.
     running: Option<Stopwatch>,
 }
+
+/// Whether all was committed that there was.
+#[derive(Clone, Copy)]
+struct CaughtUp(bool);
 
 impl Commits {
     pub(super) fn new(committed: Epoch) -> Commits {
@@ -98,8 +101,8 @@ impl Commits {
     /// Nothing more will come; perhaps since there is nothing more.
     pub(super) fn close(&self, caught_up: bool) {
         let mut queue = self.queue();
-        queue.closed = true;
-        queue.caught_up |= caught_up;
+        let before = queue.closed.is_some_and(|CaughtUp(before)| before);
+        queue.closed = Some(CaughtUp(before || caught_up));
         self.0.filled.notify_one();
     }
 
@@ -178,9 +181,9 @@ impl Commits {
                 queue.running = Some(Stopwatch::start());
                 return Next::Commit(epoch, closed);
             }
-            if queue.closed {
+            if let Some(CaughtUp(caught_up)) = queue.closed {
                 queue.running = Some(Stopwatch::start());
-                return Next::End { caught_up: queue.caught_up };
+                return Next::End { caught_up };
             }
             if or_nothing {
                 let (woken, waited) = self
@@ -189,7 +192,7 @@ impl Commits {
                     .wait_timeout(queue, CALM.1)
                     .unwrap_or_else(PoisonError::into_inner);
                 queue = woken;
-                if waited.timed_out() && queue.waiting.is_empty() && !queue.closed {
+                if waited.timed_out() && queue.waiting.is_empty() && queue.closed.is_none() {
                     queue.running = Some(Stopwatch::start());
                     return Next::Nothing;
                 }
@@ -205,7 +208,7 @@ impl Commits {
         loop {
             sleep(LOOK);
             let queue = self.queue();
-            let (ended, running) = (queue.failed || queue.closed, queue.running);
+            let (ended, running) = (queue.failed || queue.closed.is_some(), queue.running);
             drop(queue);
             match running.map(Stopwatch::elapsed).filter(|running| *running > LONG) {
                 None if ended => return,

@@ -36,6 +36,7 @@ use timely::communication::{AllocatorBuilder, Hooks};
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::vec::{Broadcast, Input};
 use timely::dataflow::operators::{Inspect, Probe};
+use timely::scheduling::Activator;
 use timely::worker::Worker;
 use tracing::{error, info};
 
@@ -294,10 +295,26 @@ fn run_worker(
         }
     };
 
-    // What the others have yet read is to be committed, too.
+    let check = || failure.check().and_then(|()| commits.check());
+    finish(worker, feed, &mut cuts, &probe, &activator, check)?;
+    commits.close(caught_up);
+    if let Some(thread) = committing {
+        thread.join().map_err(|_| anyhow!("the committing thread died"))?;
+    }
+    commits.check()
+}
+
+/// Has all committed that was read, once every worker has said up to where it has.
+fn finish(
+    worker: &mut Worker,
+    mut feed: Feed,
+    cuts: &mut Cuts,
+    probe: &ProbeHandle<Epoch>,
+    activator: &Activator,
+    check: impl Fn() -> Result<()>,
+) -> Result<()> {
     while !feed.ends() {
-        failure.check()?;
-        commits.check()?;
+        check()?;
         feed.advance();
         activator.activate();
         if worker.index() == 0 {
@@ -312,17 +329,12 @@ fn run_worker(
     }
     drop(feed.end());
     while !probe.done() {
-        failure.check()?;
-        commits.check()?;
+        check()?;
         activator.activate();
         worker.step();
         worker.step_or_park(Some(EPOCH));
     }
-    commits.close(caught_up);
-    if let Some(thread) = committing {
-        thread.join().map_err(|_| anyhow!("the committing thread died"))?;
-    }
-    commits.check()
+    Ok(())
 }
 
 /// When worker 0 asks for a cut: when the one before is committed, and something has been read since.

@@ -291,11 +291,12 @@ fn net_changes(rows: Vec<(Row, Fate)>, tables: &Tables) -> Result<Writes> {
         let next = results.next_if(|(next, _)| (next.table, next.key()) == (row.table, row.key()));
         match (fate, next) {
             (Fate::New, None) => changes.new.push(row),
-            (Fate::Changed, None) => changes.changed.push(row),
             (Fate::Gone | Fate::Stored, None) => changes.gone.push(row),
             // At the first commit of an engine, all rows are new to it.
             (Fate::New, Some((stored, Fate::Stored))) if stored == row => {}
-            (Fate::New, Some((_, Fate::Stored))) => changes.changed.push(row),
+            (Fate::Changed, None) | (Fate::New, Some((_, Fate::Stored))) => {
+                changes.changed.push(row);
+            }
             (_, Some((_, other))) => return Err(not_one_row(tables, &row, [fate, other])),
         }
     }
