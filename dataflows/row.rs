@@ -14,7 +14,7 @@ use crate::model::{Day, Millis};
 pub enum Fate {
     /// The key had none.
     New,
-    /// It takes the place of another.
+    /// It takes the place of another, which may have been the same.
     Changed,
     /// The key has none any more; only the row's key counts.
     Gone,
@@ -25,7 +25,7 @@ pub enum Fate {
 /// A row of a table: the table's number, the key's fields and the other fields.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Row {
-    /// Place of the table in [`crate::TABLES`].
+    /// Number of the table in [`Tables`](crate::analytics::Tables).
     pub table: u16,
     key: u32,
     bytes: Box<[u8]>,

@@ -113,7 +113,7 @@ impl Handles {
     }
 
     /// Has the rows made of all that every worker reads up to the end of the open epoch, and handed to the
-    /// commit. Of each epoch one worker asks for it at the most.
+    /// commit. One worker asks for it.
     pub fn cut(&mut self) {
         self.cuts.send(());
         self.outputs.send(Output::Cut);

@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 /// A category's word: as cheap to copy and to compare as a number.
 ///
 /// Equal words of a process share their memory, which is never given back: the tables that have a row
-/// a category keep it as long.
+/// a category keep it as long. So a record's words are learnt when it is known to be an event.
 #[derive(Clone, Copy)]
 pub struct Category(&'static Interned);
 
@@ -37,6 +37,19 @@ thread_local! {
     /// Those that this thread has asked for, by word and by number, so that it waits for no other.
     static SEEN: RefCell<HashMap<&'static str, Category, foldhash::fast::RandomState>> = RefCell::default();
     static NUMBERED: RefCell<Vec<Category>> = RefCell::default();
+    /// While a record is judged: the hashes of its words that nobody knows, and stand-ins for them.
+    static STRANGERS: RefCell<(Option<Vec<u64>>, Vec<Category>)> = RefCell::default();
+}
+
+/// Reads what may turn out to be no event, and learns no word from it: one that is not known has a
+/// stand-in, each another. Says whether there are any; then what was read is to be read again.
+///
+/// A thread keeps as many stand-ins as the longest record had strangers.
+pub(crate) fn unlearned<T>(read: impl FnOnce() -> T) -> (T, bool) {
+    STRANGERS.with_borrow_mut(|(judged, _)| *judged = Some(Vec::new()));
+    let read = read();
+    let judged = STRANGERS.with_borrow_mut(|(judged, _)| judged.take());
+    (read, judged.is_some_and(|strangers| !strangers.is_empty()))
 }
 
 impl Category {
@@ -50,7 +63,8 @@ impl Category {
         NUMBERED.with_borrow_mut(|numbered| {
             if number as usize >= numbered.len() {
                 let all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
-                numbered.clone_from(&all.as_ref().expect("there is a number").of_number);
+                let of_number = &all.as_ref().expect("there is a number").of_number;
+                numbered.extend_from_slice(&of_number[numbered.len()..]);
             }
             numbered[number as usize]
         })
@@ -62,13 +76,35 @@ impl Category {
         if let Some(category) = of_word.get(word) {
             return *category;
         }
-        let number = of_number.len() as u32;
-        let hash = xxh3_64(word.as_bytes());
-        let interned = Interned { word: word.into(), number, hash };
-        let category = Category(Box::leak(Box::new(interned)));
+        let category = Category::kept(word, of_number.len() as u32);
         of_number.push(category);
         of_word.insert(&category.0.word, category);
         category
+    }
+
+    fn kept(word: &str, number: u32) -> Category {
+        let hash = xxh3_64(word.as_bytes());
+        Category(Box::leak(Box::new(Interned { word: word.into(), number, hash })))
+    }
+
+    /// The stand-in of a word that nobody knows, while a record is judged.
+    fn stranger(word: &str) -> Option<Category> {
+        STRANGERS.with_borrow_mut(|(judged, stand_ins)| {
+            let judged = judged.as_mut()?;
+            let all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+            if all.as_ref().is_some_and(|all| all.of_word.contains_key(word)) {
+                return None;
+            }
+            let hash = xxh3_64(word.as_bytes());
+            let place = judged.iter().position(|it| *it == hash).unwrap_or_else(|| {
+                judged.push(hash);
+                judged.len() - 1
+            });
+            if place == stand_ins.len() {
+                stand_ins.push(Category::kept("", u32::MAX));
+            }
+            Some(stand_ins[place])
+        })
     }
 }
 
@@ -77,6 +113,9 @@ impl From<&str> for Category {
         SEEN.with_borrow_mut(|seen| {
             if let Some(category) = seen.get(word) {
                 return *category;
+            }
+            if let Some(stranger) = Category::stranger(word) {
+                return stranger;
             }
             let category = Category::intern(word);
             seen.insert(&category.0.word, category);
@@ -161,6 +200,12 @@ mod tests {
         let mut sorted = here;
         sorted.sort_unstable();
         assert_eq!(sorted.map(|it| it.to_string()), ["Books", "beauty", "books", "식품"]);
+        let (strangers, are_there) =
+            unlearned(|| ["books", "new", "newer", "new"].map(Category::from));
+        assert!(are_there && strangers[0] == here[1]);
+        assert!(strangers[1] == strangers[3] && strangers[1] != strangers[2]);
+        assert!(!ALL.lock().unwrap().as_ref().unwrap().of_word.contains_key("newer"));
+        assert!(!unlearned(|| Category::from("books")).1);
         let bytes = bincode::serialize(&here[0]).unwrap();
         assert_eq!(bincode::deserialize::<Category>(&bytes).unwrap(), here[0]);
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::category::unlearned;
 use super::kind::{
     CategoryOf, Date, Flag, Id, Instant, Key, Label, ListOf, Numbered, OneOf, Positive, Price,
     Quantity, Rows, Stock, Text,
@@ -585,7 +586,8 @@ impl Event {
 }
 
 fn read<R: Record>(text: &str) -> Result<R, String> {
-    let event: R = from_json(text)?;
+    let (event, has_strangers) = unlearned(|| from_json::<R>(text));
+    let event = event?;
     event.check()?;
-    Ok(event)
+    if has_strangers { from_json(text) } else { Ok(event) }
 }

@@ -171,6 +171,13 @@ pub(super) fn plus(sum: &mut Sums, more: &Sums, bucket: &Bucket) {
     sum.plus_equals(more);
 }
 
+/// Adds to an amount of a customer, likewise.
+pub(crate) fn plus_amount(sum: &mut Krw, more: Krw, of: &str) {
+    let both = sum.0.checked_add(more.0);
+    *sum = Krw(both
+        .unwrap_or_else(|| panic!("{of} would leave the range of 64 bits: it cannot be counted")));
+}
+
 /// Sums of orders alone.
 pub fn orders(orders: i64) -> Sums {
     Sums { orders, ..Sums::default() }

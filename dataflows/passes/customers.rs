@@ -11,11 +11,11 @@ use std::collections::BTreeMap;
 
 use super::contributions::Contributions;
 use super::fold::{Fold, NEVER, tick_from};
-use super::history::{Entry, Head, History};
+use super::history::{Entry, History, Which};
 use super::{Facts, Parts};
 use crate::analytics::Output;
 use crate::model::time::{MINUTE, TICK};
-use crate::model::{Millis, OrderEvent, OrderKind, UserEvent, UserId};
+use crate::model::{Millis, OrderEvent, OrderKind, User, UserEvent, UserId};
 use crate::operators::{Grade, HashMap, Standing, tick_until};
 use crate::queries::Table;
 use crate::row::Fate;
@@ -102,7 +102,11 @@ impl Customer {
     /// When the last order up to an instant was placed, and when the first after it.
     pub fn placed_around(&self, now: Millis) -> (Option<Millis>, Option<Millis>) {
         match self.last_placed {
-            Some(last) if last > now => self.history.neighbours((now, u64::MAX), Head::is_placed),
+            // All ids of an instant are in it; a place is on neither of its own sides.
+            Some(last) if last > now => {
+                let around = |place| self.history.neighbours(place, Which::Placed);
+                (around((now + 1, 0)).0, around((now, u64::MAX)).1)
+            }
             last => (last, None),
         }
     }
@@ -251,8 +255,8 @@ impl<P: Parts> Pass<P> {
         let who = &mut self.customers[index].0;
         who.again |= who.history.insert(&entry);
         who.fold.appended(entry.at);
-        who.last_placed = who.history.last(Head::is_placed);
-        who.stands = who.history.first(Head::stands).zip(who.history.last(Head::stands));
+        who.last_placed = who.history.last(Which::Placed);
+        who.stands = who.history.first(Which::Standing).zip(who.history.last(Which::Standing));
         self.events += 1;
         Some(from)
     }
@@ -264,12 +268,12 @@ impl<P: Parts> Pass<P> {
         P::event(who, states, entry, d, None, outs);
         match entry.event {
             OrderKind::Placed => {
-                let around = who.history.neighbours(entry.place(), Head::is_placed);
+                let around = who.history.neighbours(entry.place(), Which::Placed);
                 between(around, entry.at, d, |before, at, d| {
                     P::placed(who, before, at, d, None, outs);
                 });
                 if entry.stands {
-                    let around = who.history.neighbours(entry.place(), Head::stands);
+                    let around = who.history.neighbours(entry.place(), Which::Standing);
                     between(around, entry.at, d, |before, at, d| {
                         P::standing(who, states, before, at, d, None, outs);
                     });
@@ -279,7 +283,7 @@ impl<P: Parts> Pass<P> {
                 let Some(found) = who.history.find(entry.order_id, false) else { return };
                 who.history.set_stands(found, d < 0);
                 let (placed, _) = who.history.read(found).expect("it was found");
-                let around = who.history.neighbours(placed.place(), Head::stands);
+                let around = who.history.neighbours(placed.place(), Which::Standing);
                 between(around, placed.at, -d, |before, at, d| {
                     P::standing(who, states, before, at, d, None, outs);
                 });
@@ -320,9 +324,15 @@ impl<P: Parts> Pass<P> {
         }
         let since = held.as_ref().map(|held| held.user.signed_up_at);
         let moved = since != Some(record.user.signed_up_at);
-        self.recount(index, Facts::RECORD, -1);
-        self.customers[index].0.record = Some(record);
-        self.recount(index, Facts::RECORD, 1);
+        let counted = |it: &User| (it.birth_date, it.sex, it.signed_up_at);
+        let same = held.as_ref().is_some_and(|held| counted(&held.user) == counted(&record.user));
+        if same {
+            self.customers[index].0.record = Some(record);
+        } else {
+            self.recount(index, Facts::RECORD, -1);
+            self.customers[index].0.record = Some(record);
+            self.recount(index, Facts::RECORD, 1);
+        }
         let standing = if moved { Facts::STANDING } else { Facts::NONE };
         self.mark(index, Facts::RECORD | standing);
     }

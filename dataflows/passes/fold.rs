@@ -15,10 +15,13 @@ use crate::model::time::{TICK, day_of, six_months_after};
 use crate::model::{Krw, Millis, OrderKind};
 use crate::operators::{Change, Grade, Standing};
 
+use super::contributions::plus_amount;
 use super::history::{Cursor, Effect, History};
 
 /// No tick.
 pub(crate) const NEVER: u32 = u32::MAX;
+
+const AMOUNT: &str = "the amount of a customer's six months";
 
 /// Where a customer's fold stands.
 #[derive(Debug)]
@@ -99,7 +102,7 @@ impl Fold {
             if until > enters {
                 let (orders, amount) = effect(&entry);
                 self.standing.orders += orders;
-                self.standing.amount += amount;
+                plus_amount(&mut self.standing.amount, amount, AMOUNT);
                 if leaves_in_order(&entry) {
                     self.leaves = self.leaves.min(until);
                 } else {
@@ -126,7 +129,7 @@ impl Fold {
                     }
                     let (orders, amount) = effect(&entry);
                     self.standing.orders -= orders;
-                    self.standing.amount -= amount;
+                    plus_amount(&mut self.standing.amount, -amount, AMOUNT);
                 }
                 self.left = next;
             }
@@ -136,7 +139,7 @@ impl Fold {
                 return self.leaves.min(*until);
             }
             self.standing.orders -= orders;
-            self.standing.amount -= *amount;
+            plus_amount(&mut self.standing.amount, -*amount, AMOUNT);
             self.aside.pop();
         }
         self.leaves

@@ -95,13 +95,27 @@ pub(crate) struct Head {
     offset: usize,
 }
 
-impl Head {
-    pub(crate) fn is_placed(&self) -> bool {
-        self.event == OrderKind::Placed
+/// Which orders of a list are asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Which {
+    Placed,
+    Standing,
+}
+
+impl Which {
+    fn is(self, head: &Head) -> bool {
+        match self {
+            Which::Placed => head.event == OrderKind::Placed,
+            Which::Standing => head.stands,
+        }
     }
 
-    pub(crate) fn stands(&self) -> bool {
-        self.stands
+    /// Whether a chunk has one: of a customer who cancels everything no event has to be looked at.
+    fn are_in(self, chunk: &Chunk) -> bool {
+        match self {
+            Which::Placed => chunk.placed > 0,
+            Which::Standing => chunk.standing > 0,
+        }
     }
 }
 
@@ -125,8 +139,14 @@ pub(crate) struct Cursor {
 /// So many events a chunk has at most.
 const CHUNK: usize = 128;
 
-/// Where an order number may be in more chunks than this, the numbers are indexed.
+/// ... and about so many bytes: orders may have thousands of lines.
+const CHUNK_BYTES: usize = 16 << 10;
+
+/// Where an order number may be in more chunks than this, the numbers are indexed ...
 const CANDIDATES: usize = 4;
+
+/// ... and in a list of more chunks than this, whose summaries would take longer to look through.
+const LONG: usize = 64;
 
 /// Events that stand one behind the other, as differences to the first of them.
 #[derive(Debug, Default)]
@@ -140,6 +160,9 @@ struct Chunk {
     least: i64,
     greatest: i64,
     events: u32,
+    /// Placed orders, and those that stand.
+    placed: u32,
+    standing: u32,
 }
 
 /// The order numbers of a long list that do not ascend: by them and whether it is the cancellation, when.
@@ -174,7 +197,7 @@ impl History {
         if let Some(numbers) = &mut self.numbers {
             enter(numbers, entry);
         }
-        if self.chunks.last().is_none_or(|chunk| chunk.events as usize >= CHUNK) {
+        if self.chunks.last().is_none_or(Chunk::is_full) {
             self.chunks.push(Chunk::default());
         }
         self.chunks.last_mut().expect("just pushed").push(entry);
@@ -193,11 +216,13 @@ impl History {
         let mut entries = self.chunks[at].entries();
         let place = entries.partition_point(|other| other.place() < entry.place());
         entries.insert(place, entry.clone());
-        if entries.len() > CHUNK {
+        let mut chunk = Chunk::of(&entries);
+        if chunk.is_full() && entries.len() > 1 {
             let rest = entries.split_off(entries.len() / 2);
             self.chunks.insert(at + 1, Chunk::of(&rest));
+            chunk = Chunk::of(&entries);
         }
-        self.chunks[at] = Chunk::of(&entries);
+        self.chunks[at] = chunk;
         true
     }
 
@@ -224,7 +249,8 @@ impl History {
         let is_it = |head: &Head| head.event == event && head.order_id == order_id.0;
         let holds = |chunk: &Chunk| (chunk.least..=chunk.greatest).contains(&order_id.0);
         if self.numbers.is_none()
-            && self.chunks.iter().filter(|chunk| holds(chunk)).count() > CANDIDATES
+            && (self.chunks.len() > LONG
+                || self.chunks.iter().filter(|chunk| holds(chunk)).count() > CANDIDATES)
         {
             let mut numbers = Numbers::default();
             self.iter().for_each(|entry| enter(&mut numbers, &entry));
@@ -263,7 +289,10 @@ impl History {
 
     /// Says of a placed order whether it stands.
     pub(crate) fn set_stands(&mut self, at: Cursor, stands: bool) {
-        let head = &mut self.chunks[at.chunk as usize].bytes[at.offset as usize];
+        let chunk = &mut self.chunks[at.chunk as usize];
+        let head = &mut chunk.bytes[at.offset as usize];
+        chunk.standing -= u32::from(*head & STANDS);
+        chunk.standing += u32::from(stands);
         *head = (*head & !STANDS) | (u8::from(stands) * STANDS);
     }
 
@@ -277,34 +306,31 @@ impl History {
         })
     }
 
-    /// The last of some events before a place, and the first of them behind it.
-    pub(crate) fn neighbours(
-        &self,
-        place: Place,
-        of: impl Fn(&Head) -> bool,
-    ) -> (Option<Millis>, Option<Millis>) {
+    /// When the last of some orders before a place was placed, and the first of them behind it.
+    pub(crate) fn neighbours(&self, place: Place, of: Which) -> (Option<Millis>, Option<Millis>) {
         let here = self.chunks.partition_point(|chunk| chunk.last < place);
-        let upto = here.min(self.chunks.len().saturating_sub(1));
-        let before =
-            self.chunks[..(upto + 1).min(self.chunks.len())].iter().rev().find_map(|chunk| {
-                let heads = chunk.heads().take_while(|head| head.place < place);
-                heads.filter(&of).last()
-            });
-        let after = self.chunks[here..]
-            .iter()
-            .find_map(|chunk| chunk.heads().find(|head| head.place > place && of(head)));
-        (before.map(|head| head.place.0), after.map(|head| head.place.0))
+        let upto = (here + 1).min(self.chunks.len());
+        let before = self.chunks[..upto].iter().rev().filter(|chunk| of.are_in(chunk));
+        let mut before = before.filter_map(|chunk| {
+            let heads = chunk.heads().take_while(|head| head.place < place);
+            heads.filter(|head| of.is(head)).last()
+        });
+        let after = self.chunks[here..].iter().filter(|chunk| of.are_in(chunk));
+        let mut after =
+            after.filter_map(|chunk| chunk.heads().find(|head| head.place > place && of.is(head)));
+        (before.next().map(|head| head.place.0), after.next().map(|head| head.place.0))
     }
 
-    /// The first of some events.
-    pub(crate) fn first(&self, of: impl Fn(&Head) -> bool) -> Option<Millis> {
-        self.chunks.iter().find_map(|chunk| chunk.heads().find(&of)).map(|head| head.place.0)
+    /// When the first of some orders was placed.
+    pub(crate) fn first(&self, of: Which) -> Option<Millis> {
+        let chunk = self.chunks.iter().find(|chunk| of.are_in(chunk))?;
+        chunk.heads().find(|head| of.is(head)).map(|head| head.place.0)
     }
 
-    /// The last of some events.
-    pub(crate) fn last(&self, of: impl Fn(&Head) -> bool) -> Option<Millis> {
-        let mut chunks = self.chunks.iter().rev();
-        chunks.find_map(|chunk| chunk.heads().filter(&of).last()).map(|head| head.place.0)
+    /// When the last of some orders was placed.
+    pub(crate) fn last(&self, of: Which) -> Option<Millis> {
+        let chunk = self.chunks.iter().rfind(|chunk| of.are_in(chunk))?;
+        chunk.heads().filter(|head| of.is(head)).last().map(|head| head.place.0)
     }
 }
 
@@ -324,6 +350,10 @@ const STANDS: u8 = 1;
 const KIND: u32 = 1;
 
 impl Chunk {
+    fn is_full(&self) -> bool {
+        self.events as usize >= CHUNK || self.bytes.len() >= CHUNK_BYTES
+    }
+
     fn of(entries: &[Entry]) -> Chunk {
         let mut chunk = Chunk::default();
         for entry in entries {
@@ -341,6 +371,8 @@ impl Chunk {
         (self.least, self.greatest) = (self.least.min(order), self.greatest.max(order));
         self.last = entry.place();
         self.events += 1;
+        self.placed += u32::from(entry.event == OrderKind::Placed);
+        self.standing += u32::from(entry.stands);
         if self.bytes.capacity() - self.bytes.len() < 64 {
             // Doubling would leave a quarter of all memory unused, for ever.
             self.bytes.reserve_exact(32 + self.bytes.len() / 5);
@@ -534,13 +566,16 @@ mod tests {
             }
             prop_assert_eq!(history.iter().collect::<Vec<_>>(), sorted.clone());
             let placed = || sorted.iter().filter(|it| it.event == OrderKind::Placed);
-            prop_assert_eq!(history.first(Head::is_placed), placed().next().map(|it| it.at));
-            prop_assert_eq!(history.last(Head::is_placed), placed().next_back().map(|it| it.at));
+            prop_assert_eq!(history.first(Which::Placed), placed().next().map(|it| it.at));
+            prop_assert_eq!(history.last(Which::Placed), placed().next_back().map(|it| it.at));
+            let stands = || sorted.iter().filter(|it| it.stands);
+            prop_assert_eq!(history.first(Which::Standing), stands().next().map(|it| it.at));
+            prop_assert_eq!(history.last(Which::Standing), stands().next_back().map(|it| it.at));
             for entry in &entries {
                 let place = entry.place();
                 let before = placed().rfind(|it| it.place() < place).map(|it| it.at);
                 let after = placed().find(|it| it.place() > place).map(|it| it.at);
-                prop_assert_eq!(history.neighbours(place, Head::is_placed), (before, after));
+                prop_assert_eq!(history.neighbours(place, Which::Placed), (before, after));
                 let cancelled = entry.event == OrderKind::Cancelled;
                 let is_there = sorted.iter().any(|it| it == entry);
                 if entry.event != OrderKind::Refunded {

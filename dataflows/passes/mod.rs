@@ -14,6 +14,7 @@ mod operator;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use contributions::plus_amount;
 pub use contributions::{Bucket, Contributions, Fact, buyers, orders, row, sold};
 pub use customers::Customer;
 pub use history::Entry;
@@ -39,7 +40,7 @@ pub struct Facts(u8);
 impl Facts {
     /// Nothing but what happens.
     pub const NONE: Facts = Facts(0);
-    /// The customer's newest record: nothing is counted before there is one.
+    /// Birth date, sex and sign-up of the customer's newest record: nothing is counted before there is one.
     pub const RECORD: Facts = Facts(1);
     /// The grade alone.
     const LEVEL: Facts = Facts(2);
@@ -49,9 +50,11 @@ impl Facts {
     pub const STANDING: Facts = Facts(4);
     /// The events.
     pub const EVENTS: Facts = Facts(8);
+    /// What a row may depend on, and a contribution may not.
+    pub(crate) const FOR_ROWS: Facts = Facts(4 | 8);
 
     /// Whether some of both are the same.
-    pub(crate) fn meets(self, other: Facts) -> bool {
+    pub(crate) const fn meets(self, other: Facts) -> bool {
         self.0 & other.0 != 0
     }
 }
@@ -62,8 +65,8 @@ pub type Rows<'s> = Stream<'s, Epoch, Vec<Output>>;
 /// A query's share of the pass over customers. `d` is 1 where something comes and -1 where it goes.
 #[expect(unused_variables, reason = "what a part does not need it leaves out")]
 pub trait Part: 'static {
-    /// What the contributions depend on: where that changes the frame takes them back and has them
-    /// made anew.
+    /// What the contributions depend on, the record or the grade: where that changes the frame takes them
+    /// back and has them made anew.
     const READS: Facts = Facts::NONE;
     /// What a customer's row depends on, where the table has one a customer.
     const ROW: Facts = Facts::NONE;
@@ -96,7 +99,8 @@ pub trait Part: 'static {
         out: &mut Contributions,
     ) {
     }
-    /// What holds at `now`, where time itself does something; gives when it does so next.
+    /// What holds at `now`, where time itself does something; gives when it does so next. It is asked of
+    /// all customers and never taken back, so it reads neither record nor grade.
     fn at(who: &Customer, state: &mut Self::State, now: Millis, out: &mut Contributions) -> Millis {
         Millis::MAX
     }
@@ -186,6 +190,11 @@ macro_rules! parts {
         pub(crate) struct States {
             $($state: <$part as $crate::passes::Part>::State,)*
         }
+
+        $(const _: () = assert!(
+            !<$part as $crate::passes::Part>::READS.meets($crate::passes::Facts::FOR_ROWS),
+            "where these change only rows are made anew"
+        );)*
 
         impl $crate::passes::Parts for $list {
             type States = States;

@@ -34,8 +34,8 @@ struct Arrivals {
 /// and one before them for all others.
 ///
 /// Work: a look-up an event, and what the parts do; at a cut, the customers with an event since the last
-/// one, and those for whom time does something. State: see [`super::history`], and some 300 bytes a
-/// customer, for ever.
+/// one, and those for whom time does something. State: see [`super::history`], and some 500 bytes a
+/// customer, for ever; and until an epoch is closed its events, which at a start are those of the ledger.
 pub(crate) fn customers<'s, P: Parts>(
     orders: Stream<'s, Epoch, Vec<OrderEvent>>,
     users: Stream<'s, Epoch, Vec<UserEvent>>,
@@ -69,6 +69,8 @@ pub(crate) fn customers<'s, P: Parts>(
     let stream = |part| apart.iter().position(|it| *it == part).map_or(0, |place| place + 1);
     let stream_of: Vec<usize> = (0..tables.len()).map(stream).collect();
     let always = scope.index() == 0;
+    // Each worker sends its events in their order; put together, half of them would be late.
+    let by_time = scope.peers() > 1;
     builder.build(move |_capabilities| {
         let mut kept = StateSize::by(scope, &info);
         let mut pass = Pass::<P>::new(tables, always);
@@ -93,7 +95,13 @@ pub(crate) fn customers<'s, P: Parts>(
             {
                 let (epoch, arrived) = first.remove_entry();
                 arrived.users.into_iter().flatten().for_each(|record| pass.record(record));
-                arrived.orders.iter().for_each(|events| pass.apply(events));
+                if by_time {
+                    let mut events: Vec<_> = arrived.orders.into_iter().flatten().collect();
+                    events.sort_unstable_by_key(|it| (it.order.at, it.event_id));
+                    pass.apply(&events);
+                } else {
+                    arrived.orders.into_iter().for_each(|events| pass.apply(&events));
+                }
                 let Some((capabilities, now)) = arrived.cut else { continue };
                 let mut rows_out = rows_out.activate();
                 let mut rows = rows_out.session(&capabilities[0]);
@@ -146,12 +154,16 @@ pub(crate) fn buckets(
                         let total = totals.entry(bucket).or_insert_with(Sums::zero);
                         let before = *total;
                         plus(total, &change, &bucket);
-                        let (fate, shows) = match (before.is_zero(), total.is_zero()) {
+                        let (fate, sums) = match (before.is_zero(), total.is_zero()) {
                             (true, _) => (Fate::New, *total),
                             (false, false) => (Fate::Changed, *total),
                             (false, true) => (Fate::Gone, before),
                         };
-                        session.give(Output::Row { row: row(&bucket, &shows), fate });
+                        let shown = row(&bucket, &sums);
+                        // What has changed may be in no row.
+                        if fate != Fate::Changed || row(&bucket, &before) != shown {
+                            session.give(Output::Row { row: shown, fate });
+                        }
                         if fate == Fate::Gone {
                             totals.remove(&bucket);
                         }

@@ -227,6 +227,18 @@ fn outcome(events: &[OrderEvent], cuts: usize) -> (RowValues, BTreeMap<Bucket, S
     (rows, sums)
 }
 
+#[test]
+fn what_happens_at_now_belongs_to_it_whatever_its_id() {
+    let mut pass = Pass::<All>::new(tables(), false);
+    let later = order(OrderKind::Placed, 1, 2, START + HOUR, 5);
+    pass.apply(&[order(OrderKind::Placed, 1, 1, START, u64::MAX), later]);
+    pass.cut(START, |_row| ());
+    let place = QUERIES.iter().position(|query| query.name == "active_customers").unwrap();
+    let (_part, of_spans) = pass.contributions().nth(place).unwrap();
+    let buyers: Vec<i64> = of_spans.drain().map(|(_span, sums)| sums.buyers).collect();
+    assert_eq!(buyers, [1; 4]);
+}
+
 /// A list of many chunks, of which each part comes late, with numbers that do not ascend, second placings
 /// and cancellations: the same as in order.
 #[test]

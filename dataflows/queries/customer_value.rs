@@ -6,7 +6,7 @@
 use super::Table;
 use crate::model::Krw;
 use crate::model::time::day_of;
-use crate::passes::{Contributions, Customer, Entry, Facts, Part};
+use crate::passes::{Contributions, Customer, Entry, Facts, Part, plus_amount};
 use crate::row::{Cell, Row};
 
 pub(super) struct Query;
@@ -26,7 +26,8 @@ impl Part for Query {
     fn event(_: &Customer, value: &mut Value, event: &Entry, d: i64, _: &mut Contributions) {
         value.events += d;
         value.orders += event.event.orders() * d;
-        value.revenue += event.amount() * event.event.sign() * d;
+        let revenue = event.amount() * event.event.sign() * d;
+        plus_amount(&mut value.revenue, revenue, "the revenue of a customer");
     }
 
     fn row(who: &Customer, value: &Value, table: Table) -> Option<Row> {

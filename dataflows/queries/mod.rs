@@ -67,6 +67,8 @@ macro_rules! queries {
             bucket_row: <$name::Query as Part>::bucket_row,
         }),*];
 
+        const _: () = assert!(QUERIES.len() <= 64, "a customer's rows are told by 64 bits");
+
         parts! { All: $($name: $name::Query = Place::$name as usize;)* }
     };
 }

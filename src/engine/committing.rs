@@ -257,7 +257,9 @@ impl Calm {
     }
 
     fn hear(&mut self, events: u64) {
-        self.begun = true;
+        if !std::mem::replace(&mut self.begun, true) {
+            self.since = Stopwatch::start();
+        }
         self.events += events;
     }
 
