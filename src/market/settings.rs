@@ -400,7 +400,7 @@ mod tests {
             ("20_000\n", "40\n"),
             ("2_400_000\n", "300\n"),
             ("\"16d\"", "\"10m\""),
-            ("\"8d\"", "\"5m\""),
+            ("\"14d\"", "\"5m\""),
         ];
         let small = small.iter().fold(format!("{year}\n"), |text, (from, to)| {
             assert!(text.contains(from), "{from}");
