@@ -177,8 +177,8 @@ pub fn analytics<'s>(
         parts[query.part] = Some(Table(table));
     }
     // Those that make more of their sums than rows have them to themselves.
-    let joined: Vec<_> = tables.queries().iter().filter(|query| query.rows.is_some()).collect();
-    let apart: Vec<usize> = joined.iter().map(|query| query.part).collect();
+    let joined = tables.queries().iter().filter_map(|query| Some((query, query.rows?)));
+    let apart: Vec<usize> = joined.clone().map(|(query, _build)| query.part).collect();
     let (rows, sums) = customers::<All>(orders, users, now.clone(), parts.clone(), &apart);
     outputs.push(rows);
     let mut sums = sums.into_iter();
@@ -201,10 +201,9 @@ pub fn analytics<'s>(
             .expect("who adds to buckets has a row of them")
     }));
     let mut queries = Vec::new();
-    for (query, sums) in joined.into_iter().zip(sums) {
+    for ((query, build), sums) in joined.zip(sums) {
         let first = scope.worker().peek_identifier();
-        let (build, table) =
-            (query.rows.expect("it has one"), parts[query.part].expect("it is kept"));
+        let table = parts[query.part].expect("it is kept");
         outputs.push(build(&inputs, sums, table));
         queries.push((query.name, first..scope.worker().peek_identifier()));
     }

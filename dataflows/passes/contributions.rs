@@ -193,7 +193,7 @@ pub fn row() -> Sums {
     Sums { events: 1, ..Sums::default() }
 }
 
-/// What was bought.
-pub fn sold(units: i64, revenue: Krw) -> Sums {
-    Sums { units, revenue, ..Sums::default() }
+/// Sums of revenue alone.
+pub fn revenue(revenue: Krw) -> Sums {
+    Sums { revenue, ..Sums::default() }
 }

@@ -409,28 +409,34 @@ impl<P: Parts> Pass<P> {
         let mut marked = std::mem::take(&mut self.marked);
         // As they lie in memory.
         marked.sort_unstable();
-        for (place, index) in marked.iter().enumerate() {
-            if place % GROUP == 0 {
-                let group =
-                    marked[place..].iter().take(GROUP).map(|it| &self.customers[*it as usize].0);
-                std::hint::black_box(
-                    group.fold(0, |touched, who| touched ^ who.fold.touch(&who.history)),
-                );
+        for group in marked.chunks(GROUP) {
+            let mut touched = 0;
+            for index in group {
+                let who = &self.customers[*index as usize].0;
+                touched ^= who.fold.touch(&who.history);
             }
-            self.live(*index as usize);
-            let (who, states) = &mut self.customers[*index as usize];
-            let (changed, mut shown) = (std::mem::take(&mut who.changed), who.shown);
-            P::rows(who, states, changed, &self.tables, |part, row| {
-                let Some(row) = row else { return };
-                let fate = if shown >> part & 1 == 1 { Fate::Changed } else { Fate::New };
-                shown |= 1 << part;
-                give(Output::Row { row, fate });
-            });
-            (who.shown, who.marked) = (shown, false);
+            std::hint::black_box(touched);
+            for index in group {
+                self.show(*index as usize, &mut give);
+            }
         }
         // The room is kept for the next cut.
         marked.clear();
         self.marked = marked;
+    }
+
+    /// Lives through a customer's time, and gives their rows that have changed.
+    fn show(&mut self, index: usize, give: &mut impl FnMut(Output)) {
+        self.live(index);
+        let (who, states) = &mut self.customers[index];
+        let (changed, mut shown) = (std::mem::take(&mut who.changed), who.shown);
+        P::rows(who, states, changed, &self.tables, |part, row| {
+            let Some(row) = row else { return };
+            let fate = if shown >> part & 1 == 1 { Fate::Changed } else { Fate::New };
+            shown |= 1 << part;
+            give(Output::Row { row, fate });
+        });
+        (who.shown, who.marked) = (shown, false);
     }
 
     /// What the parts contribute, by their places.

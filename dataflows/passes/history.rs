@@ -483,7 +483,7 @@ fn unzigzag(number: u64) -> i64 {
 }
 
 /// Appends a number in as many bytes as it needs: LEB128.
-fn put(mut number: u64, bytes: &mut Vec<u8>) {
+pub(crate) fn put(mut number: u64, bytes: &mut Vec<u8>) {
     while number >= 0x80 {
         bytes.push(number as u8 | 0x80);
         number >>= 7;
@@ -492,7 +492,7 @@ fn put(mut number: u64, bytes: &mut Vec<u8>) {
 }
 
 /// Takes such a number from the front.
-fn take(bytes: &mut &[u8]) -> u64 {
+pub(crate) fn take(bytes: &mut &[u8]) -> u64 {
     // Most need one.
     if let [byte @ ..0x80, rest @ ..] = bytes {
         *bytes = rest;

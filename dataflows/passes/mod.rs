@@ -15,9 +15,11 @@ mod operator;
 mod tests;
 
 pub(crate) use contributions::plus_amount;
-pub use contributions::{Bucket, Contributions, Fact, buyers, orders, row, sold};
+pub use contributions::{Bucket, Contributions, Fact, buyers, orders, revenue, row};
 pub use customers::Customer;
 pub use history::Entry;
+#[cfg(test)]
+pub(crate) use history::{put, take};
 pub(crate) use operator::{buckets, customers};
 
 use std::fmt::Debug;

@@ -9,7 +9,7 @@ use crate::model::time::{day_of, month_of, months_between};
 use crate::model::{Day, Krw, Millis};
 use crate::operators::{changed, month_of_now, totals};
 use crate::passes::{
-    Bucket, Build, Contributed, Contributions, Customer, Entry, Facts, Part, Rows, buyers, sold,
+    Bucket, Build, Contributed, Contributions, Customer, Entry, Facts, Part, Rows, buyers, revenue,
 };
 use crate::row::Cell;
 
@@ -28,7 +28,7 @@ impl Part for Query {
     }
 
     fn event(who: &Customer, (): &mut (), event: &Entry, d: i64, out: &mut Contributions) {
-        out.add(since(who, event.at), sold(0, event.amount() * event.event.sign()), d);
+        out.add(since(who, event.at), revenue(event.amount() * event.event.sign()), d);
     }
 
     fn placed(who: &Customer, before: Option<Millis>, at: Millis, d: i64, out: &mut Contributions) {

@@ -10,6 +10,7 @@ use crate::model::{
     Category, Krw, Line, Millis, Order, OrderEvent, OrderId, OrderKind, ProductId, UserId,
 };
 use crate::operators::{HashMap, Stash, StateSize, Vecs};
+use crate::passes::{put, take};
 use crate::{Collection, Epoch};
 
 /// How an order is named.
@@ -77,29 +78,6 @@ impl Packed {
         let bytes = &mut &*self.0;
         (take(bytes) as Millis, take(bytes))
     }
-}
-
-/// Appends a number in as many bytes as it needs: LEB128.
-fn put(mut number: u64, bytes: &mut Vec<u8>) {
-    while number >= 0x80 {
-        bytes.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
-}
-
-/// Takes such a number from the front.
-fn take(bytes: &mut &[u8]) -> u64 {
-    let mut number = 0;
-    for shift in (0..).step_by(7) {
-        let (first, rest) = bytes.split_first().expect("a whole number");
-        *bytes = rest;
-        number |= u64::from(first & 0x7f) << shift;
-        if first & 0x80 == 0 {
-            break;
-        }
-    }
-    number
 }
 
 /// The order events that count: every refund, and of the placed and of the cancelled events of one
