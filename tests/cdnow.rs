@@ -15,7 +15,7 @@ use marketday::platform::private_postgres::PrivatePostgres;
 use postgres::Client;
 use sha2::{Digest, Sha256};
 
-use crate::support::{connect, marketday, scratch};
+use crate::support::{connect, marketday, shared_scratch};
 
 const SHA256: &str = "eff6889ed364c5199d6eacbbeb7a6d559971df4406ac876f322c373f00a072ef";
 
@@ -118,7 +118,7 @@ fn numbers<const N: usize>(db: &mut Client, sql: &str) -> Vec<[i64; N]> {
 pub(crate) fn market() -> &'static str {
     static MARKET: OnceLock<String> = OnceLock::new();
     MARKET.get_or_init(|| {
-        let dir = scratch();
+        let dir = shared_scratch();
         let events = dir.join("cdnow.ndjson");
         fs::write(&events, ndjson(&purchases(&file()))).unwrap();
         let market = dir.join("market").to_str().unwrap().to_owned();

@@ -9,7 +9,7 @@ use dataflows::model::Topic;
 use marketday::log::embedded;
 use serde_json::Value;
 
-use crate::support::{marketday, scratch};
+use crate::support::{marketday, scratch, shared_scratch};
 
 const MARKET: [&str; 5] = ["--history", "3d", "--start", "2026-11-30", "--exit-when-caught-up"];
 
@@ -17,7 +17,7 @@ const MARKET: [&str; 5] = ["--history", "3d", "--start", "2026-11-30", "--exit-w
 fn market() -> &'static (String, Vec<Value>) {
     static MADE: OnceLock<(String, Vec<Value>)> = OnceLock::new();
     MADE.get_or_init(|| {
-        let dir = scratch().to_str().unwrap().to_owned();
+        let dir = shared_scratch().to_str().unwrap().to_owned();
         marketday(&[&["market", "--to", &dir], &MARKET[..]].concat());
         let lines = marketday(&[&["market", "--to", "-"], &MARKET[..]].concat());
         let events = lines.lines().filter_map(|line| {

@@ -20,7 +20,7 @@ use postgres::types::Type;
 use postgres::{Client, Config, Row};
 use serde_json::Value;
 
-use crate::support::{connect, fresh_database, marketday, scratch};
+use crate::support::{connect, fresh_database, marketday, scratch, shared_scratch};
 
 /// The passwords that `compose.yml` asks for.
 const PASSWORDS: [(&str, &str); 3] = [
@@ -213,7 +213,7 @@ struct Store {
 fn store() -> &'static Store {
     static STORE: OnceLock<Store> = OnceLock::new();
     STORE.get_or_init(|| {
-        let dir = scratch();
+        let dir = shared_scratch();
         let server = PrivatePostgres::start(&dir).unwrap();
         let mut owner = server.config();
         run_init_script(&owner);

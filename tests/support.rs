@@ -1,13 +1,15 @@
 //! What the tests share: a directory and a PostgreSQL server for this run, both gone after it.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::mem::take;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::thread::sleep;
+use std::thread::{sleep, spawn};
 use std::time::Duration;
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -22,12 +24,62 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// A new empty directory. A server that is started in it is stopped after the tests.
+/// A new empty directory of this test's own, gone with what runs in it when the test is over: all of
+/// them together would be more than a small disk holds.
 pub(crate) fn scratch() -> PathBuf {
+    let dir = shared_scratch();
+    OWN.with_borrow_mut(|own| own.directories.push(dir.clone()));
+    dir
+}
+
+/// A new empty directory that several tests read. A server that is started in it is stopped after them.
+pub(crate) fn shared_scratch() -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let dir = run_directory().join(NEXT.fetch_add(1, Ordering::Relaxed).to_string());
     fs::create_dir(&dir).unwrap();
     dir
+}
+
+/// What the test of this thread has made for itself.
+#[derive(Default)]
+struct Own {
+    directories: Vec<PathBuf>,
+    databases: Vec<String>,
+}
+
+thread_local! {
+    static OWN: RefCell<Own> = RefCell::default();
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        for dir in &self.directories {
+            _ = Command::new("sh").args(["-c", &clean(dir)]).status();
+        }
+        let databases = take(&mut self.databases);
+        if databases.is_empty() {
+            return;
+        }
+        // In a thread of its own: what a client needs of this one may be gone already.
+        let dropped = spawn(move || {
+            let Ok(mut client) = server().connect(NoTls) else { return };
+            for name in databases {
+                _ = client.batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)"));
+            }
+        });
+        _ = dropped.join();
+    }
+}
+
+/// The commands that stop the servers in a directory and remove it.
+fn clean(dir: &Path) -> String {
+    format!(
+        "find {dir} -name postmaster.pid -o -name redis.pid | while read -r file; do
+             pid=$(head -n 1 \"$file\"); kill -QUIT \"$pid\" &&
+             while kill -0 \"$pid\"; do sleep 0.1; done
+         done 2> /dev/null; rm -rf {dir}",
+        dir = dir.display()
+    )
 }
 
 /// The config of a new database of this test's own, with the migrations run.
@@ -41,6 +93,7 @@ pub(crate) fn copied_database(template: &str) -> Config {
     let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let server = server();
     connect(server).batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {template}")).unwrap();
+    OWN.with_borrow_mut(|own| own.databases.push(name.clone()));
     let mut config = server.clone();
     config.dbname(&name);
     config
@@ -487,16 +540,13 @@ fn run_directory() -> &'static Path {
         let dir = tempfile::Builder::new().prefix("marketday-test-").tempdir().unwrap().keep();
         let cleaner = Command::new("sh")
             .arg("-c")
-            .arg(
-                "read _; for file in \"$0\"/kafka/*.pid; do
+            .arg(format!(
+                "read _; for file in {}/kafka/*.pid; do
                      [ ! -e \"$file\" ] || kill -KILL \"$(cat \"$file\")\"
-                 done
-                 find \"$0\" -name postmaster.pid -o -name redis.pid | while read -r file; do
-                     pid=$(head -n 1 \"$file\"); kill -QUIT \"$pid\"
-                     while kill -0 \"$pid\"; do sleep 0.1; done
-                 done; rm -rf \"$0\"",
-            )
-            .arg(&dir)
+                 done; {}",
+                dir.display(),
+                clean(&dir)
+            ))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

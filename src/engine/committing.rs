@@ -25,15 +25,15 @@ const LOOK: Duration = Duration::from_millis(500);
 /// busy machine may commit nothing for some seconds while it catches up.
 const CALM: (u64, Duration) = (5_000, Duration::from_secs(10));
 
-/// What has changed from one cut to the next, on its way to the store. A cut is due when the one before
-/// is committed; so what changes meanwhile is one commit, whose size is bounded by the number of keys
-/// touched. How many records can wait is bounded where the workers read.
+/// What has changed from one cut to the next, on its way to the store: one that is being committed, and one
+/// at most that waits. How many records can wait is bounded where the workers read.
 #[derive(Clone)]
 pub(super) struct Commits(Arc<Shared>);
 
 struct Shared {
     queue: Mutex<Queue>,
     filled: Condvar,
+    begun: AtomicU64,
     committed: AtomicU64,
 }
 
@@ -60,6 +60,7 @@ impl Commits {
         Commits(Arc::new(Shared {
             queue: Mutex::default(),
             filled: Condvar::new(),
+            begun: committed.into(),
             committed: committed.into(),
         }))
     }
@@ -81,6 +82,11 @@ impl Commits {
     /// Whether epochs have closed of which nothing is on its way to the store.
     pub(super) fn is_uncut(&self) -> bool {
         self.queue().uncut
+    }
+
+    /// The last epoch whose commit has begun.
+    pub(super) fn begun(&self) -> Epoch {
+        self.0.begun.load(Ordering::Acquire)
     }
 
     /// The last committed epoch.
@@ -159,6 +165,7 @@ impl Commits {
         closed: Closed,
         now: &AtomicI64,
     ) -> Result<()> {
+        self.0.begun.store(epoch, Ordering::Release);
         let since = Stopwatch::start();
         let (moved, rows) = (closed.now, closed.rows.len());
         // Where nothing has changed there is no commit point.

@@ -22,10 +22,14 @@ use super::source::{MAX_DRIFT, Reached, Source};
 use crate::log::Log;
 use crate::platform::clock::Stopwatch;
 
+/// While a commit runs, the next is cut when so much was read, all workers together: enough that keys
+/// coalesce in it (some 75,000 orders).
+const COMMIT_BYTES: usize = 48 << 20;
+
 /// The workers read on while what they have read and not committed takes less than this, all of
-/// them together: enough for commits in which keys coalesce (some 150,000 orders), few enough that
-/// memory stays bounded when the store is slow, or the records are long.
-const UNCOMMITTED_BYTES: usize = 96 << 20;
+/// them together: a commit that runs, one that is made meanwhile, and what is read for the third. Few
+/// enough that memory stays bounded when the store is slow, or the records are long.
+const UNCOMMITTED_BYTES: usize = 3 * COMMIT_BYTES;
 
 /// An epoch ends when its records take so much.
 const EPOCH_BYTES: usize = 16 << 20;
@@ -47,8 +51,9 @@ pub(super) struct Feed {
     probe: ProbeHandle<Epoch>,
     /// What each epoch's records take.
     in_flight: VecDeque<(Epoch, usize)>,
-    /// This worker's share of [`UNCOMMITTED_BYTES`].
-    may_take: usize,
+    /// What was read since the last cut takes.
+    uncut: usize,
+    workers: usize,
 }
 
 impl Feed {
@@ -61,7 +66,7 @@ impl Feed {
         probe: &ProbeHandle<Epoch>,
     ) -> Feed {
         let (log, probe, alignment) = (Arc::clone(log), probe.clone(), Alignment::new(worker));
-        let may_take = UNCOMMITTED_BYTES / worker.peers();
+        let workers = worker.peers();
         Feed {
             log,
             source,
@@ -70,7 +75,8 @@ impl Feed {
             alignment,
             probe,
             in_flight: VecDeque::new(),
-            may_take,
+            uncut: 0,
+            workers,
         }
     }
 
@@ -87,7 +93,13 @@ impl Feed {
     /// Has what all workers have read up to the end of this epoch committed.
     pub(super) fn cut(&mut self) -> Epoch {
         self.handles.cut();
+        self.uncut = 0;
         self.handles.epoch()
+    }
+
+    /// Whether this worker has read its share of a commit since the last cut.
+    pub(super) fn fills_a_commit(&self) -> bool {
+        self.uncut >= COMMIT_BYTES / self.workers
     }
 
     /// Tells the others that this worker reads no more, and whether they all do not.
@@ -97,7 +109,7 @@ impl Feed {
 
     /// Reads an epoch's records, unless too much is uncommitted; returns how many.
     pub(super) fn read(&mut self) -> Result<usize> {
-        if self.uncommitted() >= self.may_take {
+        if self.uncommitted() >= UNCOMMITTED_BYTES / self.workers {
             self.source.rest();
             return Ok(0);
         }
@@ -106,6 +118,7 @@ impl Feed {
         let (read, bytes) = self.source.read(max, self.alignment.horizon(), &mut self.handles)?;
         self.alignment.tell(self.source.next_at());
         if read > 0 {
+            self.uncut += bytes;
             self.in_flight.push_back((self.handles.epoch(), bytes));
         }
         Ok(read)

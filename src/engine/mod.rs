@@ -337,7 +337,9 @@ fn finish(
     Ok(())
 }
 
-/// When worker 0 asks for a cut: when the one before is committed, and something has been read since.
+/// When worker 0 asks for a cut: when the one before is committed, and something has been read since; or while
+/// it is being committed, when what has been read is enough for another, so that the graph and the store
+/// do not wait for each other in turn.
 struct Cuts {
     commits: Commits,
     /// The epoch of the last one.
@@ -349,7 +351,9 @@ struct Cuts {
 impl Cuts {
     fn look(&mut self, read: usize, feed: &mut Feed) {
         self.read |= read > 0;
-        if self.commits.committed() >= self.last && (self.read || self.commits.is_uncut()) {
+        let idle = self.commits.committed() >= self.last;
+        let next = self.commits.begun() >= self.last && feed.fills_a_commit();
+        if next || (idle && (self.read || self.commits.is_uncut())) {
             (self.last, self.read) = (feed.cut(), false);
         }
     }

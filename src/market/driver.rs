@@ -25,10 +25,14 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How far ahead of the log the market may live in its past.
 const AHEAD: Millis = 2 * DAY;
 
-/// Appended bytes, and time, after which the log is made durable.
-const FLUSH_BYTES: usize = 16 << 20;
+/// Appended bytes after which the log is made durable.
+const FLUSH_BYTES: usize = 64 << 20;
 
-const FLUSH_AFTER: Duration = Duration::from_millis(500);
+/// So is it after this time at the earliest, and at the latest.
+const FLUSH_AFTER: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
+
+/// Between these, a flush may cost a tenth of the time.
+const FLUSH_SHARE: u32 = 10;
 
 /// Time between snapshots: of the wall in history, of the market live.
 const SNAPSHOT_AFTER: Duration = Duration::from_secs(20);
@@ -89,6 +93,7 @@ impl Run<'_> {
             snapshot_cost: Duration::ZERO,
             since_snapshot: Stopwatch::start(),
             since_flush: Stopwatch::start(),
+            flush_cost: Duration::ZERO,
             unflushed: 0,
             pace: Pace::new(self.market.speed()),
             // A command that is not in effect yet keeps its time.
@@ -126,6 +131,7 @@ struct Driver<'a, 'o> {
     snapshot_cost: Duration,
     since_snapshot: Stopwatch,
     since_flush: Stopwatch,
+    flush_cost: Duration,
     unflushed: usize,
     pace: Pace,
     commands_until: Millis,
@@ -168,8 +174,9 @@ impl Driver<'_, '_> {
             }
             let done = self.done();
             let waits = done >= self.run_until;
+            let flush_after = self.flush_cost * FLUSH_SHARE;
             if self.unflushed >= FLUSH_BYTES
-                || self.since_flush.elapsed() >= FLUSH_AFTER
+                || self.since_flush.elapsed() >= flush_after.clamp(FLUSH_AFTER.0, FLUSH_AFTER.1)
                 || (waits && self.unflushed > 0)
             {
                 self.flush()?;
@@ -192,10 +199,12 @@ impl Driver<'_, '_> {
     }
 
     fn flush(&mut self) -> Result<()> {
+        let began = Stopwatch::start();
         crash::point("seeding");
         self.output.flush()?;
         crash::point("seeded");
         self.unflushed = 0;
+        self.flush_cost = began.elapsed();
         self.since_flush = Stopwatch::start();
         self.run.market.logged.store(self.done(), Ordering::Relaxed);
         Ok(())

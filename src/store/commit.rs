@@ -394,7 +394,7 @@ fn write_changes(
 }
 
 /// What has happened where a table does not have the keys that the engine has given it.
-const BY_HAND: &str = "somebody else has changed the table: the next start reads it as it is and puts      it right, and `marketday analytics --rebuild` makes all tables anew";
+const BY_HAND: &str = "somebody else has changed the table: the next start reads it as it is and puts it right, and `marketday analytics --rebuild` makes all tables anew";
 
 /// The error of changing a table, with what to do where a key that is new is there already.
 fn changed_by_hand(error: Error) -> Error {

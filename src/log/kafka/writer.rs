@@ -142,9 +142,11 @@ impl Candidate {
                 .set("transaction.timeout.ms", self.silence)
                 .set("acks", "all")
                 .set("compression.type", "lz4")
-                .set("linger.ms", "20")
+                // A flush sends at once what lingers.
+                .set("linger.ms", "100")
+                .set("batch.num.messages", "100000")
                 .set("message.max.bytes", RECORD_BYTES_MAX)
-                .set("queue.buffering.max.kbytes", "65536");
+                .set("queue.buffering.max.kbytes", "131072");
             let delivered = Delivered::new(self.sections);
             let producer: Transactional = config.create_with_context(delivered)?;
             match producer.init_transactions(ANSWER * 2) {
