@@ -20,6 +20,7 @@ use dataflows::QUERIES;
 use dataflows::analytics::{Begin, Closed, Handles, Tables, analytics, commit};
 use dataflows::ledger::Sourced;
 use dataflows::model::{Millis, OrderEvent};
+use dataflows::row::RowBatch;
 use events::{CUSTOMERS, DAYS, Events, PARTITIONS, PRODUCTS};
 use marketday::platform::clock::Stopwatch;
 use marketday::{engine, engine::profile, platform::process};
@@ -268,7 +269,12 @@ fn run(worker: &mut Worker, args: &Args, found: &Mutex<Measured>) {
     let (mut handles, dataflow) = worker.dataflow(|scope| {
         let (handles, outputs) = analytics(scope, Begin::default(), &Tables::of(QUERIES));
         let deliver = move |_, closed: Option<Closed>| {
-            count.fetch_add(closed.map_or(0, |closed| closed.rows.len() as u64), Relaxed);
+            count.fetch_add(
+                closed.map_or(0, |closed| {
+                    closed.rows.iter().map(RowBatch::len).sum::<usize>() as u64
+                }),
+                Relaxed,
+            );
         };
         commit(outputs, deliver, || u64::MAX).0.probe_with(&probe);
         (handles, scope.addr()[0])

@@ -87,11 +87,6 @@ impl Row {
         Row { table, key: key.len() as u32, bytes: [key, value].concat().into() }
     }
 
-    /// All columns, encoded.
-    pub fn fields(&self) -> &[u8] {
-        &self.bytes
-    }
-
     /// The key columns, encoded. A ledger has none.
     pub fn key(&self) -> &[u8] {
         &self.bytes[..self.key as usize]
@@ -100,6 +95,99 @@ impl Row {
     /// The other columns, encoded.
     pub fn value(&self) -> &[u8] {
         &self.bytes[self.key as usize..]
+    }
+}
+
+/// Rows and what becomes of them, one behind the other in one piece of memory: so that what changes at a
+/// cut is moved, sorted and freed by the batch.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RowBatch {
+    bytes: Vec<u8>,
+    places: Vec<Place>,
+}
+
+/// Where a row of a batch ends, and its key.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Place {
+    end: u32,
+    key: u32,
+    table: u16,
+    fate: Fate,
+}
+
+/// A batch takes no more rows when it has so many bytes.
+const BATCH: usize = 64 << 10;
+
+impl RowBatch {
+    /// Adds a row.
+    pub fn push(&mut self, row: &Row, fate: Fate) {
+        self.bytes.extend_from_slice(&row.bytes);
+        let Row { table, key, .. } = *row;
+        self.places.push(Place { end: self.bytes.len() as u32, key, table, fate });
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Whether it takes no more; then it is taken out, and leaves room for as many.
+    pub fn take_full(&mut self) -> Option<RowBatch> {
+        let room = || RowBatch {
+            bytes: Vec::with_capacity(BATCH + BATCH / 16),
+            places: Vec::with_capacity(self.places.len()),
+        };
+        (self.bytes.len() >= BATCH).then(room).map(|room| std::mem::replace(self, room))
+    }
+
+    /// One of them.
+    pub fn get(&self, index: usize) -> RowRef<'_> {
+        let start = index.checked_sub(1).map_or(0, |before| self.places[before].end);
+        let Place { end, key, table, fate } = self.places[index];
+        RowRef { table, fate, key, bytes: &self.bytes[start as usize..end as usize] }
+    }
+
+    /// All of them, as they came.
+    pub fn iter(&self) -> impl Iterator<Item = RowRef<'_>> {
+        (0..self.len()).map(|index| self.get(index))
+    }
+}
+
+/// A row of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct RowRef<'b> {
+    /// Number of the table.
+    pub table: u16,
+    /// What becomes of it.
+    pub fate: Fate,
+    key: u32,
+    bytes: &'b [u8],
+}
+
+impl<'b> RowRef<'b> {
+    /// All columns, encoded.
+    pub fn fields(&self) -> &'b [u8] {
+        self.bytes
+    }
+
+    /// The key columns, encoded. A ledger has none.
+    pub fn key(&self) -> &'b [u8] {
+        &self.bytes[..self.key as usize]
+    }
+
+    /// The other columns, encoded.
+    pub fn value(&self) -> &'b [u8] {
+        &self.bytes[self.key as usize..]
+    }
+
+    /// The row by itself.
+    pub fn to_row(&self) -> Row {
+        Row::of(self.table, self.key(), self.value())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use timely::container::{ContainerBuilder, PushInto};
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
@@ -12,18 +13,13 @@ use crate::Epoch;
 use crate::ledger::Tally;
 use crate::model::{Millis, Topic};
 use crate::operators::{Stash, Vecs};
-use crate::row::{Fate, Row};
+use crate::row::{Fate, Row, RowBatch};
 
 /// Something to be committed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Output {
-    /// A row that changes.
-    Row {
-        /// The row.
-        row: Row,
-        /// What becomes of it.
-        fate: Fate,
-    },
+    /// Rows that change.
+    Rows(RowBatch),
     /// What became of records of a partition.
     Tally(Topic, u32, Tally),
     /// The market time of the results.
@@ -32,11 +28,58 @@ pub enum Output {
     Cut,
 }
 
+impl Output {
+    /// One row that changes.
+    pub fn row(row: &Row, fate: Fate) -> Output {
+        let mut batch = RowBatch::default();
+        batch.push(row, fate);
+        Output::Rows(batch)
+    }
+}
+
+/// Makes messages of what operators give, and batches of the rows among it.
+#[derive(Default)]
+pub(crate) struct Outputs {
+    rows: RowBatch,
+    message: Vec<Output>,
+    sent: Vec<Output>,
+}
+
+impl PushInto<(Row, Fate)> for Outputs {
+    fn push_into(&mut self, (row, fate): (Row, Fate)) {
+        self.rows.push(&row, fate);
+        self.message.extend(self.rows.take_full().map(Output::Rows));
+    }
+}
+
+impl PushInto<Output> for Outputs {
+    fn push_into(&mut self, output: Output) {
+        self.message.push(output);
+    }
+}
+
+impl ContainerBuilder for Outputs {
+    type Container = Vec<Output>;
+
+    fn extract(&mut self) -> Option<&mut Vec<Output>> {
+        self.sent.clear();
+        std::mem::swap(&mut self.message, &mut self.sent);
+        (!self.sent.is_empty()).then_some(&mut self.sent)
+    }
+
+    fn finish(&mut self) -> Option<&mut Vec<Output>> {
+        if !self.rows.is_empty() {
+            self.message.push(Output::Rows(std::mem::take(&mut self.rows)));
+        }
+        self.extract()
+    }
+}
+
 /// All that changed from one cut to the next.
 #[derive(Default, Debug)]
 pub struct Closed {
     /// Rows that change, a key's once.
-    pub rows: Vec<(Row, Fate)>,
+    pub rows: Vec<RowBatch>,
     /// What became of the records, by topic and partition.
     pub tallies: BTreeMap<(Topic, u32), Tally>,
     /// `now`, if there is one.
@@ -47,18 +90,13 @@ pub struct Closed {
 impl Closed {
     fn add(&mut self, output: Output) {
         match output {
-            Output::Row { row, fate } => self.rows.push((row, fate)),
+            Output::Rows(rows) => self.rows.push(rows),
             Output::Tally(topic, partition, tally) => {
                 self.tallies.entry((topic, partition)).or_default().add(&tally);
             }
             Output::Now(now) => self.now = self.now.max(Some(now)),
             Output::Cut => self.cut = true,
         }
-    }
-
-    /// Whether nothing was read and nothing changed.
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.tallies.is_empty()
     }
 
     /// Adds a later epoch's changes.

@@ -8,6 +8,7 @@ mod properties;
 #[cfg(test)]
 pub(crate) mod story;
 
+pub(crate) use commit::Outputs;
 pub use commit::{Closed, Output, commit};
 
 use std::collections::BTreeMap;
@@ -252,33 +253,31 @@ fn ledger<'s, E: Record>(
 ) -> Stream<'s, Epoch, Vec<E>> {
     let deduplicated = deduplicate(events, E::TOPIC.name(), begin.hydrated, E::event_id);
     outputs.push(not_counted(deduplicated.copies, deduplicated.conflicts));
-    outputs.push(
-        deduplicated.accepted.clone().unary::<CapacityContainerBuilder<Vec<Output>>, _, _, _>(
-            Pipeline,
-            "ledger rows",
-            move |_capability, _info| {
-                move |input, output| {
-                    input.for_each_stamp(|capability, batches| {
-                        let epoch = *capability.least().expect("a message has a time");
-                        if epoch <= begin.hydrated {
-                            return;
-                        }
-                        let mut session = output.session(&capability);
-                        let mut tallies = Tallies::default();
-                        for sourced in batches.flat_map(|batch| batch.drain(..)) {
-                            let row = ledger_row(ledger_table(E::TOPIC), &sourced);
-                            session.give(Output::Row { row, fate: Fate::New });
-                            let tally = tallies.of(sourced.origin.partition);
-                            tally.counted += 1;
-                            tally.amount = tally.amount.wrapping_add(sourced.event.amount().0);
-                            tally.hash = tally.hash.wrapping_add(sourced.origin.hash);
-                        }
-                        tallies.give(E::TOPIC, |output| session.give(output));
-                    });
-                }
-            },
-        ),
-    );
+    outputs.push(deduplicated.accepted.clone().unary::<Outputs, _, _, _>(
+        Pipeline,
+        "ledger rows",
+        move |_capability, _info| {
+            move |input, output| {
+                input.for_each_stamp(|capability, batches| {
+                    let epoch = *capability.least().expect("a message has a time");
+                    if epoch <= begin.hydrated {
+                        return;
+                    }
+                    let mut session = output.session_with_builder(&capability);
+                    let mut tallies = Tallies::default();
+                    for sourced in batches.flat_map(|batch| batch.drain(..)) {
+                        let row = ledger_row(ledger_table(E::TOPIC), &sourced);
+                        session.give((row, Fate::New));
+                        let tally = tallies.of(sourced.origin.partition);
+                        tally.counted += 1;
+                        tally.amount = tally.amount.wrapping_add(sourced.event.amount().0);
+                        tally.hash = tally.hash.wrapping_add(sourced.origin.hash);
+                    }
+                    tallies.give(E::TOPIC, |output| session.give(output));
+                });
+            }
+        },
+    ));
     deduplicated.accepted.map(|sourced| sourced.event)
 }
 
@@ -287,7 +286,7 @@ fn not_counted<'s, E: Record>(
     copies: Events<'s, E>,
     conflicts: Events<'s, E>,
 ) -> Stream<'s, Epoch, Vec<Output>> {
-    copies.binary::<_, CapacityContainerBuilder<Vec<Output>>, _, _, _, _>(
+    copies.binary::<_, Outputs, _, _, _, _>(
         conflicts,
         Pipeline,
         Pipeline,
@@ -299,16 +298,16 @@ fn not_counted<'s, E: Record>(
                     for sourced in batches.flat_map(|batch| batch.drain(..)) {
                         tallies.of(sourced.origin.partition).duplicate += 1;
                     }
-                    let mut session = output.session(&capability);
+                    let mut session = output.session_with_builder(&capability);
                     tallies.give(E::TOPIC, |output| session.give(output));
                 });
                 conflicts.for_each_stamp(|capability, batches| {
                     let mut tallies = Tallies::default();
-                    let mut session = output.session(&capability);
+                    let mut session = output.session_with_builder(&capability);
                     for sourced in batches.flat_map(|batch| batch.drain(..)) {
                         tallies.of(sourced.origin.partition).dead += 1;
                         let row = conflict_row(DEAD_LETTERS, &sourced);
-                        session.give(Output::Row { row, fate: Fate::New });
+                        session.give((row, Fate::New));
                     }
                     tallies.give(E::TOPIC, |output| session.give(output));
                 });

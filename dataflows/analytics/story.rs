@@ -43,7 +43,7 @@ use dataflows::model::{
     ProductEvent, ProductId, ScenarioAction, ScenarioEvent, Sex, Status, Strength, User, UserEvent,
     UserId,
 };
-use dataflows::row::{Fate, Fields, Row};
+use dataflows::row::{Fate, Fields, Row, RowBatch};
 use dataflows::{Epoch, QUERIES};
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::Probe;
@@ -118,8 +118,12 @@ pub(crate) fn graph(
 ) -> Handles {
     worker.dataflow(|scope| {
         let (handles, outputs) = analytics(scope, Begin::default(), &Tables::of(QUERIES));
-        let deliver =
-            move |_epoch, closed: Option<Closed>| deliver(closed.unwrap_or_default().rows);
+        let deliver = move |_epoch, closed: Option<Closed>| {
+            let rows = closed.unwrap_or_default().rows;
+            deliver(
+                rows.iter().flat_map(RowBatch::iter).map(|it| (it.to_row(), it.fate)).collect(),
+            );
+        };
         let (done, _activator) = commit(outputs, deliver, || Epoch::MAX);
         done.probe_with(probe);
         handles

@@ -6,7 +6,7 @@ use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Operator;
 
 use super::{Stash, Vecs};
-use crate::analytics::Output;
+use crate::analytics::Outputs;
 use crate::model::Millis;
 use crate::passes::Rows;
 use crate::row::{Fate, Row};
@@ -68,7 +68,7 @@ pub fn changed<K: ExchangeData + Hashable, V: ExchangeData>(
     row: impl Fn(&K, &V) -> Row + 'static,
 ) -> Rows<'_> {
     let by_key = Exchange::new(|((key, _), _, _): &((K, V), Epoch, isize)| key.hashed().into());
-    records.inner.unary_frontier::<Vecs<Output>, _, _, _>(
+    records.inner.unary_frontier::<Outputs, _, _, _>(
         by_key,
         "changed rows",
         move |_capability, _info| {
@@ -83,7 +83,7 @@ pub fn changed<K: ExchangeData + Hashable, V: ExchangeData>(
                     held.pop_closed(|epoch| frontier.less_equal(epoch))
                 {
                     differential_dataflow::consolidation::consolidate(&mut changes);
-                    let mut session = output.session(&capability);
+                    let mut session = output.session_with_builder(&capability);
                     for of_key in changes.chunk_by(|((a, _), _), ((b, _), _)| a == b) {
                         let goes = of_key.iter().any(|(_, diff)| *diff < 0);
                         let comes = || of_key.iter().filter(|(_, diff)| *diff > 0);
@@ -91,12 +91,12 @@ pub fn changed<K: ExchangeData + Hashable, V: ExchangeData>(
                         // A second row of a key is refused where it would be committed.
                         for ((key, value), diff) in comes() {
                             for _ in 0..*diff {
-                                session.give(Output::Row { row: row(key, value), fate });
+                                session.give((row(key, value), fate));
                             }
                         }
                         if comes().next().is_none() {
                             let ((key, value), _) = &of_key[0];
-                            session.give(Output::Row { row: row(key, value), fate: Fate::Gone });
+                            session.give((row(key, value), Fate::Gone));
                         }
                     }
                 }

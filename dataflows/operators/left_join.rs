@@ -4,8 +4,8 @@ use differential_dataflow::ExchangeData;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
-use super::{HashMap, Key, RecordChanges, Stash, StateSize, Vecs, replace};
-use crate::analytics::Output;
+use super::{HashMap, Key, RecordChanges, Stash, StateSize, replace};
+use crate::analytics::Outputs;
 use crate::passes::Rows;
 use crate::row::{Fate, Row};
 use crate::{Collection, Epoch};
@@ -34,7 +34,7 @@ where
     let scope = left.inner.scope();
     let left_by_key = Exchange::new(|((key, _), _, _): &((K, A), Epoch, isize)| key.hashed());
     let right_by_key = Exchange::new(|((key, _), _, _): &((K, B), Epoch, isize)| key.hashed());
-    left.inner.binary_frontier::<_, Vecs<Output>, _, _, _, _>(
+    left.inner.binary_frontier::<_, Outputs, _, _, _, _>(
         right.inner,
         left_by_key,
         right_by_key,
@@ -59,7 +59,7 @@ where
                 while let Some((capability, changes)) = held
                     .pop_closed(|epoch| left_open.less_equal(epoch) || right_open.less_equal(epoch))
                 {
-                    let mut session = output.session(&capability);
+                    let mut session = output.session_with_builder(&capability);
                     for (key, (left, right)) in changes {
                         let of_key = records.entry(key).or_default();
                         let before = of_key.clone();
@@ -73,7 +73,7 @@ where
                         };
                         if let Some(left) = shows {
                             let row = row(key, left, of_key.1.as_ref());
-                            session.give(Output::Row { row, fate });
+                            session.give((row, fate));
                         }
                         if of_key.0.is_none() && of_key.1.is_none() {
                             records.remove(&key);

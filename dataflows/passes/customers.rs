@@ -13,12 +13,11 @@ use super::contributions::Contributions;
 use super::fold::{Fold, NEVER, tick_from};
 use super::history::{Entry, History, Which};
 use super::{Facts, Parts};
-use crate::analytics::Output;
 use crate::model::time::{MINUTE, TICK};
 use crate::model::{Millis, OrderEvent, OrderKind, User, UserEvent, UserId};
 use crate::operators::{Grade, HashMap, Standing, tick_until};
 use crate::queries::Table;
-use crate::row::Fate;
+use crate::row::{Fate, Row};
 
 /// A customer as every part sees them.
 #[derive(Debug)]
@@ -403,7 +402,7 @@ impl<P: Parts> Pass<P> {
     }
 
     /// Gives each row that has changed since the last cut, once.
-    pub(super) fn cut(&mut self, now: Millis, mut give: impl FnMut(Output)) {
+    pub(super) fn cut(&mut self, now: Millis, mut give: impl FnMut(Row, Fate)) {
         self.now = self.now.max(now);
         self.wake();
         let mut marked = std::mem::take(&mut self.marked);
@@ -426,7 +425,7 @@ impl<P: Parts> Pass<P> {
     }
 
     /// Lives through a customer's time, and gives their rows that have changed.
-    fn show(&mut self, index: usize, give: &mut impl FnMut(Output)) {
+    fn show(&mut self, index: usize, give: &mut impl FnMut(Row, Fate)) {
         self.live(index);
         let (who, states) = &mut self.customers[index];
         let (changed, mut shown) = (std::mem::take(&mut who.changed), who.shown);
@@ -434,7 +433,7 @@ impl<P: Parts> Pass<P> {
             let Some(row) = row else { return };
             let fate = if shown >> part & 1 == 1 { Fate::Changed } else { Fate::New };
             shown |= 1 << part;
-            give(Output::Row { row, fate });
+            give(row, fate);
         });
         (who.shown, who.marked) = (shown, false);
     }

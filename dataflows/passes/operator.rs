@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use differential_dataflow::difference::{IsZero, Monoid};
 use differential_dataflow::{AsCollection, Hashable, VecCollection};
-use timely::container::{CapacityContainerBuilder, NoopBuilder};
+use timely::container::NoopBuilder;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::OutputBuilder;
@@ -15,7 +15,7 @@ use super::contributions::{Told, plus};
 use super::customers::Pass;
 use super::{Bucket, Contributed, Parts, Rows};
 use crate::Epoch;
-use crate::analytics::Output;
+use crate::analytics::{Output, Outputs};
 use crate::model::{Millis, OrderEvent, UserEvent};
 use crate::operators::{HashMap, Stash, StateSize, Sums, Vecs};
 use crate::queries::Table;
@@ -52,7 +52,7 @@ pub(crate) fn customers<'s, P: Parts>(
     let mut users = builder.new_input(users, by_customer);
     let mut cuts = builder.new_input(cuts, Pipeline);
     let (rows_out, rows) = builder.new_output::<Vec<Output>>();
-    let mut rows_out = OutputBuilder::<_, Vecs<Output>>::from(rows_out);
+    let mut rows_out = OutputBuilder::<_, Outputs>::from(rows_out);
     let mut contributed = Vec::new();
     let mut outs: Vec<_> = std::iter::repeat_with(|| {
         let (sums_out, sums) = builder.new_output::<Vec<(Bucket, Epoch, Sums)>>();
@@ -104,8 +104,8 @@ pub(crate) fn customers<'s, P: Parts>(
                 }
                 let Some((capabilities, now)) = arrived.cut else { continue };
                 let mut rows_out = rows_out.activate();
-                let mut rows = rows_out.session(&capabilities[0]);
-                pass.cut(now, |row| rows.give(row));
+                let mut rows = rows_out.session_with_builder(&capabilities[0]);
+                pass.cut(now, |row, fate| rows.give((row, fate)));
                 for (part, of_part) in pass.contributions() {
                     let stream = stream_of[part];
                     let (sums_out, told_out) = &mut outs[stream];
@@ -132,45 +132,41 @@ pub(crate) fn buckets(
 ) -> Rows<'_> {
     let scope = sums.inner.scope();
     let by_bucket = Exchange::new(|(bucket, _, _): &(Bucket, Epoch, Sums)| bucket.hashed());
-    sums.inner.unary_frontier::<CapacityContainerBuilder<Vec<Output>>, _, _, _>(
-        by_bucket,
-        "buckets",
-        move |_capability, info| {
-            let mut kept = StateSize::by(scope, &info);
-            let mut totals: HashMap<Bucket, Sums> = HashMap::default();
-            let mut held: Stash<HashMap<Bucket, Sums>> = Stash::new();
-            move |(input, frontier), output| {
-                input.for_each_stamp(|capability, batches| {
-                    for (bucket, epoch, sums) in batches.flat_map(|batch| batch.drain(..)) {
-                        let held = held.at(epoch, || capability.delayed(&epoch, 0));
-                        plus(held.entry(bucket).or_insert_with(Sums::zero), &sums, &bucket);
+    sums.inner.unary_frontier::<Outputs, _, _, _>(by_bucket, "buckets", move |_capability, info| {
+        let mut kept = StateSize::by(scope, &info);
+        let mut totals: HashMap<Bucket, Sums> = HashMap::default();
+        let mut held: Stash<HashMap<Bucket, Sums>> = Stash::new();
+        move |(input, frontier), output| {
+            input.for_each_stamp(|capability, batches| {
+                for (bucket, epoch, sums) in batches.flat_map(|batch| batch.drain(..)) {
+                    let held = held.at(epoch, || capability.delayed(&epoch, 0));
+                    plus(held.entry(bucket).or_insert_with(Sums::zero), &sums, &bucket);
+                }
+            });
+            while let Some((capability, changes)) =
+                held.pop_closed(|epoch| frontier.less_equal(epoch))
+            {
+                let mut session = output.session_with_builder(&capability);
+                for (bucket, change) in changes.into_iter().filter(|(_, it)| !it.is_zero()) {
+                    let total = totals.entry(bucket).or_insert_with(Sums::zero);
+                    let before = *total;
+                    plus(total, &change, &bucket);
+                    let (fate, sums) = match (before.is_zero(), total.is_zero()) {
+                        (true, _) => (Fate::New, *total),
+                        (false, false) => (Fate::Changed, *total),
+                        (false, true) => (Fate::Gone, before),
+                    };
+                    let shown = row(&bucket, &sums);
+                    // What has changed may be in no row.
+                    if fate != Fate::Changed || row(&bucket, &before) != shown {
+                        session.give((shown, fate));
                     }
-                });
-                while let Some((capability, changes)) =
-                    held.pop_closed(|epoch| frontier.less_equal(epoch))
-                {
-                    let mut session = output.session(&capability);
-                    for (bucket, change) in changes.into_iter().filter(|(_, it)| !it.is_zero()) {
-                        let total = totals.entry(bucket).or_insert_with(Sums::zero);
-                        let before = *total;
-                        plus(total, &change, &bucket);
-                        let (fate, sums) = match (before.is_zero(), total.is_zero()) {
-                            (true, _) => (Fate::New, *total),
-                            (false, false) => (Fate::Changed, *total),
-                            (false, true) => (Fate::Gone, before),
-                        };
-                        let shown = row(&bucket, &sums);
-                        // What has changed may be in no row.
-                        if fate != Fate::Changed || row(&bucket, &before) != shown {
-                            session.give(Output::Row { row: shown, fate });
-                        }
-                        if fate == Fate::Gone {
-                            totals.remove(&bucket);
-                        }
+                    if fate == Fate::Gone {
+                        totals.remove(&bucket);
                     }
                 }
-                kept.tell(|| totals.len());
             }
-        },
-    )
+            kept.tell(|| totals.len());
+        }
+    })
 }

@@ -215,8 +215,7 @@ fn outcome(events: &[OrderEvent], cuts: usize) -> (RowValues, BTreeMap<Bucket, S
     for events in events.chunks(events.len().div_ceil(cuts)) {
         pass.apply(events);
         now = events.iter().map(|event| event.order.at).max().unwrap().max(now);
-        pass.cut(now, |output| {
-            let crate::analytics::Output::Row { row, .. } = output else { panic!("{output:?}") };
+        pass.cut(now, |row, _fate| {
             rows.insert((usize::from(row.table), row.key().to_vec()), row.value().to_vec());
         });
         for (bucket, more) in pass.contributions().flat_map(|(_part, it)| it.drain()) {
@@ -232,7 +231,7 @@ fn what_happens_at_now_belongs_to_it_whatever_its_id() {
     let mut pass = Pass::<All>::new(tables(), false);
     let later = order(OrderKind::Placed, 1, 2, START + HOUR, 5);
     pass.apply(&[order(OrderKind::Placed, 1, 1, START, u64::MAX), later]);
-    pass.cut(START, |_row| ());
+    pass.cut(START, |_row, _fate| ());
     let place = QUERIES.iter().position(|query| query.name == "active_customers").unwrap();
     let (_part, of_spans) = pass.contributions().nth(place).unwrap();
     let buyers: Vec<i64> = of_spans.drain().map(|(_span, sums)| sums.buyers).collect();

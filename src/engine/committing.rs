@@ -1,6 +1,7 @@
-//! The thread that commits, and what it shares with the workers of its process.
+//! The thread that commits, one that sorts out what it commits next, and what they share with the workers
+//! of their process.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, sleep};
@@ -8,12 +9,15 @@ use std::time::Duration;
 
 use anyhow::{Error, Result};
 use dataflows::Epoch;
-use dataflows::analytics::Closed;
+use dataflows::analytics::{Closed, Tables};
+use dataflows::ledger::Tally;
+use dataflows::model::{Millis, Topic};
+use dataflows::row::RowBatch;
 use tracing::{debug, warn};
 
 use crate::platform::clock::Stopwatch;
 use crate::store::waits::waits_for_lock;
-use crate::store::{self, Committer};
+use crate::store::{self, Committer, Writes};
 
 /// A commit that takes so long is asked what it waits for ...
 const LONG: Duration = Duration::from_secs(5);
@@ -39,16 +43,27 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    waiting: VecDeque<(Epoch, Closed)>,
+    closed: VecDeque<(Epoch, Closed)>,
+    /// The same, sorted out by table: that takes a quarter as long as its commit does.
+    sorted: VecDeque<Result<Sorted>>,
     /// Epochs have closed since the last cut.
     uncut: bool,
     /// Nothing more will come; perhaps since there is nothing more.
-    closed: Option<CaughtUp>,
+    end: Option<CaughtUp>,
     /// Taken by the worker that ends with it.
     failure: Option<Error>,
     failed: bool,
     /// Since when a commit runs.
     running: Option<Stopwatch>,
+}
+
+/// What a commit writes.
+struct Sorted {
+    epoch: Epoch,
+    writes: Writes,
+    rows: usize,
+    read: BTreeMap<(Topic, u32), Tally>,
+    now: Option<Millis>,
 }
 
 /// Whether all was committed that there was.
@@ -74,8 +89,8 @@ impl Commits {
         let mut queue = self.queue();
         queue.uncut = closed.is_none();
         if let Some(closed) = closed {
-            queue.waiting.push_back((epoch, closed));
-            self.0.filled.notify_one();
+            queue.closed.push_back((epoch, closed));
+            self.0.filled.notify_all();
         }
     }
 
@@ -107,16 +122,17 @@ impl Commits {
     /// Nothing more will come; perhaps since there is nothing more.
     pub(super) fn close(&self, caught_up: bool) {
         let mut queue = self.queue();
-        let before = queue.closed.is_some_and(|CaughtUp(before)| before);
-        queue.closed = Some(CaughtUp(before || caught_up));
-        self.0.filled.notify_one();
+        let before = queue.end.is_some_and(|CaughtUp(before)| before);
+        queue.end = Some(CaughtUp(before || caught_up));
+        self.0.filled.notify_all();
     }
 
-    /// Starts the thread that commits whatever waits, one transaction after the other, and one
-    /// that says when a commit waits; the committer's session is that of `backend`.
+    /// Starts the thread that commits whatever waits, one transaction after the other, the one that sorts it
+    /// out before, and one that says when a commit waits; the committer's session is that of `backend`.
     pub(super) fn start(
         &self,
         mut committer: Committer,
+        tables: Tables,
         now: Arc<AtomicI64>,
         database: &postgres::Config,
         backend: i32,
@@ -124,19 +140,20 @@ impl Commits {
         let (commits, database) = (self.clone(), database.clone());
         std::thread::spawn(move || commits.watch(&database, backend));
         let commits = self.clone();
+        std::thread::spawn(move || commits.sort(&tables));
+        let commits = self.clone();
         std::thread::spawn(move || {
             let mut calm = Some(Calm::begin());
             loop {
                 let next = commits.next(calm.is_some());
                 let ended = matches!(next, Next::End { .. });
                 let mut result = match next {
-                    Next::Commit(epoch, closed) => {
-                        let events = closed.tallies.values().map(|tally| tally.counted).sum();
+                    Next::Commit(sorted) => sorted.and_then(|sorted| {
                         if let Some(calm) = &mut calm {
-                            calm.hear(events);
+                            calm.hear(sorted.read.values().map(|tally| tally.counted).sum());
                         }
-                        commits.commit(&mut committer, epoch, closed, &now)
-                    }
+                        commits.commit(&mut committer, &sorted, &now)
+                    }),
                     Next::End { caught_up: true } => committer.settle(),
                     Next::End { caught_up: false } | Next::Nothing => Ok(()),
                 };
@@ -148,6 +165,7 @@ impl Commits {
                 if let Err(error) = result {
                     queue.failed = true;
                     queue.failure = Some(error);
+                    commits.0.filled.notify_all();
                     return;
                 }
                 if ended {
@@ -157,26 +175,45 @@ impl Commits {
         })
     }
 
+    /// Sorts out what has closed, until committing ends.
+    fn sort(&self, tables: &Tables) {
+        let mut queue = self.queue();
+        loop {
+            if let Some((epoch, Closed { rows, tallies, now, .. })) = queue.closed.pop_front() {
+                drop(queue);
+                let count = rows.iter().map(RowBatch::len).sum();
+                let sorted = Writes::of(rows, tables).map(|writes| Sorted {
+                    epoch,
+                    writes,
+                    rows: count,
+                    read: tallies,
+                    now,
+                });
+                queue = self.queue();
+                queue.sorted.push_back(sorted);
+                self.0.filled.notify_all();
+            } else if queue.end.is_some() || queue.failed {
+                return;
+            } else {
+                queue = self.0.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+
     /// Commits, and tells that.
-    fn commit(
-        &self,
-        committer: &mut Committer,
-        epoch: Epoch,
-        closed: Closed,
-        now: &AtomicI64,
-    ) -> Result<()> {
-        self.0.begun.store(epoch, Ordering::Release);
+    fn commit(&self, committer: &mut Committer, sorted: &Sorted, now: &AtomicI64) -> Result<()> {
+        let Sorted { epoch, writes, rows, read, now: moved } = sorted;
+        self.0.begun.store(*epoch, Ordering::Release);
         let since = Stopwatch::start();
-        let (moved, rows) = (closed.now, closed.rows.len());
         // Where nothing has changed there is no commit point.
-        if !closed.is_empty() {
-            committer.commit(epoch, closed)?;
+        if *rows > 0 || !read.is_empty() {
+            committer.commit(*epoch, writes, read, *moved)?;
         }
         debug!(epoch, rows, ms = since.elapsed().as_millis() as u64, "commit");
         if let Some(moved) = moved {
-            now.store(moved, Ordering::Relaxed);
+            now.store(*moved, Ordering::Relaxed);
         }
-        self.0.committed.store(epoch, Ordering::Release);
+        self.0.committed.store(*epoch, Ordering::Release);
         Ok(())
     }
 
@@ -184,11 +221,11 @@ impl Commits {
     fn next(&self, or_nothing: bool) -> Next {
         let mut queue = self.queue();
         loop {
-            if let Some((epoch, closed)) = queue.waiting.pop_front() {
+            if let Some(sorted) = queue.sorted.pop_front() {
                 queue.running = Some(Stopwatch::start());
-                return Next::Commit(epoch, closed);
+                return Next::Commit(sorted);
             }
-            if let Some(CaughtUp(caught_up)) = queue.closed {
+            if let Some(CaughtUp(caught_up)) = queue.end {
                 queue.running = Some(Stopwatch::start());
                 return Next::End { caught_up };
             }
@@ -199,7 +236,7 @@ impl Commits {
                     .wait_timeout(queue, CALM.1)
                     .unwrap_or_else(PoisonError::into_inner);
                 queue = woken;
-                if waited.timed_out() && queue.waiting.is_empty() && queue.closed.is_none() {
+                if waited.timed_out() && queue.sorted.is_empty() && queue.end.is_none() {
                     queue.running = Some(Stopwatch::start());
                     return Next::Nothing;
                 }
@@ -215,7 +252,7 @@ impl Commits {
         loop {
             sleep(LOOK);
             let queue = self.queue();
-            let (ended, running) = (queue.failed || queue.closed.is_some(), queue.running);
+            let (ended, running) = (queue.failed || queue.end.is_some(), queue.running);
             drop(queue);
             match running.map(Stopwatch::elapsed).filter(|running| *running > LONG) {
                 None if ended => return,
@@ -242,7 +279,7 @@ impl Commits {
 
 /// What the committing thread does next.
 enum Next {
-    Commit(Epoch, Closed),
+    Commit(Result<Sorted>),
     /// Nothing has come for a while.
     Nothing,
     End {
@@ -286,7 +323,8 @@ pub(super) struct Abandon(Commits);
 
 impl Drop for Abandon {
     fn drop(&mut self) {
-        self.0.queue().waiting.clear();
+        self.0.queue().closed.clear();
+        self.0.queue().sorted.clear();
         self.0.close(false);
     }
 }

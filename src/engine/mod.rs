@@ -230,7 +230,8 @@ fn run_worker(
         let backend = client.query_one("SELECT pg_backend_pid()", &[])?.get(0);
         let committer = store::Committer::new(client, &claim, &settings.tables)?;
         let now = Arc::clone(&settings.now);
-        committing = Some(commits.start(committer, now, &settings.database, backend));
+        let tables = settings.tables.clone();
+        committing = Some(commits.start(committer, tables, now, &settings.database, backend));
     }
 
     let hydrated = claim.epoch + 1;

@@ -1,6 +1,7 @@
 //! Reading a worker's partitions in the order of event time, and decoding them into the graph.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -23,6 +24,9 @@ pub(super) const MAX_DRIFT: Millis = 20 * HOUR;
 /// Records fetched from a partition at a time.
 const FETCH: usize = 2_000;
 
+/// A partition that gives so many at once is read ahead: another thread decodes the next ones meanwhile.
+const MANY: usize = 200;
+
 /// A log that gives nothing for so long, short of the end, is spoken of.
 pub(super) const STALLED: Duration = Duration::from_secs(30);
 
@@ -41,7 +45,7 @@ pub(super) struct Source {
     /// What is committed, as of the start.
     tallies: BTreeMap<(Topic, u32), Tally>,
     partitions: Vec<Partition>,
-    batch: Batch,
+    decoder: Decoder,
     /// No record beyond this moves `now`.
     latest: Option<Millis>,
 }
@@ -76,6 +80,10 @@ struct Partition {
     last: Option<Mark>,
     /// Fetched and not yet given to the graph.
     fetched: VecDeque<Fetched>,
+    /// What comes behind that and is being decoded.
+    ahead: Option<Receiver<Decoded>>,
+    /// What records are read into.
+    batch: Batch,
     /// How far the times go in what was fetched; of topics other than `orders` too, to read the
     /// partitions in step.
     reach: Option<Reach>,
@@ -103,9 +111,9 @@ impl Source {
         shard: (usize, usize),
         latest: Option<Millis>,
     ) -> Result<Source> {
-        let (partitions, batch) = (Vec::new(), Batch::default());
+        let (partitions, decoder) = (Vec::new(), Decoder::start());
         let (known, tallies) = ([0; Topic::ALL.len()], tallies.clone());
-        let mut source = Source { shard, known, tallies, partitions, batch, latest };
+        let mut source = Source { shard, known, tallies, partitions, decoder, latest };
         source.open_new(log)?;
         Ok(source)
     }
@@ -153,6 +161,8 @@ impl Source {
                     next_offset,
                     last: None,
                     fetched: VecDeque::new(),
+                    ahead: None,
+                    batch: Batch::default(),
                     reach: committed.and_then(|tally| tally.reach),
                     hungry: false,
                     end: log.end(topic, partition)?,
@@ -263,7 +273,7 @@ impl Source {
                 }
                 Err(row) => {
                     tally.dead += 1;
-                    handles.outputs.send(Output::Row { row, fate: Fate::New });
+                    handles.outputs.send(Output::row(&row, Fate::New));
                 }
             }
             given += 1;
@@ -289,42 +299,101 @@ impl Source {
         slowest.unwrap_or(Millis::MAX).saturating_add(MAX_DRIFT)
     }
 
-    /// Fetches and decodes the next records of a partition whose fetched ones are used up.
+    /// Fetches the next records of a partition whose fetched ones are used up, decoded ahead where there
+    /// are many.
     fn fetch(&mut self, place: usize) -> Result<()> {
-        let partition = &mut self.partitions[place];
+        let (partition, latest) = (&mut self.partitions[place], self.latest);
         if !partition.fetched.is_empty() {
             return Ok(());
         }
-        self.batch.clear();
-        let (offset, name) = (partition.reader.position(), partition.topic.name());
-        let read = partition.reader.read(&mut self.batch, FETCH).with_context(|| {
-            format!("reading {name}-{} from offset {offset} on", partition.partition)
-        })?;
-        partition.hungry = read == 0;
-        for record in self.batch.iter() {
-            let origin = Origin {
-                partition: partition.partition,
-                offset: record.offset,
-                hash: as_read::hash(record),
-            };
-            let content = codec::decode(partition.topic, record.value).map_err(|reason| {
-                dead_letter(partition.topic, partition.partition, record, &reason)
-            });
-            if let Ok(event) = &content
-                && self.latest.is_none_or(|latest| event.at() <= latest)
-            {
-                let (at, by) = (event.at(), event.customer());
-                partition.reach = Some(Reach::after(partition.reach, record.offset, at, by));
+        let decoded = match partition.ahead.take() {
+            Some(ahead) => ahead.recv().context("the thread that decodes records died")?,
+            None => {
+                partition.hungry = partition.read()? == 0;
+                decode(partition.topic, partition.partition, std::mem::take(&mut partition.batch))
             }
-            let bytes = RECORD_BYTES + record.value.map_or(0, <[u8]>::len);
-            let reach = partition.reach;
-            partition.fetched.push_back(Fetched { origin, reach, bytes, content });
+        };
+        partition.take(decoded, latest);
+        if partition.fetched.len() >= MANY && partition.read()? > 0 {
+            let batch = std::mem::take(&mut partition.batch);
+            partition.ahead =
+                Some(self.decoder.ask(partition.topic, partition.partition, batch)?);
         }
         Ok(())
     }
 }
 
+/// The thread that decodes for a worker what its partitions give next.
+struct Decoder(Sender<Job>);
+
+/// Records of a partition, and where they go when they are decoded.
+struct Job {
+    topic: Topic,
+    partition: u32,
+    batch: Batch,
+    done: Sender<Decoded>,
+}
+
+/// Records of a partition, decoded, and the batch that they were in.
+struct Decoded {
+    records: Vec<(Origin, usize, Result<Event, Row>)>,
+    batch: Batch,
+}
+
+impl Decoder {
+    fn start() -> Decoder {
+        let (work, jobs) = channel::<Job>();
+        std::thread::spawn(move || {
+            for Job { topic, partition, batch, done } in jobs {
+                // A worker that has ended does not want it any more.
+                _ = done.send(decode(topic, partition, batch));
+            }
+        });
+        Decoder(work)
+    }
+
+    fn ask(&self, topic: Topic, partition: u32, batch: Batch) -> Result<Receiver<Decoded>> {
+        let (done, decoded) = channel();
+        let job = Job { topic, partition, batch, done };
+        self.0.send(job).ok().context("the thread that decodes records died")?;
+        Ok(decoded)
+    }
+}
+
+fn decode(topic: Topic, partition: u32, batch: Batch) -> Decoded {
+    let record = |record: Record<'_>| {
+        let origin = Origin { partition, offset: record.offset, hash: as_read::hash(record) };
+        let bytes = RECORD_BYTES + record.value.map_or(0, <[u8]>::len);
+        let content = codec::decode(topic, record.value);
+        let content = content.map_err(|reason| dead_letter(topic, partition, record, &reason));
+        (origin, bytes, content)
+    };
+    Decoded { records: batch.iter().map(record).collect(), batch }
+}
+
 impl Partition {
+    /// Reads the next records; gives how many.
+    fn read(&mut self) -> Result<usize> {
+        self.batch.clear();
+        let (offset, name) = (self.reader.position(), self.topic.name());
+        let reading = || format!("reading {name}-{} from offset {offset} on", self.partition);
+        self.reader.read(&mut self.batch, FETCH).with_context(reading)
+    }
+
+    /// Takes in decoded records. No record beyond `latest` moves `now`.
+    fn take(&mut self, Decoded { records, batch }: Decoded, latest: Option<Millis>) {
+        self.batch = batch;
+        for (origin, bytes, content) in records {
+            if let Ok(event) = &content
+                && latest.is_none_or(|latest| event.at() <= latest)
+            {
+                let (at, by) = (event.at(), event.customer());
+                self.reach = Some(Reach::after(self.reach, origin.offset, at, by));
+            }
+            self.fetched.push_back(Fetched { origin, reach: self.reach, bytes, content });
+        }
+    }
+
     /// When the next record is to be read: when its partition will have reached that time. So a late
     /// one, a dead letter, and one with a wrong clock are read with those before them.
     fn next_at(&self) -> Option<Millis> {

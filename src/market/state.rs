@@ -120,7 +120,10 @@ impl StateDir {
 
     /// Saves a snapshot, and forgets all but the one before it.
     pub(super) fn save(&self, checkpoint: &Checkpoint) -> Result<()> {
-        let mut bytes = self.mark.clone();
+        // It is large: asked for at once, its memory is not moved as it grows.
+        let size = bincode::serialized_size(checkpoint)? as usize;
+        let mut bytes = Vec::with_capacity(self.mark.len() + size + size_of::<u64>());
+        bytes.extend_from_slice(&self.mark);
         bincode::serialize_into(&mut bytes, checkpoint)?;
         let sum = xxh3_64(&bytes);
         bytes.extend_from_slice(&sum.to_le_bytes());

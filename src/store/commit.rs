@@ -5,10 +5,10 @@ use std::io::Write;
 
 use anyhow::{Context, Error, Result, anyhow, ensure};
 use dataflows::Epoch;
-use dataflows::analytics::{BASE_TABLES, Closed, Tables, ledger_table};
+use dataflows::analytics::{BASE_TABLES, Tables, ledger_table};
 use dataflows::ledger::{Tally, place};
 use dataflows::model::{Millis, Topic};
-use dataflows::row::{Fate, Fields, Row};
+use dataflows::row::{Fate, Fields, RowBatch, RowRef};
 use postgres::error::SqlState;
 use postgres::{Client, Statement, ToStatement, Transaction};
 
@@ -51,21 +51,92 @@ struct Statements {
 /// What a commit writes, by table.
 #[derive(Default)]
 pub struct Writes {
+    batches: Vec<RowBatch>,
     /// Rows of base tables, in the order in which they came.
-    pub appended: BTreeMap<u16, Vec<Row>>,
+    appended: BTreeMap<u16, Vec<Place>>,
     /// What becomes of result tables.
-    pub changes: BTreeMap<u16, Changes>,
+    changes: BTreeMap<u16, Changes>,
 }
+
+/// In which batch a row is, and where in it.
+type Place = (u32, u32);
 
 /// What becomes of one result table: of each key at most one row in one of these, by ascending keys.
 #[derive(Default)]
-pub struct Changes {
+struct Changes {
     /// Rows of keys that the table does not have.
-    pub new: Vec<Row>,
+    new: Vec<Place>,
     /// Rows of keys of which it has another row.
-    pub changed: Vec<Row>,
+    changed: Vec<Place>,
     /// Rows that it has and whose keys go.
-    pub gone: Vec<Row>,
+    gone: Vec<Place>,
+}
+
+impl Writes {
+    /// Sorts rows out: appended ones by ledger, the others by table and by what becomes of their keys.
+    ///
+    /// A key has at most one row. Anything else is a bug in a query, and nothing of it may be committed.
+    pub fn of(batches: Vec<RowBatch>, tables: &Tables) -> Result<Writes> {
+        let mut writes = Writes { batches, ..Writes::default() };
+        let mut results: BTreeMap<u16, Vec<(u128, Place)>> = BTreeMap::new();
+        for (batch, rows) in (0..).zip(&writes.batches) {
+            for (index, row) in (0..).zip(rows.iter()) {
+                let place = (batch, index);
+                if usize::from(row.table) < BASE_TABLES.len() {
+                    writes.appended.entry(row.table).or_default().push(place);
+                } else {
+                    results.entry(row.table).or_default().push((beginning(row.key()), place));
+                }
+            }
+        }
+        for (table, mut rows) in results {
+            let of = |place| writes.row(place);
+            rows.sort_unstable_by(|(a, of_a), (b, of_b)| {
+                let rest = || {
+                    let (a, b) = (of(*of_a), of(*of_b));
+                    a.key().cmp(b.key()).then_with(|| a.fate.cmp(&b.fate))
+                };
+                a.cmp(b).then_with(rest)
+            });
+            let mut changes = Changes::default();
+            let mut rows = rows.into_iter().map(|(_, place)| place).peekable();
+            while let Some(place) = rows.next() {
+                let row = of(place);
+                let next = rows.next_if(|next| of(*next).key() == row.key()).map(of);
+                match (row.fate, next) {
+                    (Fate::New, None) => changes.new.push(place),
+                    (Fate::Gone | Fate::Stored, None) => changes.gone.push(place),
+                    // At the first commit of an engine, all rows are new to it.
+                    (Fate::New, Some(it))
+                        if it.fate == Fate::Stored && it.fields() == row.fields() => {}
+                    (Fate::Changed, None) => changes.changed.push(place),
+                    (Fate::New, Some(it)) if it.fate == Fate::Stored => {
+                        changes.changed.push(place);
+                    }
+                    (_, Some(other)) => return Err(not_one_row(tables, row, other.fate)),
+                }
+            }
+            writes.changes.insert(table, changes);
+        }
+        Ok(writes)
+    }
+
+    fn row(&self, (batch, index): Place) -> RowRef<'_> {
+        self.batches[batch as usize].get(index as usize)
+    }
+
+    fn rows<'w>(&'w self, places: &'w [Place]) -> impl ExactSizeIterator<Item = RowRef<'w>> {
+        places.iter().map(|place| self.row(*place))
+    }
+}
+
+/// The first bytes of a key, by which nearly all are told apart. Not by the rows' own order, in which a
+/// longer key comes behind all shorter ones.
+fn beginning(key: &[u8]) -> u128 {
+    let mut bytes = [0; 16];
+    let known = key.len().min(bytes.len());
+    bytes[..known].copy_from_slice(&key[..known]);
+    u128::from_be_bytes(bytes)
 }
 
 impl Committer {
@@ -94,19 +165,14 @@ impl Committer {
         })
     }
 
-    /// Commits everything up to and including `epoch`, or nothing.
-    pub fn commit(&mut self, epoch: Epoch, closed: Closed) -> Result<()> {
-        let writes = net_changes(closed.rows, &self.kept)?;
-        self.write(epoch, &writes, &closed.tallies, closed.now)
-    }
-
     /// Makes what only those need who look on: to be called when all is committed that there is.
     pub fn settle(&mut self) -> Result<()> {
         indexes::build(&mut self.client)
     }
 
-    /// Commits what has changed since the last commit: `read` is what became of the records.
-    pub fn write(
+    /// Commits what has changed up to and including `epoch`, or nothing: `read` is what became of the records
+    /// since the last commit.
+    pub fn commit(
         &mut self,
         epoch: Epoch,
         writes: &Writes,
@@ -137,9 +203,10 @@ impl Committer {
         let followed = tx
             .query("SELECT table_name FROM followed_tables WHERE until > clock_timestamp()", &[])?;
         let followed: Vec<&str> = followed.iter().map(|row| row.get(0)).collect();
-        for (table, rows) in &writes.appended {
-            copy(&mut tx, &copy_in(self.kept.name(*table)), rows, Row::fields)
-                .map_err(|error| match refused_row(&error, rows) {
+        for (table, places) in &writes.appended {
+            let rows = || writes.rows(places);
+            copy(&mut tx, &copy_in(self.kept.name(*table)), rows().map(|row| row.fields()))
+                .map_err(|error| match refused_line(&error).and_then(|line| rows().nth(line)) {
                     Some(row) => error.context(format!("appending {}", origin(row))),
                     None => error,
                 })
@@ -147,7 +214,7 @@ impl Committer {
                     tried(error, "appending to", self.kept.name(*table), having_read)
                 })?;
             if let Some(topic) = topic_of(*table) {
-                for row in rows {
+                for row in rows() {
                     let (_event_id, partition, _offset) = place(topic, &mut Fields(row.value()));
                     let hash = ledgers.entry((topic, partition)).or_default();
                     *hash = hash.wrapping_add(row_hash(row.value()));
@@ -158,7 +225,7 @@ impl Committer {
         for (table, changes) in &writes.changes {
             let name = self.kept.name(*table);
             let told = followed.contains(&name).then_some(epoch);
-            write_changes(&mut tx, &self.tables[table], changes, told)
+            write_changes(&mut tx, &self.tables[table], writes, changes, told)
                 .map_err(changed_by_hand)
                 .map_err(|error| tried(error, "changing", name, having_read))?;
         }
@@ -205,13 +272,12 @@ fn read_of(
     moved.collect::<Vec<_>>().join(", ")
 }
 
-/// The row that PostgreSQL did not take, of those that were copied: it names the line.
-fn refused_row<'r>(error: &Error, rows: &'r [Row]) -> Option<&'r Row> {
+/// Which of the rows that were copied PostgreSQL did not take: it names the line.
+fn refused_line(error: &Error) -> Option<usize> {
     let refusal = error.downcast_ref::<postgres::Error>()?.as_db_error()?.where_()?;
     // In the server's language; a base table's name has no digit.
     let line = refusal.split(|c: char| !c.is_ascii_digit()).find(|digits| !digits.is_empty())?;
-    let line = line.parse::<usize>().ok()?;
-    rows.get(line.checked_sub(1)?)
+    line.parse::<usize>().ok()?.checked_sub(1)
 }
 
 /// Whose ledger a table is.
@@ -231,7 +297,7 @@ fn committed_ledgers(tx: &mut Transaction<'_>) -> Result<BTreeMap<(Topic, u32), 
 }
 
 /// Where the record of a base table's row lies.
-fn origin(row: &Row) -> String {
+fn origin(row: RowRef<'_>) -> String {
     if let Some(topic) = topic_of(row.table) {
         let (event_id, partition, offset) = place(topic, &mut Fields(row.value()));
         format!("event {event_id} of {}-{partition} at offset {offset}", topic.name())
@@ -271,42 +337,11 @@ fn copy_in(table: &str) -> String {
     format!("COPY {table}{columns} FROM STDIN (FORMAT binary)")
 }
 
-/// Sorts rows out: appended ones by ledger, the others by table and by what becomes of their keys.
-///
-/// A key has at most one row. Anything else is a bug in a query, and nothing of it may be committed.
-fn net_changes(rows: Vec<(Row, Fate)>, tables: &Tables) -> Result<Writes> {
-    let mut writes = Writes::default();
-    let (bases, mut results): (Vec<_>, Vec<_>) =
-        rows.into_iter().partition(|(row, _)| usize::from(row.table) < BASE_TABLES.len());
-    for (row, _) in bases {
-        writes.appended.entry(row.table).or_default().push(row);
-    }
-    // Not by the rows' own order, in which a longer key comes behind all shorter ones.
-    results.sort_unstable_by(|(a, of_a), (b, of_b)| {
-        a.table.cmp(&b.table).then_with(|| a.key().cmp(b.key())).then_with(|| of_a.cmp(of_b))
-    });
-    let mut results = results.into_iter().peekable();
-    while let Some((row, fate)) = results.next() {
-        let changes = writes.changes.entry(row.table).or_default();
-        let next = results.next_if(|(next, _)| (next.table, next.key()) == (row.table, row.key()));
-        match (fate, next) {
-            (Fate::New, None) => changes.new.push(row),
-            (Fate::Gone | Fate::Stored, None) => changes.gone.push(row),
-            // At the first commit of an engine, all rows are new to it.
-            (Fate::New, Some((stored, Fate::Stored))) if stored == row => {}
-            (Fate::Changed, None) | (Fate::New, Some((_, Fate::Stored))) => {
-                changes.changed.push(row);
-            }
-            (_, Some((_, other))) => return Err(not_one_row(tables, &row, [fate, other])),
-        }
-    }
-    Ok(writes)
-}
-
-fn not_one_row(tables: &Tables, row: &Row, fates: [Fate; 2]) -> Error {
+fn not_one_row(tables: &Tables, row: RowRef<'_>, other: Fate) -> Error {
     anyhow!(
-        "query {} gives a key more than one row ({fates:?}, key {:02x?}); nothing was committed",
+        "query {} gives a key more than one row ({:?}, key {:02x?}); nothing was committed",
         tables.name(row.table),
+        [row.fate, other],
         row.key()
     )
 }
@@ -358,28 +393,29 @@ impl Statements {
 fn write_changes(
     tx: &mut Transaction<'_>,
     statements: &Statements,
-    changes: &Changes,
+    writes: &Writes,
+    Changes { new, changed, gone }: &Changes,
     told: Option<Epoch>,
 ) -> Result<()> {
-    let Changes { new, changed, gone } = changes;
     let told = told.map(|epoch| epoch as i64);
+    let whole = |places| writes.rows(places).map(|row| row.fields());
     if !gone.is_empty() {
-        copy(tx, &statements.stage_gone, gone, Row::key)?;
+        copy(tx, &statements.stage_gone, writes.rows(gone).map(|row| row.key()))?;
         match told {
             Some(epoch) => tx.execute(&statements.delete_and_tell, &[&epoch])?,
             None => tx.execute(&statements.delete, &[])?,
         };
     }
     if !new.is_empty() {
-        copy(tx, &statements.insert, new, Row::fields)?;
+        copy(tx, &statements.insert, whole(new))?;
         if let Some(epoch) = told {
-            copy(tx, &statements.stage, new, Row::fields)?;
+            copy(tx, &statements.stage, whole(new))?;
             tx.execute(&statements.tell, &[&epoch, &"insert"])?;
             tx.execute(&statements.clear_stage, &[])?;
         }
     }
     if !changed.is_empty() {
-        copy(tx, &statements.stage, changed, Row::fields)?;
+        copy(tx, &statements.stage, whole(changed))?;
         let there = tx.execute(&statements.update, &[])?;
         ensure!(
             there == changed.len() as u64,
@@ -406,20 +442,20 @@ fn changed_by_hand(error: Error) -> Error {
     }
 }
 
-/// Sends rows, of each the same part: all of its fields, or its key's.
-fn copy(
+/// Sends rows: all of their fields, or their keys'.
+fn copy<'r>(
     tx: &mut Transaction<'_>,
     statement: &(impl ToStatement + ?Sized),
-    rows: &[Row],
-    part: impl Fn(&Row) -> &[u8],
+    rows: impl Iterator<Item = &'r [u8]>,
 ) -> Result<()> {
     let mut writer = tx.copy_in(statement)?;
     let mut bytes = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec();
     // All rows of a table have the same columns.
-    let fields = rows.first().map_or(0, |row| count_fields(part(row)));
+    let mut fields = None;
     for row in rows {
-        bytes.extend_from_slice(&fields.to_be_bytes());
-        bytes.extend_from_slice(part(row));
+        let fields = *fields.get_or_insert_with(|| count_fields(row).to_be_bytes());
+        bytes.extend_from_slice(&fields);
+        bytes.extend_from_slice(row);
         if bytes.len() > 64 << 10 {
             writer.write_all(&bytes)?;
             bytes.clear();
@@ -516,8 +552,8 @@ fn write_commit_point(
 #[cfg(test)]
 mod tests {
     use dataflows::QUERIES;
-    use dataflows::row::Cell;
     use dataflows::row::Fate::{Changed, Gone, New, Stored};
+    use dataflows::row::{Cell, Row};
 
     use super::*;
 
@@ -527,12 +563,18 @@ mod tests {
         Row::new(TABLE, &[Cell::Text(key)], &[Cell::Int(value)])
     }
 
+    /// Each row in a batch of its own.
     fn net(rows: &[(&str, i64, Fate)]) -> Result<[Vec<Row>; 3]> {
-        let rows = rows.iter().map(|(key, value, fate)| (row(key, *value), *fate));
-        let mut writes = net_changes(rows.collect(), &Tables::of(QUERIES))?;
+        let batches = rows.iter().map(|(key, value, fate)| {
+            let mut batch = RowBatch::default();
+            batch.push(&row(key, *value), *fate);
+            batch
+        });
+        let writes = Writes::of(batches.collect(), &Tables::of(QUERIES))?;
         assert!(writes.appended.is_empty() && writes.changes.len() < 2);
-        let Changes { new, changed, gone } = writes.changes.remove(&TABLE).unwrap_or_default();
-        Ok([new, changed, gone])
+        let none = Changes::default();
+        let Changes { new, changed, gone } = writes.changes.get(&TABLE).unwrap_or(&none);
+        Ok([new, changed, gone].map(|it| writes.rows(it).map(|row| row.to_row()).collect()))
     }
 
     #[test]

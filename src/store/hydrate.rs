@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use dataflows::analytics::{Output, Tables};
 use dataflows::ledger::{Origin, place};
 use dataflows::model::{Event, Line, Topic};
-use dataflows::row::{Fate, Fields, Row};
+use dataflows::row::{Fate, Fields, Row, RowBatch};
 use postgres::Client;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -320,6 +320,7 @@ pub fn stored_rows(
     tables: &Tables,
     mut give: impl FnMut(Output),
 ) -> Result<()> {
+    let mut rows = RowBatch::default();
     for (table, name) in tables.results() {
         let columns = Columns::of(client, name)?;
         let list = [&columns.key[..], &columns.value].concat().join(", ");
@@ -328,10 +329,11 @@ pub fn stored_rows(
             columns.key.iter().for_each(|_| _ = fields.bytes());
             let (key, value) = bytes.split_at(bytes.len() - fields.0.len());
             ensure!(!key.is_empty(), "table {name} has a row without a key");
-            let row = Row::of(table, key, value);
-            give(Output::Row { row, fate: Fate::Stored });
+            rows.push(&Row::of(table, key, value), Fate::Stored);
+            rows.take_full().map(Output::Rows).into_iter().for_each(&mut give);
             Ok(())
         })?;
     }
+    give(Output::Rows(rows));
     Ok(())
 }

@@ -13,7 +13,7 @@ mod indexes;
 pub mod migrate;
 pub mod waits;
 
-pub use commit::{Changes, Committer, Writes};
+pub use commit::{Committer, Writes};
 pub use hydrate::{Counted, Known, LedgerDiffers, dead_letters, hydrate, stored_rows};
 
 use std::collections::BTreeMap;

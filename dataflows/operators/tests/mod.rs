@@ -228,9 +228,11 @@ fn kept(rows: Rows<'_>) -> Collection<'_, Row> {
                 let epoch = *capability.least().unwrap();
                 let mut session = output.session(&capability);
                 for changed in batches.flat_map(|batch| batch.drain(..)) {
-                    let Output::Row { row, fate } = changed else { panic!("{changed:?}") };
-                    for (row, diff) in table.apply(&row, fate) {
-                        session.give((row, epoch, diff));
+                    let Output::Rows(rows) = changed else { panic!("{changed:?}") };
+                    for row in rows.iter() {
+                        for (row, diff) in table.apply(&row.to_row(), row.fate) {
+                            session.give((row, epoch, diff));
+                        }
                     }
                 }
             });
