@@ -23,8 +23,8 @@ use crate::log::Log;
 use crate::platform::clock::Stopwatch;
 
 /// While a commit runs, the next is cut when so much was read, all workers together: enough that keys
-/// coalesce in it (some 75,000 orders).
-const COMMIT_BYTES: usize = 48 << 20;
+/// coalesce in it (some 150,000 orders).
+const COMMIT_BYTES: usize = 96 << 20;
 
 /// The workers read on while what they have read and not committed takes less than this, all of
 /// them together: a commit that runs, one that is made meanwhile, and what is read for the third. Few
