@@ -3,7 +3,7 @@
 //! Each worker reads the partitions p with p mod workers = its index, tags what it reads with the
 //! epoch, and lets the graph of [`dataflows::analytics`] do the rest. Worker 0 also hands closed
 //! epochs to the committing thread. There is no state but in memory: at the start the ledgers are
-//! read back from the store in one epoch, and the log from the committed offsets on.
+//! read back from the store in epochs of their own, and the log from the committed offsets on.
 //!
 //! Backpressure: the commit operator holds the graph's frontier at the last committed epoch, and a
 //! worker reads on only while less than its share of `UNCOMMITTED_BYTES` is beyond it.
@@ -234,7 +234,7 @@ fn run_worker(
         committing = Some(commits.start(committer, tables, now, &settings.database, backend));
     }
 
-    let hydrated = claim.epoch + 1;
+    let hydrated = claim.epoch + HYDRATION;
     let begin = Begin { hydrated, now: claim.now };
     let probe = ProbeHandle::new();
     let (mut handles, activator) = worker.dataflow::<Epoch, _, _>(|scope| {
@@ -249,7 +249,7 @@ fn run_worker(
         (handles, activator)
     });
 
-    handles.advance_to(hydrated);
+    handles.advance_to(claim.epoch + 1);
     as_read::has_all(&**log, &claim.tallies)?;
     let read = hydrate(worker, &**log, &mut client, &claim, &settings.tables, &mut handles);
     drop(client);
@@ -262,6 +262,7 @@ fn run_worker(
     info!(worker = worker.index(), "what the store holds is read; going on in the log");
 
     // The first commit writes what differs from what the store holds.
+    handles.advance_to(hydrated);
     let mut cuts = Cuts { commits: commits.clone(), last: hydrated, read: false };
     if worker.index() == 0 {
         handles.cut();
@@ -338,6 +339,9 @@ fn finish(
     Ok(())
 }
 
+/// Epochs that a start has for what the store holds.
+const HYDRATION: Epoch = 1 << 20;
+
 /// When worker 0 asks for a cut: when the one before is committed, and something has been read since; or while
 /// it is being committed, when what has been read is enough for another, so that the graph and the store
 /// do not wait for each other in turn.
@@ -371,7 +375,7 @@ fn hydrate(
     tables: &Tables,
     handles: &mut Handles,
 ) -> Result<BTreeMap<(Topic, u32), Mark>> {
-    let shard = (worker.index(), worker.peers());
+    let (shard, last) = ((worker.index(), worker.peers()), claim.epoch + HYDRATION);
     let mut compared = BTreeMap::new();
     for topic in Topic::ALL {
         let mut starts = BTreeMap::new();
@@ -382,8 +386,9 @@ fn hydrate(
         let read = store::hydrate(client, claim, topic, shard, &starts, |origin, event| {
             handles.send(origin, event);
             events += 1;
-            // What the operators take in now does not wait in their queues.
+            // What the operators take in now waits neither in their queues nor for its epoch's end.
             if events.is_multiple_of(EPOCH_RECORDS) {
+                handles.advance_to((handles.epoch() + 1).min(last));
                 worker.step();
             }
         });
