@@ -54,7 +54,7 @@ struct Alert {
 }
 
 impl Time {
-    /// An order is placed by a customer who placed the one before at another instant.
+    /// Counts a placed order; its customer placed the one before that at `before`.
     pub(super) fn placed(
         &mut self,
         at: Millis,
