@@ -5,13 +5,14 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::ops::Range;
 
-use dataflows::analytics::Handles;
 use dataflows::ledger::{Origin, Sourced};
 use dataflows::model::time::{DAY, HOUR};
 use dataflows::model::{
-    Category, Krw, Line, Millis, Order, OrderEvent, OrderId, OrderKind, Product, ProductEvent,
-    ProductId, ScenarioAction, ScenarioEvent, Sex, Status, Strength, User, UserEvent, UserId, Word,
+    Category, Event, Krw, Line, Millis, Order, OrderEvent, OrderId, OrderKind, Product,
+    ProductEvent, ProductId, ScenarioAction, ScenarioEvent, Sex, Status, Strength, User, UserEvent,
+    UserId, Word,
 };
 
 pub(crate) const CUSTOMERS: u64 = 100_000;
@@ -34,6 +35,8 @@ pub(crate) struct Events {
     region: Word,
     due: BinaryHeap<Reverse<(Millis, u64, bool)>>,
     sent: u64,
+    /// When no order is placed.
+    pub(crate) outage: Range<Millis>,
 }
 
 impl Events {
@@ -41,12 +44,12 @@ impl Events {
         let categories =
             (0..CATEGORIES).map(|n| Category::from(&*format!("category {n}"))).collect();
         let orders_a_day = orders.div_ceil(DAYS);
-        let (region, due) = ("Seoul".into(), BinaryHeap::new());
-        Events { next: 0, orders_a_day, index, peers, categories, region, due, sent: 0 }
+        let (region, due, outage) = ("Seoul".into(), BinaryHeap::new(), 0..0);
+        Events { next: 0, orders_a_day, index, peers, categories, region, due, sent: 0, outage }
     }
 
-    /// A record of each customer and each product.
-    pub(crate) fn send_records(&mut self, handles: &mut Handles) {
+    /// A record of each customer and each product, and a sale of five days in each month.
+    pub(crate) fn send_records(&mut self, mut send: impl FnMut(Origin, Event)) {
         let (first, each) = (self.index, self.peers as usize);
         for n in (first..CUSTOMERS).step_by(each) {
             let user = User {
@@ -60,7 +63,7 @@ impl Events {
                 signed_up_at: START - DAY,
             };
             let event = UserEvent { event_id: n, at: START - DAY, user };
-            handles.users.send(Sourced { origin: self.origin(n), event });
+            send(self.origin(n), Event::User(event));
         }
         for n in (first..PRODUCTS).step_by(each) {
             let product = Product {
@@ -72,12 +75,8 @@ impl Events {
                 listed_at: START - DAY,
             };
             let event = ProductEvent { event_id: n, at: START - DAY, product };
-            handles.products.send(Sourced { origin: self.origin(n), event });
+            send(self.origin(n), Event::Product(event));
         }
-    }
-
-    /// A sale of five days in each month.
-    pub(crate) fn send_scenarios(&self, handles: &mut Handles) {
         for n in (0..24).filter(|_| self.index == 0) {
             let (month, stops) = (n / 2, n % 2);
             let at = START + (30 * month + 10 + 5 * stops) as Millis * DAY;
@@ -90,7 +89,7 @@ impl Events {
                 strength: Strength::new(1.5).expect("a positive number"),
                 categories: Vec::new(),
             };
-            handles.scenarios.send(Sourced { origin: self.origin(n), event });
+            send(self.origin(n), Event::Scenario(event));
         }
     }
 
@@ -108,6 +107,9 @@ impl Events {
                 self.due.pop();
                 let kind = if all { OrderKind::Cancelled } else { OrderKind::Refunded };
                 events.push(self.event(of, kind, later));
+            }
+            if self.outage.contains(&at) {
+                continue;
             }
             events.push(self.event(n, OrderKind::Placed, at));
             let luck = mix(!n);

@@ -6,28 +6,24 @@
 //! Each measurement is a process of its own, so that memory is what one run takes. CPU time is the
 //! workers' own, of which the making of the events is taken out; wall time has it in.
 
+mod engine;
 mod events;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::Write;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Parser;
-use dataflows::QUERIES;
-use dataflows::analytics::{Begin, Closed, Handles, Tables, analytics, commit};
-use dataflows::ledger::Sourced;
-use dataflows::model::{Millis, OrderEvent};
+use dataflows::analytics::Closed;
 use dataflows::row::RowBatch;
-use events::{CUSTOMERS, DAYS, Events, PARTITIONS, PRODUCTS};
+use engine::{Engine, cpu, early, say};
+use events::{CUSTOMERS, DAYS, PRODUCTS};
+use marketday::engine::{config, profile};
 use marketday::platform::clock::Stopwatch;
-use marketday::{engine, engine::profile, platform::process};
-use rustix::time::{ClockId, clock_gettime};
+use marketday::platform::process;
 use serde::{Deserialize, Serialize};
-use timely::dataflow::ProbeHandle;
-use timely::dataflow::operators::Probe;
 use timely::worker::Worker;
 
 /// The program's.
@@ -81,8 +77,6 @@ struct Measured {
     parts: BTreeMap<String, (f64, i64)>,
 }
 
-/// Epochs sent before the first of them must be through.
-const IN_FLIGHT: u64 = 4;
 /// Epochs of the steady state, and their orders.
 const STEADY: (usize, u64) = (500, 1_000);
 fn main() -> Result<()> {
@@ -217,10 +211,6 @@ fn details(args: &Args, measured: &Measured) -> Result<()> {
     Ok(())
 }
 
-fn say(line: std::fmt::Arguments<'_>) -> Result<()> {
-    Ok(writeln!(std::io::stdout(), "{line}")?)
-}
-
 /// Measures in a process of its own.
 fn child(args: &Args) -> Result<Measured> {
     let mut command = Command::new(std::env::current_exe()?);
@@ -235,14 +225,9 @@ fn child(args: &Args) -> Result<Measured> {
     serde_json::from_slice(&output.stdout).context("reading a measurement")
 }
 
-/// After how many orders memory is looked at first.
-fn early(orders: u64) -> u64 {
-    (orders / 2).min(1_000_000)
-}
-
 /// One run.
 fn measure(args: &Args) -> Result<Measured> {
-    let config = engine::config(timely::CommunicationConfig::Process(args.workers));
+    let config = config(timely::CommunicationConfig::Process(args.workers));
     let (args, measured) = (args.clone(), Arc::new(Mutex::new(Measured::default())));
     let found = Arc::clone(&measured);
     let workers = timely::execute(config, move |worker| run(worker, &args, &found))
@@ -254,76 +239,35 @@ fn measure(args: &Args) -> Result<Measured> {
     Ok(std::mem::take(&mut *measured))
 }
 
-/// This thread's CPU time in seconds.
-fn cpu() -> f64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
-}
-
 /// What one worker does.
 fn run(worker: &mut Worker, args: &Args, found: &Mutex<Measured>) {
     let profile = args.profile.then(|| profile::register(worker));
-    let probe = ProbeHandle::new();
+    let dataflow = worker.next_dataflow_index();
     let rows = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&rows);
-    let (mut handles, dataflow) = worker.dataflow(|scope| {
-        let (handles, outputs) = analytics(scope, Begin::default(), &Tables::of(QUERIES));
-        let deliver = move |_, closed: Option<Closed>| {
-            count.fetch_add(
-                closed.map_or(0, |closed| {
-                    closed.rows.iter().map(RowBatch::len).sum::<usize>() as u64
-                }),
-                Relaxed,
-            );
-        };
-        commit(outputs, deliver, || u64::MAX).0.probe_with(&probe);
-        (handles, scope.addr()[0])
+    let mut engine = Engine::new(worker, args.orders, move |closed: Closed| {
+        let changed: usize = closed.rows.iter().map(RowBatch::len).sum();
+        count.fetch_add(changed as u64, Relaxed);
     });
-    let mut events = Events::new(args.orders, worker.index() as u64, worker.peers() as u64);
     let mut measured = Measured::default();
-    let mut own = 0.0;
-
-    handles.advance_to(1);
-    events.send_records(&mut handles);
-    events.send_scenarios(&mut handles);
-    if worker.index() == 0 {
-        handles.cut();
-    }
-    let mut epoch = 2;
-    handles.advance_to(epoch);
-    while probe.less_than(&epoch) {
-        worker.step_or_park(None);
-    }
     rows.store(0, Relaxed);
 
     let since = Stopwatch::start();
     let mut recent = VecDeque::new();
-    while events.next < args.orders {
-        let before = cpu();
-        let made = events.until((events.next + args.epoch).min(args.orders));
-        let begun = cpu();
-        measured.made += begun - before;
-        epoch += 1;
-        let cuts = |orders: u64| orders / args.cut;
-        let is_cut =
-            events.next == args.orders || cuts(events.next) > cuts(events.next - args.epoch);
-        feed(worker, &mut handles, made, (epoch, is_cut), events.newest());
-        let last = if events.next < args.orders { epoch.saturating_sub(IN_FLIGHT) } else { epoch };
-        while probe.less_than(&last) {
-            worker.step_or_park(None);
-        }
-        own += cpu() - begun;
-        recent.push_back(own);
+    while engine.is_open() {
+        engine.go_on(args.epoch, args.cut);
+        recent.push_back(engine.own);
         if recent.len() > 51 {
             recent.pop_front();
         }
-        if [1, 2, 5, 10].contains(&(events.next * 10 / args.orders))
-            && events.next * 10 % args.orders < args.epoch * 10
+        let placed = engine.events.next;
+        if [1, 2, 5, 10].contains(&(placed * 10 / args.orders))
+            && placed * 10 % args.orders < args.epoch * 10
         {
-            let spent = own - recent[0];
-            measured.slices.push((events.next, spent * 1e3 / (recent.len() - 1) as f64));
+            let spent = engine.own - recent[0];
+            measured.slices.push((placed, spent * 1e3 / (recent.len() - 1) as f64));
         }
-        if measured.early == 0 && events.next >= early(args.orders) {
+        if measured.early == 0 && placed >= early(args.orders) {
             measured.early = process::resident_bytes().unwrap_or(0);
         }
     }
@@ -331,8 +275,11 @@ fn run(worker: &mut Worker, args: &Args, found: &Mutex<Measured>) {
     measured.rows = rows.load(Relaxed);
     measured.resident = process::resident_bytes().unwrap_or(0);
     measured.peak = process::peak_resident_bytes().unwrap_or(0);
+    measured.made = engine.made;
+    let own = engine.own;
 
-    for operator in profile.iter().flat_map(|it| it.operators(worker, dataflow, &handles.queries)) {
+    let (at, queries) = (&*engine.worker, &engine.handles.queries);
+    for operator in profile.iter().flat_map(|it| it.operators(at, dataflow, queries)) {
         // What queries share is told operator by operator.
         let shared = || format!("({})", operator.name);
         let name = operator.query.map_or_else(shared, str::to_owned);
@@ -342,13 +289,9 @@ fn run(worker: &mut Worker, args: &Args, found: &Mutex<Measured>) {
     }
 
     for _ in 0..STEADY.0 {
-        let made = events.until(events.next + STEADY.1);
+        let made = engine.make(engine.events.next + STEADY.1);
         let (since, begun) = (Stopwatch::start(), cpu());
-        epoch += 1;
-        feed(worker, &mut handles, made, (epoch, true), events.newest());
-        while probe.less_than(&epoch) {
-            worker.step_or_park(None);
-        }
+        engine.feed(made, true, 0);
         measured.steady[0].push(since.elapsed().as_secs_f64() * 1e3);
         measured.steady[1].push((cpu() - begun) * 1e3);
     }
@@ -363,35 +306,13 @@ fn run(worker: &mut Worker, args: &Args, found: &Mutex<Measured>) {
         let part = measured.parts.entry(name).or_default();
         *part = (part.0 + seconds, part.1 + records);
     }
-    if worker.index() == 0 {
+    if engine.worker.index() == 0 {
         *all = measured;
     } else {
         all.parts = measured.parts;
     }
     all.made = made;
     all.cpu = shares;
-    all.cpu.resize(worker.peers(), 0.0);
-    all.cpu[worker.index()] = own;
-}
-
-/// Sends an epoch's events and closes it, with a cut or without: `epoch` is the next one.
-fn feed(
-    worker: &Worker,
-    handles: &mut Handles,
-    made: Vec<Sourced<OrderEvent>>,
-    (epoch, is_cut): (u64, bool),
-    newest: Millis,
-) {
-    for event in made {
-        handles.orders.send(event);
-    }
-    if worker.index() == 0 {
-        for partition in 0..PARTITIONS {
-            handles.reached.send((partition as u32, newest));
-        }
-        if is_cut {
-            handles.cut();
-        }
-    }
-    handles.advance_to(epoch);
+    all.cpu.resize(engine.worker.peers(), 0.0);
+    all.cpu[engine.worker.index()] = own;
 }
