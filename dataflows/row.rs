@@ -136,7 +136,7 @@ impl RowBatch {
         self.places.is_empty()
     }
 
-    /// Whether it takes no more; then it is taken out, and leaves room for as many.
+    /// The batch, if it is full; an empty one with as much room takes its place.
     pub fn take_full(&mut self) -> Option<RowBatch> {
         let room = || RowBatch {
             bytes: Vec::with_capacity(BATCH + BATCH / 16),

@@ -54,7 +54,7 @@ thread_local! {
 impl Drop for Own {
     fn drop(&mut self) {
         for dir in &self.directories {
-            _ = Command::new("sh").args(["-c", &clean(dir)]).status();
+            _ = Command::new("sh").args(["-c", CLEAN]).arg(dir).status();
         }
         let databases = take(&mut self.databases);
         if databases.is_empty() {
@@ -71,16 +71,15 @@ impl Drop for Own {
     }
 }
 
-/// The commands that stop the servers in a directory and remove it.
-fn clean(dir: &Path) -> String {
-    format!(
-        "find {dir} -name postmaster.pid -o -name redis.pid | while read -r file; do
-             pid=$(head -n 1 \"$file\"); kill -QUIT \"$pid\" &&
-             while kill -0 \"$pid\"; do sleep 0.1; done
-         done 2> /dev/null; rm -rf {dir}",
-        dir = dir.display()
-    )
-}
+/// Stops the servers in a directory, and removes it. One that ended and that nobody has waited for is
+/// still to be seen: it is not waited for long.
+const CLEAN: &str = r#"
+    find "$0" -name postmaster.pid -o -name redis.pid | while read -r file; do
+        pid=$(head -n 1 "$file")
+        kill -QUIT "$pid"
+        for turn in $(seq 100); do kill -0 "$pid" && sleep 0.1 || break; done
+    done 2> /dev/null
+    rm -rf "$0""#;
 
 /// The config of a new database of this test's own, with the migrations run.
 pub(crate) fn fresh_database() -> Config {
@@ -541,12 +540,13 @@ fn run_directory() -> &'static Path {
         let cleaner = Command::new("sh")
             .arg("-c")
             .arg(format!(
-                "read _; for file in {}/kafka/*.pid; do
-                     [ ! -e \"$file\" ] || kill -KILL \"$(cat \"$file\")\"
-                 done; {}",
-                dir.display(),
-                clean(&dir)
+                r#"read _
+                for file in "$0"/kafka/*.pid; do
+                    [ ! -e "$file" ] || kill -KILL "$(cat "$file")"
+                done
+                {CLEAN}"#
             ))
+            .arg(&dir)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

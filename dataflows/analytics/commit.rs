@@ -148,3 +148,39 @@ pub fn commit(
     );
     (stream, activator.expect("the constructor ran"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::row::Cell;
+
+    /// More rows than a batch holds, with something else between them, and a builder that is used again.
+    #[test]
+    fn every_row_is_handed_over_once_and_in_order() {
+        let mut outputs = Outputs::default();
+        for round in 0..2 {
+            let mut given = Vec::new();
+            for number in 0..5_000 {
+                let row = Row::new(7, &[Cell::Int(number)], &[Cell::Text("of some length")]);
+                outputs.push_into((row, Fate::New));
+                if number % 1_000 == 0 {
+                    outputs.push_into(Output::Now(number));
+                }
+                given.extend(outputs.extract().map(std::mem::take).unwrap_or_default());
+            }
+            while let Some(message) = outputs.finish() {
+                given.append(message);
+            }
+            let batches = given.iter().filter_map(|output| match output {
+                Output::Rows(rows) => Some(rows),
+                _ => None,
+            });
+            assert!(batches.clone().count() > 2, "round {round}");
+            let rows = batches.flat_map(RowBatch::iter);
+            let numbers = rows.map(|row| crate::row::Fields(row.key()).int());
+            assert!(numbers.eq(0..5_000), "round {round}");
+            let others = given.iter().filter(|output| matches!(output, Output::Now(_)));
+            assert_eq!(others.count(), 5);
+        }
+    }
+}

@@ -14,10 +14,6 @@ use crate::model::{
     time::{DAY, SECOND, TIME_END, day_of},
 };
 
-/// With so many customers at first a second worker takes a quarter off the time; with 10,000 it makes it five
-/// times as long (`benches/generation.rs`).
-const CUSTOMERS_A_WORKER: usize = 500_000;
-
 /// The oldest customers of a market that begins then were born in 1900, as valid events have it.
 const EARLIEST: Millis = 978_274_800_000;
 /// A market that goes live then has a year until its events are no longer valid.
@@ -72,12 +68,6 @@ impl Settings {
             return Err("a market begins in 2001 at the earliest, and goes live before 2099".into());
         }
         Ok(())
-    }
-
-    /// How many of the workers that somebody has are worth having. All hear each other at each refresh; where
-    /// a refresh has few orders, that takes longer than to live it.
-    pub fn worth(&self, workers: usize) -> usize {
-        workers.min(1 + self.profile.customers.initial as usize / CUSTOMERS_A_WORKER)
     }
 
     /// The working set holds for so long.

@@ -47,7 +47,7 @@ pub(crate) struct Up {
     listen: Listen,
     #[command(flatten)]
     tables: TableList,
-    /// Worker threads of the analytics, and as many of a market that is large enough.
+    /// Worker threads of the market, and as many of the analytics.
     #[arg(short = 'w', long, default_value_t = 1, value_parser = count())]
     workers: usize,
     /// Live through the history only; end when all of it is committed.
@@ -133,7 +133,7 @@ struct Settings {
     speed: Speed,
     /// Which tables are kept.
     tables: Tables,
-    /// Workers of the analytics, and of a market that is large enough.
+    /// Workers of the market, and of the analytics.
     workers: usize,
     /// The Redis that has the working set; none keeps it in memory.
     redis: Option<Arc<Link>>,
@@ -273,8 +273,7 @@ fn run(
             let history_only = settings.exit_when_caught_up;
             let ended = match &going_on {
                 Some(market) => {
-                    let workers = market.worth(settings.workers);
-                    market::run(dir, &**log, market, workers, history_only, &handle)
+                    market::run(dir, &**log, market, settings.workers, history_only, &handle)
                 }
                 None => Ok(nothing_more(history_only, &handle.stop)),
             };

@@ -12,7 +12,6 @@ use dataflows::Epoch;
 use dataflows::analytics::{Closed, Tables};
 use dataflows::ledger::Tally;
 use dataflows::model::{Millis, Topic};
-use dataflows::row::RowBatch;
 use tracing::{debug, warn};
 
 use crate::platform::clock::Stopwatch;
@@ -29,8 +28,8 @@ const LOOK: Duration = Duration::from_millis(500);
 /// busy machine may commit nothing for some seconds while it catches up.
 const CALM: (u64, Duration) = (5_000, Duration::from_secs(10));
 
-/// What has changed from one cut to the next, on its way to the store: one that is being committed, and one
-/// at most that waits. How many records can wait is bounded where the workers read.
+/// What has changed from one cut to the next, on its way to the store: what is being committed and, but for the
+/// last, one at most that waits. How many records can wait is bounded where the workers read.
 #[derive(Clone)]
 pub(super) struct Commits(Arc<Shared>);
 
@@ -61,7 +60,6 @@ struct Queue {
 struct Sorted {
     epoch: Epoch,
     writes: Writes,
-    rows: usize,
     read: BTreeMap<(Topic, u32), Tally>,
     now: Option<Millis>,
 }
@@ -179,21 +177,20 @@ impl Commits {
     fn sort(&self, tables: &Tables) {
         let mut queue = self.queue();
         loop {
-            if let Some((epoch, Closed { rows, tallies, now, .. })) = queue.closed.pop_front() {
-                drop(queue);
-                let count = rows.iter().map(RowBatch::len).sum();
-                let sorted = Writes::of(rows, tables).map(|writes| Sorted {
-                    epoch,
-                    writes,
-                    rows: count,
-                    read: tallies,
-                    now,
-                });
-                queue = self.queue();
-                queue.sorted.push_back(sorted);
-                self.0.filled.notify_all();
-            } else if queue.end.is_some() || queue.failed {
+            if queue.end.is_some() || queue.failed {
                 return;
+            }
+            if let Some((epoch, Closed { rows, tallies: read, now, .. })) = queue.closed.pop_front()
+            {
+                drop(queue);
+                let sorted = Writes::of(rows, tables);
+                let sorted = sorted.map(|writes| Sorted { epoch, writes, read, now });
+                queue = self.queue();
+                // Given up meanwhile, it is not to be committed.
+                if queue.end.is_none() {
+                    queue.sorted.push_back(sorted);
+                    self.0.filled.notify_all();
+                }
             } else {
                 queue = self.0.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
             }
@@ -202,11 +199,12 @@ impl Commits {
 
     /// Commits, and tells that.
     fn commit(&self, committer: &mut Committer, sorted: &Sorted, now: &AtomicI64) -> Result<()> {
-        let Sorted { epoch, writes, rows, read, now: moved } = sorted;
+        let Sorted { epoch, writes, read, now: moved } = sorted;
+        let rows = writes.len();
         self.0.begun.store(*epoch, Ordering::Release);
         let since = Stopwatch::start();
         // Where nothing has changed there is no commit point.
-        if *rows > 0 || !read.is_empty() {
+        if rows > 0 || !read.is_empty() {
             committer.commit(*epoch, writes, read, *moved)?;
         }
         debug!(epoch, rows, ms = since.elapsed().as_millis() as u64, "commit");
@@ -323,8 +321,10 @@ pub(super) struct Abandon(Commits);
 
 impl Drop for Abandon {
     fn drop(&mut self) {
-        self.0.queue().closed.clear();
-        self.0.queue().sorted.clear();
+        let mut queue = self.0.queue();
+        queue.closed.clear();
+        queue.sorted.clear();
+        drop(queue);
         self.0.close(false);
     }
 }

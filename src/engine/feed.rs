@@ -22,8 +22,8 @@ use super::source::{MAX_DRIFT, Reached, Source};
 use crate::log::Log;
 use crate::platform::clock::Stopwatch;
 
-/// While a commit runs, the next is cut when so much was read, all workers together: enough that keys
-/// coalesce in it (some 150,000 orders).
+/// While a commit runs, the next is cut when so much was read by all workers, as worker 0 has its share of
+/// it: enough that keys coalesce in it (some 150,000 orders).
 const COMMIT_BYTES: usize = 96 << 20;
 
 /// The workers read on while what they have read and not committed takes less than this, all of

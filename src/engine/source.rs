@@ -80,7 +80,7 @@ struct Partition {
     last: Option<Mark>,
     /// Fetched and not yet given to the graph.
     fetched: VecDeque<Fetched>,
-    /// What comes behind that and is being decoded.
+    /// What comes behind that and is being decoded: nothing where nothing is fetched.
     ahead: Option<Receiver<Decoded>>,
     /// What records are read into.
     batch: Batch,
@@ -307,7 +307,7 @@ impl Source {
             return Ok(());
         }
         let decoded = match partition.ahead.take() {
-            Some(ahead) => ahead.recv().context("the thread that decodes records died")?,
+            Some(ahead) => ahead.recv().expect("the decoder lives as long as the source"),
             None => {
                 partition.hungry = partition.read()? == 0;
                 decode(partition.topic, partition.partition, std::mem::take(&mut partition.batch))
@@ -316,8 +316,7 @@ impl Source {
         partition.take(decoded, latest);
         if partition.fetched.len() >= MANY && partition.read()? > 0 {
             let batch = std::mem::take(&mut partition.batch);
-            partition.ahead =
-                Some(self.decoder.ask(partition.topic, partition.partition, batch)?);
+            partition.ahead = Some(self.decoder.ask(partition.topic, partition.partition, batch));
         }
         Ok(())
     }
@@ -336,7 +335,8 @@ struct Job {
 
 /// Records of a partition, decoded, and the batch that they were in.
 struct Decoded {
-    records: Vec<(Origin, usize, Result<Event, Row>)>,
+    /// Their reach is not known yet.
+    records: Vec<Fetched>,
     batch: Batch,
 }
 
@@ -352,11 +352,11 @@ impl Decoder {
         Decoder(work)
     }
 
-    fn ask(&self, topic: Topic, partition: u32, batch: Batch) -> Result<Receiver<Decoded>> {
+    fn ask(&self, topic: Topic, partition: u32, batch: Batch) -> Receiver<Decoded> {
         let (done, decoded) = channel();
         let job = Job { topic, partition, batch, done };
-        self.0.send(job).ok().context("the thread that decodes records died")?;
-        Ok(decoded)
+        self.0.send(job).expect("the decoder lives as long as the source");
+        decoded
     }
 }
 
@@ -366,7 +366,7 @@ fn decode(topic: Topic, partition: u32, batch: Batch) -> Decoded {
         let bytes = RECORD_BYTES + record.value.map_or(0, <[u8]>::len);
         let content = codec::decode(topic, record.value);
         let content = content.map_err(|reason| dead_letter(topic, partition, record, &reason));
-        (origin, bytes, content)
+        Fetched { origin, reach: None, bytes, content }
     };
     Decoded { records: batch.iter().map(record).collect(), batch }
 }
@@ -383,14 +383,15 @@ impl Partition {
     /// Takes in decoded records. No record beyond `latest` moves `now`.
     fn take(&mut self, Decoded { records, batch }: Decoded, latest: Option<Millis>) {
         self.batch = batch;
-        for (origin, bytes, content) in records {
-            if let Ok(event) = &content
+        for mut fetched in records {
+            if let Ok(event) = &fetched.content
                 && latest.is_none_or(|latest| event.at() <= latest)
             {
                 let (at, by) = (event.at(), event.customer());
-                self.reach = Some(Reach::after(self.reach, origin.offset, at, by));
+                self.reach = Some(Reach::after(self.reach, fetched.origin.offset, at, by));
             }
-            self.fetched.push_back(Fetched { origin, reach: self.reach, bytes, content });
+            fetched.reach = self.reach;
+            self.fetched.push_back(fetched);
         }
     }
 

@@ -31,7 +31,7 @@ const FLUSH_BYTES: usize = 64 << 20;
 /// So is it after this time at the earliest, and at the latest.
 const FLUSH_AFTER: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
 
-/// Between these, a flush may cost a tenth of the time.
+/// In history, a flush may cost a tenth of the time between these.
 const FLUSH_SHARE: u32 = 10;
 
 /// Time between snapshots: of the wall in history, of the market live.
@@ -174,7 +174,9 @@ impl Driver<'_, '_> {
             }
             let done = self.done();
             let waits = done >= self.run_until;
-            let flush_after = self.flush_cost * FLUSH_SHARE;
+            let in_history = self.run_until < self.run.settings.start;
+            let flush_after =
+                if in_history { self.flush_cost * FLUSH_SHARE } else { FLUSH_AFTER.0 };
             if self.unflushed >= FLUSH_BYTES
                 || self.since_flush.elapsed() >= flush_after.clamp(FLUSH_AFTER.0, FLUSH_AFTER.1)
                 || (waits && self.unflushed > 0)

@@ -121,17 +121,26 @@ impl Writes {
         Ok(writes)
     }
 
+    /// Number of rows that came.
+    pub fn len(&self) -> usize {
+        self.batches.iter().map(RowBatch::len).sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     fn row(&self, (batch, index): Place) -> RowRef<'_> {
         self.batches[batch as usize].get(index as usize)
     }
 
-    fn rows<'w>(&'w self, places: &'w [Place]) -> impl ExactSizeIterator<Item = RowRef<'w>> {
+    fn rows<'w>(&'w self, places: &'w [Place]) -> impl Iterator<Item = RowRef<'w>> {
         places.iter().map(|place| self.row(*place))
     }
 }
 
-/// The first bytes of a key, by which nearly all are told apart. Not by the rows' own order, in which a
-/// longer key comes behind all shorter ones.
+/// The first bytes of a key, which tell keys of one number apart.
 fn beginning(key: &[u8]) -> u128 {
     let mut bytes = [0; 16];
     let known = key.len().min(bytes.len());
@@ -603,6 +612,19 @@ mod tests {
         turned.reverse();
         assert_eq!(net(&turned).unwrap(), expected, "in any order");
         assert_eq!(net(&[]).unwrap(), [vec![], vec![], vec![]]);
+    }
+
+    /// Keys that begin alike are told apart by what follows.
+    #[test]
+    fn keys_that_share_a_long_beginning_are_told_apart() {
+        let keys = ["b", "a", "d", "c"].map(|last| format!("a beginning of many bytes {last}"));
+        let rows = [(0, New), (1, Changed), (2, Stored), (3, New), (2, New), (0, Stored)];
+        let rows = rows.map(|(key, fate)| (keys[key].as_str(), 1, fate));
+        let [b, a, _, c] = [0, 1, 2, 3].map(|key: usize| row(&keys[key], 1));
+        assert_eq!(net(&rows[1..5]).unwrap(), [vec![c.clone()], vec![a.clone()], vec![]]);
+        assert_eq!(net(&rows[..4]).unwrap()[0], [b, c]);
+        let twice = [rows[3], rows[0], rows[1], (rows[3].0, 2, New)];
+        assert!(net(&twice).is_err());
     }
 
     #[test]

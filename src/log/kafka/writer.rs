@@ -144,9 +144,9 @@ impl Candidate {
                 .set("compression.type", "lz4")
                 // A flush sends at once what lingers.
                 .set("linger.ms", "100")
-                .set("batch.num.messages", "100000")
                 .set("message.max.bytes", RECORD_BYTES_MAX)
-                .set("queue.buffering.max.kbytes", "131072");
+                .set("queue.buffering.max.messages", "1000000")
+                .set("queue.buffering.max.kbytes", "65536");
             let delivered = Delivered::new(self.sections);
             let producer: Transactional = config.create_with_context(delivered)?;
             match producer.init_transactions(ANSWER * 2) {
