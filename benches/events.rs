@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::Range;
 
+use clap::ValueEnum;
 use dataflows::ledger::{Origin, Sourced};
 use dataflows::model::time::{DAY, HOUR};
 use dataflows::model::{
@@ -14,6 +15,7 @@ use dataflows::model::{
     ProductEvent, ProductId, ScenarioAction, ScenarioEvent, Sex, Status, Strength, User, UserEvent,
     UserId, Word,
 };
+use serde::{Deserialize, Serialize};
 
 pub(crate) const CUSTOMERS: u64 = 100_000;
 pub(crate) const PRODUCTS: u64 = 20_000;
@@ -23,6 +25,20 @@ const CATEGORIES: u64 = 15;
 const START: Millis = 1_767_193_200_000; // 2026-01-01 in Seoul
 /// How many lines orders have: 2.2 in the mean.
 const LINES: [u64; 16] = [1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3, 3, 4, 4, 5];
+
+/// Whose orders there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, ValueEnum, Serialize, Deserialize)]
+pub(crate) enum Shape {
+    /// A shop's.
+    #[default]
+    Shop,
+    /// All of one customer.
+    OneCustomer,
+    /// A shop's, whose numbers do not ascend.
+    RandomNumbers,
+    /// Each of another customer, of whom there is no record but for the first.
+    OnceEach,
+}
 
 /// One worker's events: those of each `peers`-th order, by time.
 pub(crate) struct Events {
@@ -37,6 +53,7 @@ pub(crate) struct Events {
     sent: u64,
     /// When no order is placed.
     pub(crate) outage: Range<Millis>,
+    pub(crate) shape: Shape,
 }
 
 impl Events {
@@ -44,8 +61,9 @@ impl Events {
         let categories =
             (0..CATEGORIES).map(|n| Category::from(&*format!("category {n}"))).collect();
         let orders_a_day = orders.div_ceil(DAYS);
-        let (region, due, outage) = ("Seoul".into(), BinaryHeap::new(), 0..0);
-        Events { next: 0, orders_a_day, index, peers, categories, region, due, sent: 0, outage }
+        let (region, due) = ("Seoul".into(), BinaryHeap::new());
+        let (next, sent, outage, shape) = (0, 0, 0..0, Shape::Shop);
+        Events { next, orders_a_day, index, peers, categories, region, due, sent, outage, shape }
     }
 
     /// A record of each customer and each product, and a sale of five days in each month.
@@ -156,10 +174,16 @@ impl Events {
                 unit_price: Krw(price(product)),
             }
         });
+        let user_id = match self.shape {
+            Shape::Shop | Shape::RandomNumbers => (active * active * CUSTOMERS as f64) as i64,
+            Shape::OneCustomer => 0,
+            Shape::OnceEach => n as i64,
+        };
+        let order_id = if self.shape == Shape::RandomNumbers { mix(n) >> 1 } else { n };
         let order = Order {
             event: kind,
-            order_id: OrderId(n as i64),
-            user_id: UserId((active * active * CUSTOMERS as f64) as i64),
+            order_id: OrderId(order_id as i64),
+            user_id: UserId(user_id),
             at,
             ordered_at: self.at(n),
             lines: lines.collect(),

@@ -236,7 +236,8 @@ const SHOWN: usize = 5;
 
 /// A row's fields for people: numbers as PostgreSQL has them, dates and instants from 2000 on.
 fn text(row: &Row) -> String {
-    let mut fields = Fields(row.fields());
+    let bytes = [row.key(), row.value()].concat();
+    let mut fields = Fields(&bytes);
     let mut words = Vec::new();
     while !fields.0.is_empty() {
         let bytes = fields.bytes().unwrap_or(b"-");

@@ -15,11 +15,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use dataflows::analytics::Closed;
 use dataflows::row::RowBatch;
 use engine::{Engine, cpu, early, say};
-use events::{CUSTOMERS, DAYS, PRODUCTS};
+use events::{CUSTOMERS, DAYS, PRODUCTS, Shape};
 use marketday::engine::{config, profile};
 use marketday::platform::clock::Stopwatch;
 use marketday::platform::process;
@@ -45,6 +45,9 @@ struct Args {
     /// a commit's while it catches up.
     #[arg(long, default_value_t = 100_000)]
     cut: u64,
+    /// Whose orders.
+    #[arg(long, value_enum, default_value_t)]
+    shape: Shape,
     /// Takes the time and the records apart by query; the logging of it is then in the CPU time.
     #[arg(long)]
     profile: bool,
@@ -79,6 +82,7 @@ struct Measured {
 
 /// Epochs of the steady state, and their orders.
 const STEADY: (usize, u64) = (500, 1_000);
+
 fn main() -> Result<()> {
     let args = Args::parse();
     if args.here {
@@ -126,6 +130,18 @@ fn protocol(args: &Args) -> Result<()> {
     }
     for (args, measured) in longest.iter().filter(|(args, _)| args.orders == 10_000_000) {
         details(args, measured)?;
+    }
+
+    // What might cost more the more there is: its slices say whether it does.
+    for (shape, orders) in [
+        (Shape::OneCustomer, 1_000_000),
+        (Shape::RandomNumbers, 2_000_000),
+        (Shape::OnceEach, 10_000_000),
+    ] {
+        say(format_args!("\n{shape:?}"))?;
+        head()?;
+        let args = Args { orders, shape, ..args.clone() };
+        details(&args, &row(&args)?)?;
     }
 
     let args = Args { profile: true, ..args.clone() };
@@ -219,6 +235,8 @@ fn child(args: &Args) -> Result<Measured> {
     for (option, number) in ["--orders", "--workers", "--epoch", "--cut"].iter().zip(numbers) {
         command.args([option, &*number.to_string()]);
     }
+    let shape = args.shape.to_possible_value().context("each has a name")?;
+    command.args(["--shape", shape.get_name()]);
     command.args(args.profile.then_some("--profile"));
     let output = command.stderr(std::process::Stdio::inherit()).output()?;
     ensure!(output.status.success(), "{command:?}: {}", output.status);
@@ -249,6 +267,7 @@ fn run(worker: &mut Worker, args: &Args, found: &Mutex<Measured>) {
         let changed: usize = closed.rows.iter().map(RowBatch::len).sum();
         count.fetch_add(changed as u64, Relaxed);
     });
+    engine.events.shape = args.shape;
     let mut measured = Measured::default();
     rows.store(0, Relaxed);
 

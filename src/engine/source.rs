@@ -1,7 +1,7 @@
 //! Reading a worker's partitions in the order of event time, and decoding them into the graph.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -26,6 +26,9 @@ const FETCH: usize = 2_000;
 
 /// A partition that gives so many at once is read ahead: another thread decodes the next ones meanwhile.
 const MANY: usize = 200;
+
+/// So many partitions' records wait to be decoded; a worker with more waits itself.
+const JOBS: usize = 16;
 
 /// A log that gives nothing for so long, short of the end, is spoken of.
 pub(super) const STALLED: Duration = Duration::from_secs(30);
@@ -306,12 +309,11 @@ impl Source {
         if !partition.fetched.is_empty() {
             return Ok(());
         }
-        let decoded = match partition.ahead.take() {
-            Some(ahead) => ahead.recv().expect("the decoder lives as long as the source"),
-            None => {
-                partition.hungry = partition.read()? == 0;
-                decode(partition.topic, partition.partition, std::mem::take(&mut partition.batch))
-            }
+        let decoded = if let Some(ahead) = partition.ahead.take() {
+            ahead.recv().expect("the decoder lives as long as the source")
+        } else {
+            partition.hungry = partition.read()? == 0;
+            decode(partition.topic, partition.partition, std::mem::take(&mut partition.batch))
         };
         partition.take(decoded, latest);
         if partition.fetched.len() >= MANY && partition.read()? > 0 {
@@ -323,14 +325,14 @@ impl Source {
 }
 
 /// The thread that decodes for a worker what its partitions give next.
-struct Decoder(Sender<Job>);
+struct Decoder(SyncSender<Job>);
 
 /// Records of a partition, and where they go when they are decoded.
 struct Job {
     topic: Topic,
     partition: u32,
     batch: Batch,
-    done: Sender<Decoded>,
+    done: SyncSender<Decoded>,
 }
 
 /// Records of a partition, decoded, and the batch that they were in.
@@ -342,7 +344,7 @@ struct Decoded {
 
 impl Decoder {
     fn start() -> Decoder {
-        let (work, jobs) = channel::<Job>();
+        let (work, jobs) = sync_channel::<Job>(JOBS);
         std::thread::spawn(move || {
             for Job { topic, partition, batch, done } in jobs {
                 // A worker that has ended does not want it any more.
@@ -353,7 +355,7 @@ impl Decoder {
     }
 
     fn ask(&self, topic: Topic, partition: u32, batch: Batch) -> Receiver<Decoded> {
-        let (done, decoded) = channel();
+        let (done, decoded) = sync_channel(1);
         let job = Job { topic, partition, batch, done };
         self.0.send(job).expect("the decoder lives as long as the source");
         decoded
