@@ -52,6 +52,7 @@ documents! {
     use_is_so: "docs/use.md",
     the_words_are_so: "docs/words.md",
     the_dashboards_are_so: "grafana/README.md",
+    the_measurements_are_so: "benches/README.md",
 }
 
 /// The README in Korean, whose blocks are those of the README.

@@ -50,24 +50,6 @@ pub fn hour_of(at: Millis) -> i64 {
     (at + ZONE).rem_euclid(DAY) / HOUR
 }
 
-/// An hour of the calendar: hours since 1970-01-01 00:00 in the market's zone.
-pub type Hour = u32;
-
-/// The hour of the calendar.
-pub fn hour_number(at: Millis) -> Hour {
-    ((at + ZONE) / HOUR) as Hour
-}
-
-/// The calendar day of an hour.
-pub fn day_of_hour(hour: Hour) -> Day {
-    (hour / 24) as Day
-}
-
-/// The hour of the day, 0 to 23.
-pub fn hour_of_day(hour: Hour) -> i64 {
-    i64::from(hour % 24)
-}
-
 /// The instant at which a calendar day begins in the market's zone.
 pub fn start_of_day(day: Day) -> Millis {
     Millis::from(day) * DAY - ZONE

@@ -261,3 +261,29 @@ fn a_long_list_in_any_order_is_the_same() {
     events.reverse();
     assert_eq!(outcome(&events, 40), in_order);
 }
+
+/// What happens after `now` comes in any order. Whatever is moved in the list for that, the fold goes on where it
+/// was: nothing that it has lived through is lived through again.
+#[test]
+fn what_comes_out_of_order_after_now_moves_no_fold() {
+    let events: Vec<OrderEvent> = (0..300u64)
+        .map(|n| order(OrderKind::Placed, 1, n as i64, START + n as i64 * HOUR, n))
+        .collect();
+    let (first, rest) = events.split_at(125);
+    let run = |rest: &[OrderEvent]| {
+        let mut pass = Pass::<All>::new(tables(), false);
+        pass.record(user(1, 9_000));
+        let mut rows = BTreeMap::new();
+        pass.apply(first);
+        // Within the second half of a full chunk, which is split then.
+        for (rest, now) in [(&[][..], START + 110 * HOUR), (rest, START + 300 * HOUR)] {
+            pass.apply(rest);
+            pass.cut(now, |row, _fate| {
+                rows.insert((row.table, row.key().to_vec()), row.value().to_vec());
+            });
+        }
+        rows
+    };
+    let backwards: Vec<OrderEvent> = rest.iter().rev().cloned().collect();
+    assert_eq!(run(&backwards), run(rest));
+}

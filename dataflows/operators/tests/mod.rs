@@ -24,8 +24,8 @@ use timely::dataflow::operators::vec::{Broadcast, Input as _};
 use timely::dataflow::operators::{Inspect, Operator};
 
 use super::{
-    Grade, Ranked, Sold, Sums, TOP_K, deduplicate, earliest, latest_by_key, left_join, lookup_join,
-    sliding_windows, top_k, totals,
+    Grade, Ranked, Sold, Sums, TOP_K, at_cuts, deduplicate, earliest, latest_by_key, left_join,
+    lookup_join, sliding_windows, top_k, totals,
 };
 use crate::analytics::Output;
 use crate::analytics::story::Kept;
@@ -678,4 +678,31 @@ proptest! {
         prop_assert!(copies.iter().all(says));
         prop_assert!(!conflicts.iter().any(says));
     }
+}
+
+/// What comes behind a cut waits for the next one, though it is there when the first is made.
+#[test]
+fn what_comes_behind_a_cut_is_not_in_it() {
+    let told: Arc<Mutex<Vec<(i64, Epoch)>>> = Arc::default();
+    let tell = Arc::clone(&told);
+    timely::execute_directly(move |worker| {
+        let (mut changes, mut cuts) = worker.dataflow::<Epoch, _, _>(|scope| {
+            let (changes, changed) = scope.new_input::<(i64, Epoch, isize)>();
+            let (cuts, cut) = scope.new_input::<Millis>();
+            let told = at_cuts(changed.as_collection(), cut).inner;
+            told.inspect(move |(record, epoch, _)| tell.lock().unwrap().push((*record, *epoch)));
+            (changes, cuts)
+        });
+        for epoch in 0..4 {
+            changes.send((epoch as i64, epoch, 1));
+            if epoch % 2 == 1 {
+                cuts.send(0);
+            }
+            changes.advance_to(epoch + 1);
+            cuts.advance_to(epoch + 1);
+        }
+    });
+    let mut told = std::mem::take(&mut *told.lock().unwrap());
+    told.sort_unstable();
+    assert_eq!(told, [(0, 1), (1, 1), (2, 3), (3, 3)]);
 }
