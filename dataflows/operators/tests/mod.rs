@@ -687,9 +687,9 @@ fn what_comes_behind_a_cut_is_not_in_it() {
     let tell = Arc::clone(&told);
     timely::execute_directly(move |worker| {
         let (mut changes, mut cuts) = worker.dataflow::<Epoch, _, _>(|scope| {
-            let (changes, changed) = scope.new_input::<(i64, Epoch, isize)>();
+            let (changes, updates) = scope.new_input::<(i64, Epoch, isize)>();
             let (cuts, cut) = scope.new_input::<Millis>();
-            let told = at_cuts(changed.as_collection(), cut).inner;
+            let told = at_cuts(updates.as_collection(), cut).inner;
             told.inspect(move |(record, epoch, _)| tell.lock().unwrap().push((*record, *epoch)));
             (changes, cuts)
         });
