@@ -111,7 +111,8 @@ impl Closed {
 
 /// Tells `deliver` of each closed epoch with what has changed, at worker 0: at a cut what changed since the
 /// one before, else nothing yet. Holds the output's frontier at the earliest epoch that is not `committed`
-/// yet, so that a probe behind it shows every worker how far the store is. The activator is to be used when `committed` has moved.
+/// yet, so that a probe behind it shows every worker how far the store is. The activator is to be used when
+/// `committed` has moved.
 pub fn commit(
     outputs: Stream<'_, Epoch, Vec<Output>>,
     mut deliver: impl FnMut(Epoch, Option<Closed>) + 'static,

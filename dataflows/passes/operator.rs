@@ -35,7 +35,7 @@ struct Arrivals {
 ///
 /// Work: a look-up an event, and what the parts do; at a cut, the customers with an event since the last
 /// one, and those for whom time does something. State: see [`super::history`], and some 500 bytes a
-/// customer, for ever; and until an epoch is closed its events, which at a start are those of the ledger.
+/// customer, for ever; and until an epoch is closed its events.
 pub(crate) fn customers<'s, P: Parts>(
     orders: Stream<'s, Epoch, Vec<OrderEvent>>,
     users: Stream<'s, Epoch, Vec<UserEvent>>,

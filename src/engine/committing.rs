@@ -43,7 +43,7 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     closed: VecDeque<(Epoch, Closed)>,
-    /// The same, sorted out by table: that takes a quarter as long as its commit does.
+    /// The same, sorted out by table.
     sorted: VecDeque<Result<Sorted>>,
     /// Epochs have closed since the last cut.
     uncut: bool,
@@ -204,7 +204,7 @@ impl Commits {
         self.0.begun.store(*epoch, Ordering::Release);
         let since = Stopwatch::start();
         // Where nothing has changed there is no commit point.
-        if rows > 0 || !read.is_empty() {
+        if !(writes.is_empty() && read.is_empty()) {
             committer.commit(*epoch, writes, read, *moved)?;
         }
         debug!(epoch, rows, ms = since.elapsed().as_millis() as u64, "commit");

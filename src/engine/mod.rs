@@ -251,7 +251,8 @@ fn run_worker(
 
     handles.advance_to(claim.epoch + 1);
     as_read::has_all(&**log, &claim.tallies)?;
-    let read = hydrate(worker, &**log, &mut client, &claim, &settings.tables, &mut handles);
+    let tables = &settings.tables;
+    let read = hydrate(worker, &**log, &mut client, &claim, tables, &mut handles, hydrated);
     drop(client);
     let compared = read.map_err(|mut error| {
         if let Some(LedgerDiffers { topic, rows, .. }) = error.downcast_mut() {
@@ -364,7 +365,7 @@ impl Cuts {
     }
 }
 
-/// Feeds what the store holds: every worker its shard of the ledgers, worker 0 the result rows, so that
+/// Feeds what the store holds, in epochs up to `last`: every worker its shard of the ledgers, worker 0 the result rows, so that
 /// the first commit writes the difference and nothing else. Ends where the log
 /// does not hold what was read of it; gives the last record of each partition that was compared.
 fn hydrate(
@@ -374,8 +375,9 @@ fn hydrate(
     claim: &Claim,
     tables: &Tables,
     handles: &mut Handles,
+    last: Epoch,
 ) -> Result<BTreeMap<(Topic, u32), Mark>> {
-    let (shard, last) = ((worker.index(), worker.peers()), claim.epoch + HYDRATION);
+    let shard = (worker.index(), worker.peers());
     let mut compared = BTreeMap::new();
     for topic in Topic::ALL {
         let mut starts = BTreeMap::new();
