@@ -6,6 +6,7 @@ use anyhow::Result;
 use dataflows::analytics::{Begin, Closed, Handles, Tables, analytics, commit};
 use dataflows::ledger::Sourced;
 use dataflows::model::OrderEvent;
+use dataflows::views::Hub;
 use dataflows::{Epoch, QUERIES};
 use rustix::time::{ClockId, clock_gettime};
 use timely::dataflow::ProbeHandle;
@@ -40,7 +41,8 @@ impl<'w> Engine<'w> {
     ) -> Engine<'w> {
         let probe = ProbeHandle::new();
         let handles = worker.dataflow(|scope| {
-            let (handles, outputs) = analytics(scope, Begin::default(), &Tables::of(QUERIES));
+            let (handles, _views, outputs) =
+                analytics(scope, Begin::default(), &Tables::of(QUERIES), &Hub::default());
             let deliver =
                 move |_, closed: Option<Closed>| closed.into_iter().for_each(&mut deliver);
             commit(outputs, deliver, || u64::MAX).0.probe_with(&probe);

@@ -35,6 +35,8 @@ pub mod passes;
 
 pub mod queries;
 
+pub mod views;
+
 pub use queries::{QUERIES, Query};
 
 use differential_dataflow::VecCollection;

@@ -11,16 +11,17 @@ pub(crate) mod story;
 pub(crate) use commit::Outputs;
 pub use commit::{Closed, Output, commit};
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use differential_dataflow::AsCollection;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::vec::input::Handle as InputHandle;
 use timely::dataflow::operators::vec::{Filter, Input, Map};
-use timely::dataflow::operators::{Concatenate, Operator};
+use timely::dataflow::operators::{Concat, Concatenate, Operator};
 use timely::dataflow::{Scope, Stream};
 
 use crate::ledger::{Origin, Sourced, Tally, conflict_row, ledger_row};
@@ -30,7 +31,8 @@ use crate::model::{
 use crate::operators::{at_cuts, cuts, deduplicate, latest_by_key};
 use crate::passes::{buckets, customers};
 use crate::queries::{All, Inputs, QUERIES, Query, Table};
-use crate::row::Fate;
+use crate::row::{Fate, RowBatch};
+use crate::views::Hub;
 use crate::{Collection, Epoch};
 
 /// Tables that are only appended to: a ledger for each topic, in [`Topic::ALL`]'s order, and the
@@ -51,35 +53,63 @@ pub fn ledger_table(topic: Topic) -> u16 {
     topic as u16
 }
 
-/// The tables that a graph keeps: [`BASE_TABLES`], and behind them one for each of its queries.
+/// The tables that a graph keeps: [`BASE_TABLES`], behind them one for each of its queries, and those of
+/// standing views, which come and go.
 #[derive(Clone, Debug)]
-pub struct Tables(Arc<[Query]>);
+pub struct Tables {
+    queries: Arc<[Query]>,
+    others: Arc<RwLock<BTreeMap<u16, String>>>,
+}
 
 impl Tables {
     /// With those of some queries.
     pub fn of(queries: &[Query]) -> Tables {
-        Tables(queries.into())
+        Tables { queries: queries.into(), others: Arc::default() }
     }
 
     /// The queries.
     pub fn queries(&self) -> &[Query] {
-        &self.0
+        &self.queries
+    }
+
+    /// Gives a number to the table of a standing view; whoever has these tables knows it then.
+    pub fn number(&self, name: &str) -> u16 {
+        let mut others = self.others.write().unwrap_or_else(PoisonError::into_inner);
+        let last = others.last_key_value().map_or(FIRST_OF_VIEWS - 1, |(last, _)| *last);
+        others.insert(last + 1, name.to_owned());
+        last + 1
     }
 
     /// The queries' tables, each with its number.
     pub fn results(&self) -> impl Iterator<Item = (u16, &'static str)> {
-        (BASE_TABLES.len() as u16..).zip(self.0.iter().map(|query| query.name))
+        (BASE_TABLES.len() as u16..).zip(self.queries.iter().map(|query| query.name))
+    }
+
+    /// The tables of standing views, each with its number.
+    pub fn others(&self) -> Vec<(u16, String)> {
+        let others = self.others.read().unwrap_or_else(PoisonError::into_inner);
+        others.iter().map(|(number, name)| (*number, name.clone())).collect()
     }
 
     /// The name of the table of a number.
-    pub fn name(&self, table: u16) -> &'static str {
-        let table = usize::from(table);
-        let base = BASE_TABLES.get(table).copied();
-        base.unwrap_or_else(|| self.0[table - BASE_TABLES.len()].name)
+    pub fn name(&self, table: u16) -> Cow<'static, str> {
+        let known = |number: &u16| usize::from(*number) - BASE_TABLES.len();
+        if let Some(base) = BASE_TABLES.get(usize::from(table)) {
+            return Cow::Borrowed(base);
+        }
+        if let Some(query) = self.queries.get(known(&table)) {
+            return Cow::Borrowed(query.name);
+        }
+        let others = self.others.read().unwrap_or_else(PoisonError::into_inner);
+        Cow::Owned(others.get(&table).cloned().unwrap_or_default())
     }
 }
 
-type Handle<D> = InputHandle<Epoch, D>;
+/// The number of the first table of a standing view; those before are the program's own.
+const FIRST_OF_VIEWS: u16 = 1_000;
+
+/// A writing end.
+pub type Handle<D> = InputHandle<Epoch, D>;
 
 /// The graph at one worker, from outside: its writing ends, and which operators are whose.
 pub struct Handles {
@@ -146,13 +176,15 @@ pub struct Begin {
     pub now: Option<Millis>,
 }
 
-/// Builds the graph that keeps some tables; returns its writing ends and everything that is to be
-/// committed.
+/// Builds the graph that keeps some tables. Returns its writing ends; that for what standing views have to be
+/// committed, which is moved on by itself, and which a cut has to pass; and everything that is to be
+/// committed. The hub hears of it all but the views'.
 pub fn analytics<'s>(
     scope: Scope<'s, Epoch>,
     begin: Begin,
     tables: &Tables,
-) -> (Handles, Stream<'s, Epoch, Vec<Output>>) {
+    hub: &Hub,
+) -> (Handles, Handle<Output>, Stream<'s, Epoch, Vec<Output>>) {
     let (users_in, users) = scope.new_input();
     let (products_in, products) = scope.new_input();
     let (orders_in, orders) = scope.new_input();
@@ -163,10 +195,10 @@ pub fn analytics<'s>(
 
     let (cuts_in, asked) = scope.new_input();
 
-    let users = ledger(users, begin, &mut outputs);
-    let products = ledger(products, begin, &mut outputs);
-    let scenarios = ledger(scenarios, begin, &mut outputs);
-    let orders = ledger(orders, begin, &mut outputs);
+    let users = ledger(users, begin, hub, &mut outputs);
+    let products = ledger(products, begin, hub, &mut outputs);
+    let scenarios = ledger(scenarios, begin, hub, &mut outputs);
+    let orders = ledger(orders, begin, hub, &mut outputs);
 
     let now = cuts(reached, asked, begin.now.unwrap_or(Millis::MIN));
     let told_here = scope.index() == 0;
@@ -180,7 +212,7 @@ pub fn analytics<'s>(
     // Those that make more of their sums than rows have them to themselves.
     let joined = tables.queries().iter().filter_map(|query| Some((query, query.rows?)));
     let apart: Vec<usize> = joined.clone().map(|(query, _build)| query.part).collect();
-    let (rows, sums) = customers::<All>(orders, users, now.clone(), parts.clone(), &apart);
+    let (rows, sums) = customers::<All>(orders, users, now.clone(), parts.clone(), &apart, hub);
     outputs.push(rows);
     let mut sums = sums.into_iter();
     let shared = sums.next().expect("there is one more than queries");
@@ -209,6 +241,9 @@ pub fn analytics<'s>(
         queries.push((query.name, first..scope.worker().peek_identifier()));
     }
 
+    let (views_in, views) = scope.new_input();
+    let told = heard(scope.concatenate(outputs), hub);
+
     let handles = Handles {
         users: users_in,
         products: products_in,
@@ -219,7 +254,36 @@ pub fn analytics<'s>(
         cuts: cuts_in,
         queries,
     };
-    (handles, scope.concatenate(outputs))
+    (handles, views_in, told.concat(views))
+}
+
+/// Tells the hub what changes, and up to where all of it is told.
+fn heard<'s>(outputs: Stream<'s, Epoch, Vec<Output>>, hub: &Hub) -> Stream<'s, Epoch, Vec<Output>> {
+    let hub = hub.clone();
+    outputs.unary_frontier::<CapacityContainerBuilder<Vec<Output>>, _, _, _>(
+        Pipeline,
+        "heard",
+        |_capability, _info| {
+            move |(input, frontier), output| {
+                input.for_each_stamp(|capability, batches| {
+                    let epoch = *capability.least().expect("a message has a time");
+                    let mut session = output.session(&capability);
+                    for batch in batches {
+                        for output in &*batch {
+                            match output {
+                                Output::Rows(rows) => hub.rows(epoch, rows),
+                                Output::Now(now) => hub.cut(epoch, Some(*now)),
+                                Output::Cut => hub.cut(epoch, None),
+                                Output::Tally(..) => {}
+                            }
+                        }
+                        session.give_container(batch);
+                    }
+                });
+                hub.goes_on(frontier.frontier().first().copied());
+            }
+        },
+    )
 }
 
 /// Events that come, as a collection.
@@ -249,10 +313,12 @@ type Events<'s, E> = Stream<'s, Epoch, Vec<Sourced<E>>>;
 fn ledger<'s, E: Record>(
     events: Events<'s, E>,
     begin: Begin,
+    hub: &Hub,
     outputs: &mut Vec<Stream<'s, Epoch, Vec<Output>>>,
 ) -> Stream<'s, Epoch, Vec<E>> {
     let deduplicated = deduplicate(events, E::TOPIC.name(), begin.hydrated, E::event_id);
     outputs.push(not_counted(deduplicated.copies, deduplicated.conflicts));
+    let hub = hub.clone();
     outputs.push(deduplicated.accepted.clone().unary::<Outputs, _, _, _>(
         Pipeline,
         "ledger rows",
@@ -261,6 +327,10 @@ fn ledger<'s, E: Record>(
                 input.for_each_stamp(|capability, batches| {
                     let epoch = *capability.least().expect("a message has a time");
                     if epoch <= begin.hydrated {
+                        // They are in the store, and views hear of them as of others.
+                        if hub.wants(epoch, ledger_table(E::TOPIC)) {
+                            hub.rows(epoch, &rows_of(batches.flat_map(|batch| batch.drain(..))));
+                        }
                         return;
                     }
                     let mut session = output.session_with_builder(&capability);
@@ -279,6 +349,15 @@ fn ledger<'s, E: Record>(
         },
     ));
     deduplicated.accepted.map(|sourced| sourced.event)
+}
+
+/// The ledger's rows of events.
+fn rows_of<E: Record>(events: impl Iterator<Item = Sourced<E>>) -> RowBatch {
+    let mut rows = RowBatch::default();
+    for sourced in events {
+        rows.push(&ledger_row(ledger_table(E::TOPIC), &sourced), Fate::New);
+    }
+    rows
 }
 
 /// Tallies copies, and tells of conflicts as of dead letters.

@@ -26,7 +26,8 @@ const BORDERS: [Millis; 5] = [END, END - 5 * MINUTE, END - HOUR, END - DAY, MONT
 
 fn tables_of(kept: Kept) -> Contents {
     let all = Tables::of(QUERIES);
-    let row = |row: Row| ((all.name(row.table), row.key().into()), row.value().into());
+    let of = |number| all.results().find(|(it, _)| *it == number).map_or("", |(_, name)| name);
+    let row = |row: Row| ((of(row.table), row.key().into()), row.value().into());
     kept.0.into_values().map(row).collect()
 }
 

@@ -44,6 +44,7 @@ use dataflows::model::{
     UserId,
 };
 use dataflows::row::{Fate, Fields, Row, RowBatch};
+use dataflows::views::Hub;
 use dataflows::{Epoch, QUERIES};
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::Probe;
@@ -117,7 +118,8 @@ pub(crate) fn graph(
     mut deliver: impl FnMut(Vec<(Row, Fate)>) + 'static,
 ) -> Handles {
     worker.dataflow(|scope| {
-        let (handles, outputs) = analytics(scope, Begin::default(), &Tables::of(QUERIES));
+        let (handles, _views, outputs) =
+            analytics(scope, Begin::default(), &Tables::of(QUERIES), &Hub::default());
         let deliver = move |_epoch, closed: Option<Closed>| {
             let rows = closed.unwrap_or_default().rows;
             deliver(

@@ -18,6 +18,7 @@ use crate::model::{Millis, OrderEvent, OrderKind, User, UserEvent, UserId};
 use crate::operators::{Grade, HashMap, Standing, tick_until};
 use crate::queries::Table;
 use crate::row::{Fate, Row};
+use crate::views::Told;
 
 /// A customer as every part sees them.
 #[derive(Debug)]
@@ -130,6 +131,8 @@ pub(super) struct Pass<P: Parts> {
     /// Market time at the last cut.
     now: Millis,
     events: usize,
+    /// For standing views, what is counted and what is no longer.
+    pub(super) told: Told,
 }
 
 /// Look-ups go ahead of the work in groups of so many, so that their cache misses overlap.
@@ -149,6 +152,7 @@ impl<P: Parts> Pass<P> {
             calendar: BTreeMap::new(),
             now: Millis::MIN,
             events: 0,
+            told: Told::default(),
         };
         if always {
             P::always(&mut pass.outs);
@@ -215,6 +219,7 @@ impl<P: Parts> Pass<P> {
             who.history.push(&entry);
             who.fold.appended(entry.at);
             self.events += 1;
+            self.told.tell(self.customers[index].0.user_id, &entry, 1);
         } else {
             match self.apply_out_of_order(index, entry) {
                 Some(earliest) => from = earliest,
@@ -262,6 +267,7 @@ impl<P: Parts> Pass<P> {
 
     /// An event comes (1) or goes (-1), which the list has not, beside all others.
     fn toggle(&mut self, index: usize, entry: &Entry, d: i64) {
+        self.told.tell(self.customers[index].0.user_id, entry, d);
         let (who, states) = &mut self.customers[index];
         let outs = &mut self.outs;
         P::event(who, states, entry, d, None, outs);

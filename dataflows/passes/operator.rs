@@ -20,6 +20,7 @@ use crate::model::{Millis, OrderEvent, UserEvent};
 use crate::operators::{HashMap, Stash, StateSize, Sums, Vecs};
 use crate::queries::Table;
 use crate::row::{Fate, Row};
+use crate::views::Hub;
 
 /// What an epoch brings.
 #[derive(Default)]
@@ -42,6 +43,7 @@ pub(crate) fn customers<'s, P: Parts>(
     cuts: Stream<'s, Epoch, Vec<Millis>>,
     tables: Vec<Option<Table>>,
     apart: &[usize],
+    hub: &Hub,
 ) -> (Rows<'s>, Vec<Contributed<'s>>) {
     let scope = orders.scope();
     let mut builder = OperatorBuilder::new("customers".into(), scope);
@@ -71,6 +73,7 @@ pub(crate) fn customers<'s, P: Parts>(
     let always = scope.index() == 0;
     // Each worker sends its events in their order; put together, half of them would be late.
     let by_time = scope.peers() > 1;
+    let hub = hub.clone();
     builder.build(move |_capabilities| {
         let mut kept = StateSize::by(scope, &info);
         let mut pass = Pass::<P>::new(tables, always);
@@ -94,6 +97,7 @@ pub(crate) fn customers<'s, P: Parts>(
                 && !frontiers.iter().any(|frontier| frontier.less_equal(first.key()))
             {
                 let (epoch, arrived) = first.remove_entry();
+                pass.told.listens(|table| hub.wants(epoch, table));
                 arrived.users.into_iter().flatten().for_each(|record| pass.record(record));
                 if by_time {
                     let mut events: Vec<_> = arrived.orders.into_iter().flatten().collect();
@@ -102,6 +106,7 @@ pub(crate) fn customers<'s, P: Parts>(
                 } else {
                     arrived.orders.into_iter().for_each(|events| pass.apply(&events));
                 }
+                pass.told.rows().iter().for_each(|rows| hub.rows(epoch, rows));
                 let Some((capabilities, now)) = arrived.cut else { continue };
                 let mut rows_out = rows_out.activate();
                 let mut rows = rows_out.session_with_builder(&capabilities[0]);

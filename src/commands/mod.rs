@@ -13,6 +13,7 @@ mod tail;
 mod truth;
 pub mod up;
 mod verify;
+mod view;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Tail(tail::Tail),
     Page(page::Page),
     Explain(explain::Explain),
+    #[command(subcommand)]
+    View(view::View),
 }
 
 impl Command {
@@ -53,6 +56,7 @@ impl Command {
             Command::Tail(it) => it.run(),
             Command::Page(it) => it.run(),
             Command::Explain(it) => it.run(),
+            Command::View(it) => it.run(),
         }
     }
 }

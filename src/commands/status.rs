@@ -19,8 +19,8 @@ use super::options::{LogPlace, Look};
 use crate::log::{Log, Record, records_at};
 use crate::platform::output::Output;
 use crate::platform::retry;
-use crate::store;
 use crate::store::waits::{self, OutOfStep, Wait, What};
+use crate::store::{self, views};
 
 /// Shows partitions, lag, the commit point, rates and memory.
 #[derive(Args)]
@@ -71,6 +71,8 @@ struct Report {
     alone: Vec<Alone>,
     /// Result tables that the analytics do not keep: their content is of an earlier commit.
     not_kept: Vec<&'static str>,
+    /// The standing views.
+    views: Vec<views::State>,
     partitions: Vec<Partition>,
 }
 
@@ -195,6 +197,7 @@ fn status(
         latest: progress.get(4),
         alone: alone(&mut client)?,
         not_kept: store::not_kept(&mut client)?,
+        views: views::states(&mut client)?,
         partitions,
     };
     if json {
@@ -256,6 +259,13 @@ fn write(status: Report, out: &mut dyn Write) -> Result<()> {
         )?;
     }
     write_out_of_step(&status.out_of_step, out)?;
+    if !status.views.is_empty() {
+        let count = |state: &str| status.views.iter().filter(|view| view.state == state).count();
+        let counts = ["live", "adding", "failed", "dropped"].map(|state| (count(state), state));
+        let told = counts.iter().filter(|(count, _)| *count > 0);
+        let told: Vec<_> = told.map(|(count, state)| format!("{count} {state}")).collect();
+        writeln!(out, "views         {}; `marketday view list` names them", told.join(", "))?;
+    }
     if !status.not_kept.is_empty() {
         let tables = status.not_kept.join(", ");
         writeln!(out, "not kept      {tables}: their rows are of an earlier commit, or none")?;

@@ -7,11 +7,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, sleep};
 use std::time::Duration;
 
-use anyhow::{Error, Result};
+use anyhow::{Context, Error, Result};
 use dataflows::Epoch;
 use dataflows::analytics::{Closed, Tables};
 use dataflows::ledger::Tally;
 use dataflows::model::{Millis, Topic};
+use postgres::Client;
 use tracing::{debug, warn};
 
 use crate::platform::clock::Stopwatch;
@@ -54,6 +55,27 @@ struct Queue {
     failed: bool,
     /// Since when a commit runs.
     running: Option<Stopwatch>,
+    sharing: Sharing,
+}
+
+/// Whether a snapshot is shared of what is committed, so that others can read it.
+#[derive(Default)]
+enum Sharing {
+    #[default]
+    No,
+    /// When that epoch is committed.
+    Asked(Epoch),
+    Shared(Epoch, Arc<Snapshot>),
+}
+
+/// A snapshot of the store that others may read as long as this is there.
+pub(super) struct Snapshot {
+    /// Holds it.
+    _client: Mutex<Client>,
+    /// How one asks for it.
+    pub(super) snapshot: String,
+    /// `now` in it, in PostgreSQL's microseconds.
+    pub(super) now: Option<i64>,
 }
 
 /// What a commit writes.
@@ -107,6 +129,47 @@ impl Commits {
         self.0.committed.load(Ordering::Acquire)
     }
 
+    /// Asks for a snapshot to be shared right after an epoch's commit.
+    pub(super) fn share(&self, epoch: Epoch) {
+        self.queue().sharing = Sharing::Asked(epoch);
+    }
+
+    /// The epoch up to which there is a snapshot to be read.
+    pub(super) fn shared(&self) -> Option<(Epoch, Arc<Snapshot>)> {
+        match &self.queue().sharing {
+            Sharing::Shared(epoch, snapshot) => Some((*epoch, Arc::clone(snapshot))),
+            _ => None,
+        }
+    }
+
+    /// Nobody reads in the snapshot any more.
+    pub(super) fn release(&self) {
+        let mut queue = self.queue();
+        if matches!(queue.sharing, Sharing::Shared(..)) {
+            queue.sharing = Sharing::No;
+        }
+    }
+
+    /// Shares a snapshot, if it is asked for: nothing later is committed yet.
+    fn share_committed(&self, epoch: Epoch, database: &postgres::Config) -> Result<()> {
+        if !matches!(self.queue().sharing, Sharing::Asked(asked) if asked <= epoch) {
+            return Ok(());
+        }
+        let mut client = store::connect(database)?;
+        client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
+        let row = client
+            .query_one(
+                "SELECT pg_export_snapshot(),
+                        (extract(epoch FROM now - '2000-01-01Z') * 1000000)::bigint FROM progress",
+                &[],
+            )
+            .context("sharing a snapshot of the store")?;
+        let (snapshot, now) = (row.get(0), row.get(1));
+        let shared = Arc::new(Snapshot { _client: Mutex::new(client), snapshot, now });
+        self.queue().sharing = Sharing::Shared(epoch, shared);
+        Ok(())
+    }
+
     /// Why committing has ended, if it failed.
     pub(super) fn check(&self) -> Result<()> {
         self.queue().failure.take().map_or(Ok(()), Err)
@@ -135,11 +198,11 @@ impl Commits {
         database: &postgres::Config,
         backend: i32,
     ) -> JoinHandle<()> {
-        let (commits, database) = (self.clone(), database.clone());
-        std::thread::spawn(move || commits.watch(&database, backend));
+        let (commits, watched) = (self.clone(), database.clone());
+        std::thread::spawn(move || commits.watch(&watched, backend));
         let commits = self.clone();
         std::thread::spawn(move || commits.sort(&tables));
-        let commits = self.clone();
+        let (commits, database) = (self.clone(), database.clone());
         std::thread::spawn(move || {
             let mut calm = Some(Calm::begin());
             loop {
@@ -150,7 +213,8 @@ impl Commits {
                         if let Some(calm) = &mut calm {
                             calm.hear(sorted.read.values().map(|tally| tally.counted).sum());
                         }
-                        commits.commit(&mut committer, &sorted, &now)
+                        commits.commit(&mut committer, &sorted, &now)?;
+                        commits.share_committed(sorted.epoch, &database)
                     }),
                     Next::End { caught_up: true } => committer.settle(),
                     Next::End { caught_up: false } | Next::Nothing => Ok(()),

@@ -90,6 +90,11 @@ impl Feed {
         }
     }
 
+    /// The graph's epoch.
+    pub(super) fn epoch(&self) -> Epoch {
+        self.handles.epoch()
+    }
+
     /// Has what all workers have read up to the end of this epoch committed.
     pub(super) fn cut(&mut self) -> Epoch {
         self.handles.cut();

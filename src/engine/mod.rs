@@ -16,6 +16,7 @@ pub mod profile;
 mod replay;
 mod reporting;
 mod source;
+mod standing;
 pub mod supervise;
 
 pub use replay::{Replay, replay};
@@ -29,6 +30,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use dataflows::Epoch;
 use dataflows::analytics::{Begin, Handles, Output, Tables, analytics, commit};
 use dataflows::model::Topic;
+use dataflows::views::Hub;
 use timely::CommunicationConfig as To;
 use timely::communication::allocator::ProcessBuilder;
 use timely::communication::allocator::zero_copy::initialize::initialize_networking_from_sockets;
@@ -52,6 +54,7 @@ use committing::Commits;
 use feed::{EPOCH, EPOCH_RECORDS, Epochs, Feed};
 use reporting::Reading;
 use source::Source;
+use standing::{Office, Views};
 
 /// How the analytics are run.
 #[derive(Clone)]
@@ -213,14 +216,7 @@ fn run_worker(
     }
     let claim = broadcast(worker, failure, claim)?;
     let claimed = Stopwatch::start();
-    // They decide which operators there are, and those must be the same in all processes.
-    let kept: Vec<&str> = settings.tables.results().map(|(_, name)| name).collect();
-    ensure!(
-        kept == claim.kept_tables,
-        "this process keeps {}, and process 0 keeps {}: give all processes the same --tables",
-        kept.join(","),
-        claim.kept_tables.join(",")
-    );
+    are_kept(&settings.tables, &claim)?;
 
     let commits = Commits::new(claim.epoch);
     let _abandon = commits.until_dropped();
@@ -235,10 +231,16 @@ fn run_worker(
     }
 
     let hydrated = claim.epoch + HYDRATION;
+    let office = (worker.index() == 0)
+        .then(|| Office::open(&settings.database, &settings.tables, hydrated, claim.now))
+        .transpose()?;
+    let (desk, found) = office.unzip();
+    let standing = broadcast(worker, failure, found)?;
+    let hub = Hub::default();
     let begin = Begin { hydrated, now: claim.now };
     let probe = ProbeHandle::new();
-    let (mut handles, activator) = worker.dataflow::<Epoch, _, _>(|scope| {
-        let (handles, outputs) = analytics(scope, begin, &settings.tables);
+    let (mut handles, views, activator) = worker.dataflow::<Epoch, _, _>(|scope| {
+        let (handles, views, outputs) = analytics(scope, begin, &settings.tables, &hub);
         let (deliver, committed) = (commits.clone(), commits.clone());
         let (done, activator) = commit(
             outputs,
@@ -246,8 +248,9 @@ fn run_worker(
             move || committed.committed(),
         );
         done.probe_with(&probe);
-        (handles, activator)
+        (handles, views, activator)
     });
+    let mut views = Views::new(worker, hub, views, &settings.database, standing, desk);
 
     handles.advance_to(claim.epoch + 1);
     as_read::has_all(&**log, &claim.tallies)?;
@@ -279,13 +282,14 @@ fn run_worker(
         commits.check()?;
         reading.check()?;
         feed.advance();
+        views.step(worker, feed.epoch(), &commits)?;
         activator.activate();
 
         let ended = settings.stop.load(Ordering::Relaxed);
         let may_end = settings.exit_when_caught_up && settings.producer_done.load(Ordering::SeqCst);
         let read = if ended { 0 } else { feed.read()? };
         if worker.index() == 0 {
-            cuts.look(read, &mut feed);
+            cuts.look(read, &mut feed, &mut views);
         }
         feed.offsets()
             .for_each(|(topic, partition, offset)| reading.tell(topic, partition, offset));
@@ -299,7 +303,7 @@ fn run_worker(
     };
 
     let check = || failure.check().and_then(|()| commits.check());
-    finish(worker, feed, &mut cuts, &probe, &activator, check)?;
+    finish(worker, feed, &mut cuts, views, &probe, &activator, check)?;
     commits.close(caught_up);
     if let Some(thread) = committing {
         thread.join().map_err(|_| anyhow!("the committing thread died"))?;
@@ -307,11 +311,25 @@ fn run_worker(
     commits.check()
 }
 
+/// That this process keeps the tables that process 0 does: they decide which operators there are, and those
+/// must be the same in all processes.
+fn are_kept(tables: &Tables, claim: &Claim) -> Result<()> {
+    let kept: Vec<&str> = tables.results().map(|(_, name)| name).collect();
+    ensure!(
+        kept == claim.kept_tables,
+        "this process keeps {}, and process 0 keeps {}: give all processes the same --tables",
+        kept.join(","),
+        claim.kept_tables.join(",")
+    );
+    Ok(())
+}
+
 /// Has all committed that was read, once every worker has said up to where it has.
 fn finish(
     worker: &mut Worker,
     mut feed: Feed,
     cuts: &mut Cuts,
+    mut views: Views,
     probe: &ProbeHandle<Epoch>,
     activator: &Activator,
     check: impl Fn() -> Result<()>,
@@ -319,9 +337,10 @@ fn finish(
     while !feed.ends() {
         check()?;
         feed.advance();
+        views.step(worker, feed.epoch(), &cuts.commits)?;
         activator.activate();
         if worker.index() == 0 {
-            cuts.look(0, &mut feed);
+            cuts.look(0, &mut feed, &mut views);
         }
         worker.step();
         worker.step_or_park(Some(EPOCH));
@@ -331,6 +350,13 @@ fn finish(
         feed.cut();
     }
     drop(feed.end());
+    while !views.ends() {
+        check()?;
+        activator.activate();
+        worker.step();
+        worker.step_or_park(Some(EPOCH));
+    }
+    drop(views);
     while !probe.done() {
         check()?;
         activator.activate();
@@ -355,12 +381,13 @@ struct Cuts {
 }
 
 impl Cuts {
-    fn look(&mut self, read: usize, feed: &mut Feed) {
+    fn look(&mut self, read: usize, feed: &mut Feed, views: &mut Views) {
         self.read |= read > 0;
         let idle = self.commits.committed() >= self.last;
         let next = self.commits.begun() >= self.last && feed.fills_a_commit();
-        if next || (idle && (self.read || self.commits.is_uncut())) {
+        if next || (idle && (self.read || self.commits.is_uncut() || views.want_a_cut())) {
             (self.last, self.read) = (feed.cut(), false);
+            views.cut(self.last, &self.commits);
         }
     }
 }

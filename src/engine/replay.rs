@@ -9,6 +9,7 @@ use dataflows::Epoch;
 use dataflows::QUERIES;
 use dataflows::analytics::{Begin, Tables, analytics, commit};
 use dataflows::model::Topic;
+use dataflows::views::Hub;
 use timely::CommunicationConfig;
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::Probe;
@@ -68,7 +69,8 @@ fn replay_at(
     let probe = ProbeHandle::new();
     let begin = Begin::default();
     let (handles, dataflow) = worker.dataflow::<Epoch, _, _>(|scope| {
-        let (handles, outputs) = analytics(scope, begin, &Tables::of(QUERIES));
+        let (handles, _views, outputs) =
+            analytics(scope, begin, &Tables::of(QUERIES), &Hub::default());
         let (done, _activator) = commit(outputs, |_epoch, _closed| {}, || Epoch::MAX);
         done.probe_with(&probe);
         (handles, scope.addr()[0])

@@ -18,7 +18,7 @@ use tracing::warn;
 
 use crate::platform::clock::Stopwatch;
 use crate::platform::retry::{self, Patience};
-use crate::store;
+use crate::store::{self, views};
 
 /// How long after somebody followed last it is possible to take up the thread: an hour after the
 /// last renewal, and some minutes more.
@@ -70,8 +70,13 @@ pub struct Follower {
 impl Follower {
     /// Begins to follow a table, if it is one and what changed since then is kept.
     pub fn begin(database: &postgres::Config, table: &str, begin: Begin) -> Result<Follower> {
-        store::is_result_table(table)?;
         let mut client = store::connect(database)?;
+        let is_view = views::list(&mut client)?.iter().any(|view| view.name == table);
+        let rows = views::kept(table);
+        let table = if is_view { rows.as_str() } else { table };
+        if !is_view {
+            store::is_result_table(table)?;
+        }
         if store::not_kept(&mut client)?.contains(&table) {
             warn!("{table} is not kept at present (--tables): nothing changes there");
         }

@@ -159,9 +159,12 @@ impl Committer {
             "SET TIME ZONE 'Asia/Seoul'; SET enable_hashjoin = off; SET enable_mergejoin = off",
         )?;
         let mut tables = BTreeMap::new();
+        // In one transaction: at the end of each, PostgreSQL empties all stages that there are.
+        let mut tx = client.transaction().context("making the stages of the tables")?;
         for (table, name) in kept.results() {
-            tables.insert(table, Statements::prepare(&mut client, name)?);
+            tables.insert(table, Statements::prepare(&mut tx, table, name)?);
         }
+        tx.commit().context("making the stages of the tables")?;
         Ok(Committer {
             client,
             generation: claim.generation,
@@ -194,6 +197,16 @@ impl Committer {
         }
         let now = self.now.max(now);
         let having_read = || read_of(&self.tallies, read);
+        for table in writes.changes.keys() {
+            // Those of standing views come while the engine runs.
+            if !self.tables.contains_key(table) {
+                let name = self.kept.name(*table);
+                let mut tx = self.client.transaction().context("making the stage of a view")?;
+                let statements = Statements::prepare(&mut tx, *table, &name)?;
+                tx.commit().context("making the stage of a view")?;
+                self.tables.insert(*table, statements);
+            }
+        }
 
         let mut tx = self.client.transaction().context("beginning a commit")?;
         let mine = tx.execute(
@@ -214,13 +227,13 @@ impl Committer {
         let followed: Vec<&str> = followed.iter().map(|row| row.get(0)).collect();
         for (table, places) in &writes.appended {
             let rows = || writes.rows(places);
-            copy(&mut tx, &copy_in(self.kept.name(*table)), rows().map(|row| row.fields()))
+            copy(&mut tx, &copy_in(&self.kept.name(*table)), rows().map(|row| row.fields()))
                 .map_err(|error| match refused_line(&error).and_then(|line| rows().nth(line)) {
                     Some(row) => error.context(format!("appending {}", origin(row))),
                     None => error,
                 })
                 .map_err(|error| {
-                    tried(error, "appending to", self.kept.name(*table), having_read)
+                    tried(error, "appending to", &self.kept.name(*table), having_read)
                 })?;
             if let Some(topic) = topic_of(*table) {
                 for row in rows() {
@@ -232,7 +245,7 @@ impl Committer {
         }
         crash::point("copy");
         for (table, changes) in &writes.changes {
-            let name = self.kept.name(*table);
+            let name = &*self.kept.name(*table);
             let told = followed.contains(&name).then_some(epoch);
             write_changes(&mut tx, &self.tables[table], writes, changes, told)
                 .map_err(changed_by_hand)
@@ -356,13 +369,15 @@ fn not_one_row(tables: &Tables, row: RowRef<'_>, other: Fate) -> Error {
 }
 
 impl Statements {
-    fn prepare(client: &mut Client, name: &str) -> Result<Statements> {
+    fn prepare(client: &mut Transaction<'_>, table: u16, name: &str) -> Result<Statements> {
+        // By the number: a view may come again under the name of another.
+        let (stage, goes) = (format!("stage_{table}"), format!("gone_{table}"));
         let columns = Columns::of(client, name)?;
         let key = columns.key.join(", ");
         client
             .batch_execute(&format!(
-                "CREATE TEMP TABLE stage_{name} ON COMMIT DELETE ROWS AS TABLE {name} WITH NO DATA;
-                 CREATE TEMP TABLE gone_{name} ON COMMIT DELETE ROWS AS
+                "CREATE TEMP TABLE {stage} ON COMMIT DELETE ROWS AS TABLE {name} WITH NO DATA;
+                 CREATE TEMP TABLE {goes} ON COMMIT DELETE ROWS AS
                      SELECT {key} FROM {name} WITH NO DATA"
             ))
             .with_context(|| format!("making temporary tables for what changes in {name}"))?;
@@ -373,17 +388,17 @@ impl Statements {
         // A row that is all key does not change.
         let value = if columns.value.is_empty() { &columns.key } else { &columns.value };
         let set = each(value, ", ", &|it| format!("{it} = its.{it}"));
-        let delete = format!("DELETE FROM {name} AS t USING gone_{name} AS its WHERE {is_it}");
+        let delete = format!("DELETE FROM {name} AS t USING {goes} AS its WHERE {is_it}");
         let mut prepare = |sql: &str| {
             client.prepare(sql).with_context(|| format!("preparing to write to {name}: {sql}"))
         };
         Ok(Statements {
             insert: prepare(&copy_in(name))?,
-            stage: prepare(&copy_in(&format!("stage_{name}")))?,
+            stage: prepare(&copy_in(&stage))?,
             update: prepare(&format!(
-                "UPDATE {name} AS t SET {set} FROM stage_{name} AS its WHERE {is_it}"
+                "UPDATE {name} AS t SET {set} FROM {stage} AS its WHERE {is_it}"
             ))?,
-            stage_gone: prepare(&copy_in(&format!("gone_{name}")))?,
+            stage_gone: prepare(&copy_in(&goes))?,
             delete_and_tell: prepare(&format!(
                 "WITH told AS ({delete} RETURNING row_to_json(t) AS row)
                  INSERT INTO table_changes SELECT $1, '{name}', 'delete', row FROM told"
@@ -391,9 +406,9 @@ impl Statements {
             delete: prepare(&delete)?,
             tell: prepare(&format!(
                 "INSERT INTO table_changes
-                 SELECT $1, '{name}', $2, row_to_json(its) FROM stage_{name} AS its"
+                 SELECT $1, '{name}', $2, row_to_json(its) FROM {stage} AS its"
             ))?,
-            clear_stage: prepare(&format!("DELETE FROM stage_{name}"))?,
+            clear_stage: prepare(&format!("DELETE FROM {stage}"))?,
         })
     }
 }

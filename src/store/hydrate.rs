@@ -49,7 +49,7 @@ pub(super) fn row_hash(fields: &[u8]) -> i64 {
 }
 
 /// Reads the rows of a COPY, each as its fields' bytes.
-fn copy_out(
+pub(super) fn copy_out(
     client: &mut Client,
     query: &str,
     mut row: impl FnMut(&[u8]) -> Result<()>,
@@ -151,7 +151,7 @@ fn keep<K: Ord>(rows: &mut BinaryHeap<(K, Vec<u8>)>, key: K, row: &[u8]) {
 
 /// Reads a row of a topic's ledger; the error says what no event has. The hash is only looked at when an
 /// event is booked.
-fn ledger_event(topic: Topic, row: &[u8]) -> (Origin, Result<Event, String>) {
+pub(super) fn ledger_event(topic: Topic, row: &[u8]) -> (Origin, Result<Event, String>) {
     let mut fields = Fields(row);
     let (event_id, partition, offset) = place(topic, &mut fields);
     let event = if is_list(topic, row) {
@@ -321,7 +321,9 @@ pub fn stored_rows(
     mut give: impl FnMut(Output),
 ) -> Result<()> {
     let mut rows = RowBatch::default();
-    for (table, name) in tables.results() {
+    let results = tables.results().map(|(table, name)| (table, name.to_owned()));
+    for (table, name) in results.chain(tables.others()) {
+        let name = name.as_str();
         let columns = Columns::of(client, name)?;
         let list = [&columns.key[..], &columns.value].concat().join(", ");
         copy_out(client, &format!("SELECT {list} FROM {name}"), |bytes| {

@@ -11,6 +11,7 @@ mod commit;
 mod hydrate;
 mod indexes;
 pub mod migrate;
+pub mod views;
 pub mod waits;
 
 pub use commit::{Committer, Writes};
@@ -29,7 +30,7 @@ use dataflows::model::{Millis, Topic, UserId};
 use dataflows::{Epoch, QUERIES};
 use postgres::config::Host;
 use postgres::fallible_iterator::FallibleIterator;
-use postgres::{Client, Config, NoTls, Transaction};
+use postgres::{Client, Config, GenericClient, NoTls, Transaction};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -86,8 +87,9 @@ const SETTINGS: &str = "
     FROM (SELECT schema FROM unnest(current_schemas(false)) WITH ORDINALITY AS path (schema, place)
           ORDER BY to_regclass(format('%I.commit_offsets', schema)) IS NULL, place LIMIT 1) AS chosen";
 
-/// How many connections may be on their way to a server that takes them and says nothing.
-const SILENT_MAX: usize = 4;
+/// How many connections may be on their way to a server that takes them and says nothing. All workers of a
+/// process connect at once.
+const SILENT_MAX: usize = 64;
 
 /// How many are.
 static SILENT: AtomicUsize = AtomicUsize::new(0);
@@ -167,6 +169,17 @@ pub fn wait_for_commit(client: &mut Client, longest: Duration) -> Result<()> {
     heard.timeout_iter(longest).next().context("waiting for commit points")?;
     while heard.iter().next()?.is_some() {}
     Ok(())
+}
+
+/// Whether another program of ours is connected to this database, as far as one may see that.
+pub fn is_shared(client: &mut Client) -> Result<bool> {
+    let others = client.query_one(
+        "SELECT EXISTS (SELECT FROM pg_stat_activity
+                        WHERE datname = current_database() AND application_name = $1
+                          AND pid <> pg_backend_pid())",
+        &[&SESSION],
+    )?;
+    Ok(others.get(0))
 }
 
 /// How long a transaction of who only reads may last, and a little more than the time-outs that their
@@ -349,9 +362,17 @@ pub fn rebuild(client: &mut Client, log_identity: &str, latest: Option<Millis>) 
 
 fn empty(tx: &mut Transaction<'_>) -> Result<()> {
     let results = result_tables();
-    let others = ["commit_offsets", "commit_points", "pipeline_status", "table_changes"];
-    let tables: Vec<&str> =
+    let others = [
+        "commit_offsets",
+        "commit_points",
+        "pipeline_status",
+        "table_changes",
+        "standing_view_states",
+    ];
+    let views: Vec<String> = views::list(tx)?.iter().map(|view| views::kept(&view.name)).collect();
+    let mut tables: Vec<&str> =
         BASE_TABLES.into_iter().map(|it| stored(it).0).chain(results).chain(others).collect();
+    tables.extend(views.iter().map(String::as_str));
     // Who follows a table has rows that are gone without a change: they begin anew.
     tx.batch_execute(&format!(
         "TRUNCATE {};
@@ -385,9 +406,7 @@ pub fn identity(client: &mut Client) -> Result<String> {
 }
 
 /// The committed offset of each partition, and what became of the records before it.
-pub fn committed_tallies(
-    client: &mut impl postgres::GenericClient,
-) -> Result<BTreeMap<(Topic, u32), Tally>> {
+pub fn committed_tallies(client: &mut impl GenericClient) -> Result<BTreeMap<(Topic, u32), Tally>> {
     let rows = client.query(
         "SELECT topic, partition, counted, duplicate, dead, heartbeat, amount, hash, next_offset,
                 (extract(epoch FROM newest_at) * 1000)::bigint, newest_offset, newest_by,
@@ -435,7 +454,7 @@ pub struct Columns {
 
 impl Columns {
     /// Reads them from the catalog, so that a table is defined in its migration alone.
-    pub fn of(client: &mut Client, table: &str) -> Result<Columns> {
+    pub fn of(client: &mut impl GenericClient, table: &str) -> Result<Columns> {
         let rows = client.query(
             "SELECT attname::text, attnum = ANY(coalesce(conkey, '{}'))
              FROM pg_attribute
@@ -457,6 +476,11 @@ impl Columns {
     }
 }
 
+/// The tables of all queries, whether they are kept or not.
+fn all_tables() -> Tables {
+    Tables::of(QUERIES)
+}
+
 /// Every query's table, whether it is kept or not.
 pub fn result_tables() -> impl Iterator<Item = &'static str> {
     QUERIES.iter().map(|query| query.name)
@@ -474,7 +498,7 @@ pub fn is_result_table(name: &str) -> Result<()> {
 
 /// The result tables that the engine which has claimed a store does not keep: their content is that
 /// of an earlier commit.
-pub fn not_kept(client: &mut impl postgres::GenericClient) -> Result<Vec<&'static str>> {
+pub fn not_kept(client: &mut impl GenericClient) -> Result<Vec<&'static str>> {
     let row = client.query_one("SELECT kept_tables FROM progress", &[])?;
     let kept: Option<Vec<String>> = row.get(0);
     let is_kept = |name: &&str| kept.as_ref().is_none_or(|kept| kept.iter().any(|it| it == name));

@@ -193,7 +193,7 @@ pub(super) fn compare(
             None
         }
     };
-    let mut dead = Table { table: "dead_letters", ..Table::default() };
+    let mut dead = Table { table: "dead_letters".into(), ..Table::default() };
     for topic in Topic::ALL {
         let keys = partitions(log, topic);
         let committed = keys.iter().map(|key| offsets.remove(key)).collect();

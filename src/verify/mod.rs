@@ -13,6 +13,7 @@ mod ledger;
 mod progress;
 mod reading;
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,6 +28,7 @@ use serde::Serialize;
 use crate::log::Log;
 use crate::platform::{output, retry};
 use crate::store;
+use crate::store::views::{self, State, View};
 use progress::Progress;
 
 /// Differences that are shown of each table or partition.
@@ -59,7 +61,7 @@ struct Report {
 #[derive(Default, Serialize)]
 #[expect(clippy::struct_field_names, reason = "these are the words of the tables")]
 struct Table {
-    table: &'static str,
+    table: Cow<'static, str>,
     rows: u64,
     /// Rows that it should hold and does not.
     missing: u64,
@@ -105,6 +107,8 @@ pub fn verify(
         }
         anyhow::Ok(report)
     })?;
+    progress.tables.set_message("standing views");
+    compare_views(config, &snapshot, &mut report)?;
     drop(progress);
     if report.waiting > 0 {
         let waiting = report.waiting;
@@ -340,6 +344,80 @@ fn compare_groups<'g>(
     Ok(report)
 }
 
+/// Every standing view against what PostgreSQL answers to its text, as those who read may.
+fn compare_views(config: &Config, snapshot: &str, report: &mut Report) -> Result<()> {
+    let mut client = store::connect(config)?;
+    let mut tx = begin_at(&mut client, snapshot)?;
+    let views = match apart(&mut tx, |tx| views::list(tx))? {
+        Ok(views) => views,
+        Err(error) => {
+            report.differs(format!("which standing views there are: {error:#}"));
+            return Ok(());
+        }
+    };
+    for view in views.iter().filter(|view| !view.dropped) {
+        let name = &view.name;
+        match apart(&mut tx, |tx| compare_view(tx, view))? {
+            Ok(Ok(table)) => report.tables.push(table),
+            Ok(Err(note)) => report.notes.push(note),
+            Err(error) => {
+                report.differs(format!("{name} could not be compared with its SELECT: {error:#}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One of them; a sentence where it does not hold.
+fn compare_view(tx: &mut Transaction<'_>, view: &View) -> Result<Result<Table, String>> {
+    let View { name, text, .. } = view;
+    let State { state, reason, .. } = views::state(tx, name)?;
+    if state == "failed" {
+        return Ok(Err(format!("{name} does not hold ({reason}): its rows are the last that did")));
+    } else if state != "live" {
+        return Ok(Err(format!("{name} does not stand yet")));
+    }
+    // Of texts the order does not matter, and both sides must have one.
+    let columns = tx.query(
+        "SELECT quote_ident(attname), attcollation <> 0 FROM pg_attribute
+         WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+        &[&name],
+    )?;
+    let column = |row: &postgres::Row| {
+        let collation = if row.get(1) { " COLLATE \"C\"" } else { "" };
+        format!("{0}{collation} AS {0}", row.get::<_, String>(0))
+    };
+    let columns = columns.iter().map(column).collect::<Vec<_>>().join(", ");
+    tx.batch_execute(&format!(
+        "SET LOCAL TIME ZONE 'Asia/Seoul'; SET LOCAL work_mem = '{WORK_MEM}'; SET LOCAL jit = off;
+         SET LOCAL enable_nestloop = off; SET LOCAL ROLE marketday_reader"
+    ))?;
+    let row = tx.query_one(
+        &format!(
+            "WITH answer AS MATERIALIZED (SELECT {columns} FROM ({text}) AS asked),
+                  held AS MATERIALIZED (SELECT {columns} FROM {name}),
+                  missing AS (TABLE answer EXCEPT ALL TABLE held),
+                  unexpected AS (TABLE held EXCEPT ALL TABLE answer)
+             SELECT (SELECT count(*) FROM held), (SELECT count(*) FROM missing),
+                    (SELECT count(*) FROM unexpected),
+                    ARRAY(SELECT 'missing    ' || to_jsonb(missing)::text FROM missing
+                          ORDER BY 1 LIMIT {SAMPLES})
+                    || ARRAY(SELECT 'unexpected ' || to_jsonb(unexpected)::text FROM unexpected
+                             ORDER BY 1 LIMIT {SAMPLES})"
+        ),
+        &[],
+    )?;
+    tx.batch_execute("RESET ROLE")?;
+    let count = |column| row.get::<_, i64>(column) as u64;
+    Ok(Ok(Table {
+        table: name.clone().into(),
+        rows: count(0),
+        missing: count(1),
+        unexpected: count(2),
+        samples: row.get(3),
+    }))
+}
+
 /// The result tables that the engine does not keep which has claimed the store.
 fn not_kept(tx: &mut Transaction<'_>) -> Result<Vec<&'static str>> {
     let kept: Option<Vec<String>> = tx
@@ -395,7 +473,13 @@ fn compare_result(
     let rows: i64 = tx.query_one(&format!("SELECT count(*) FROM {result}"), &[])?.try_get(0)?;
     let rows = rows as u64;
     if !committed {
-        return Ok(Table { table, rows, missing: 0, unexpected: rows, samples: Vec::new() });
+        return Ok(Table {
+            table: table.into(),
+            rows,
+            missing: 0,
+            unexpected: rows,
+            samples: Vec::new(),
+        });
     }
     let twin = format!("pg_temp.{table}");
     let mut less = |left: &str, right: &str| -> Result<(u64, Vec<String>)> {
@@ -416,7 +500,7 @@ fn compare_result(
         .map(|row| format!("missing    {row}"))
         .chain(unexpected_rows.into_iter().map(|row| format!("unexpected {row}")))
         .collect();
-    Ok(Table { table, rows, missing, unexpected, samples })
+    Ok(Table { table: table.into(), rows, missing, unexpected, samples })
 }
 
 impl Table {

@@ -1,0 +1,284 @@
+//! `marketday view`: standing views, which keep the answer to a SELECT.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, Subcommand};
+use indicatif::ProgressBar;
+use postgres::Client;
+use serde::Serialize;
+
+use super::options::{Look, Place};
+use crate::platform::clock::Stopwatch;
+use crate::platform::output::Output;
+use crate::platform::{retry, signals};
+use crate::store;
+use crate::store::views::{self, State};
+
+/// Adds, lists, shows and drops standing views: a SELECT whose answer is kept, exact at every commit.
+#[derive(Subcommand)]
+pub(crate) enum View {
+    /// Adds the SELECT of a file, to analytics that run or for their next start.
+    Add(Add),
+    /// Lists the views, whether each holds, and how many rows it has.
+    List(List),
+    /// Shows a view's columns and its text as PostgreSQL understood it.
+    Show(Show),
+    /// Drops a view and its rows.
+    Drop(Drop),
+}
+
+#[derive(Args)]
+pub(crate) struct Add {
+    /// A file with one SELECT; `-` is standard input.
+    file: PathBuf,
+    /// The view's name [default: the file's, without its ending].
+    #[arg(long)]
+    name: Option<String>,
+    /// In the place of the view that has this name.
+    #[arg(long)]
+    replace: bool,
+    /// Also where it joins each row of one relation with each of another.
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Args)]
+pub(crate) struct List {
+    #[command(flatten)]
+    look: Look,
+}
+
+#[derive(Args)]
+pub(crate) struct Show {
+    /// The view's name.
+    name: String,
+    #[command(flatten)]
+    look: Look,
+}
+
+#[derive(Args)]
+pub(crate) struct Drop {
+    /// The view's name.
+    name: String,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// How long analytics may take to begin, where a program of ours is connected.
+const BEGINNING: Duration = Duration::from_secs(20);
+
+/// How often one looks whether the engine has done what it was asked for.
+const LOOK: Duration = Duration::from_millis(50);
+
+impl View {
+    pub(crate) fn run(&self) -> Result<ExitCode> {
+        let (place, json) = match self {
+            View::Add(it) => (&it.place, false),
+            View::Drop(it) => (&it.place, false),
+            View::List(List { look }) | View::Show(Show { look, .. }) => (&look.place, look.json),
+        };
+        let database = place.look()?;
+        let mut client = store::connect(&database.config)?;
+        let out = &mut Output::lock();
+        let code = match self {
+            View::Add(it) => it.run(&mut client, out)?,
+            View::Drop(Drop { name, .. }) => {
+                drop_and_wait(&mut client, name)?;
+                writeln!(out, "{name} is dropped")?;
+                ExitCode::SUCCESS
+            }
+            View::List(_) => list(&mut client, out, json)?,
+            View::Show(it) => show(&mut client, &it.name, out, json)?,
+        };
+        database.stop()?;
+        Ok(code)
+    }
+}
+
+impl Add {
+    fn run(&self, client: &mut Client, out: &mut dyn Write) -> Result<ExitCode> {
+        let (text, name) = (read(&self.file)?, self.name()?);
+        if self.replace && views::list(client)?.iter().any(|view| view.name == name) {
+            // What is refused leaves the old one as it is.
+            views::analyse(client, &name, &text)?;
+            drop_and_wait(client, &name)?;
+        }
+        views::add(client, &name, &text, self.yes)?;
+        let mut alone = Alone::default();
+        let found = wait(&format!("{name}: looking for the analytics"), || {
+            let is_alone = alone.is_it(client)?;
+            Ok((is_alone || views::is_looked_after(client)?).then_some(is_alone))
+        })?;
+        if found.unwrap_or(true) {
+            writeln!(
+                out,
+                "{name} is kept, and stands from the next start of the analytics on: they do not run"
+            )?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let mut alone = Alone::default();
+        let state = wait(&format!("{name}: reading the past"), || {
+            let state = views::state(client, &name)?;
+            let ended = state.state == "adding" && alone.is_it(client)?;
+            ensure!(
+                !ended,
+                "the analytics have ended meanwhile; {name} stands from their next start on"
+            );
+            Ok((state.state != "adding").then_some(state))
+        })?;
+        let Some(State { state, reason, .. }) = state else {
+            bail!(signals::Interrupted(format!(
+                "{name} is being added; `marketday view list` says when it stands"
+            )));
+        };
+        let rows: i64 = client.query_one(&format!("SELECT count(*) FROM {name}"), &[])?.get(0);
+        let now: Option<String> =
+            client.query_one("SELECT (market_now() AT TIME ZONE 'Asia/Seoul')::text", &[])?.get(0);
+        if state == "failed" {
+            writeln!(out, "{name} does not hold: {reason}; it will when what raises that is gone")?;
+            return Ok(ExitCode::FAILURE);
+        }
+        let as_of = now.map(|now| format!(" as of {now}")).unwrap_or_default();
+        writeln!(out, "{name}: {rows} rows{as_of}, from then on in every commit")?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn name(&self) -> Result<String> {
+        if let Some(name) = &self.name {
+            return Ok(name.clone());
+        }
+        let stem = self.file.file_stem().and_then(|stem| stem.to_str());
+        let stem = stem.filter(|_| self.file != Path::new("-"));
+        stem.map(str::to_owned).context("a view has a name: give it one by --name")
+    }
+}
+
+/// Finds whether analytics look after the views.
+#[derive(Default)]
+struct Alone {
+    since: Option<Stopwatch>,
+}
+
+impl Alone {
+    /// Whether none do, nor begin to: where another program of ours is connected they may be starting, or
+    /// starting again.
+    fn is_it(&mut self, client: &mut Client) -> Result<bool> {
+        if views::is_looked_after(client)? {
+            self.since = None;
+            return Ok(false);
+        }
+        let since = *self.since.get_or_insert_with(Stopwatch::start);
+        Ok(since.elapsed() > BEGINNING || !store::is_shared(client)?)
+    }
+}
+
+fn read(file: &Path) -> Result<String> {
+    let mut text = String::new();
+    if file == Path::new("-") {
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .context("reading a SELECT from standard input")?;
+    } else {
+        text = fs::read_to_string(file)
+            .with_context(|| format!("reading a SELECT from {}", file.display()))?;
+    }
+    Ok(text)
+}
+
+/// Drops a view: an engine that looks after it does that when it has let go of it.
+fn drop_and_wait(client: &mut Client, name: &str) -> Result<()> {
+    views::ask_to_drop(client, name)?;
+    let mut alone = Alone::default();
+    let done = wait(&format!("{name}: letting go of it"), || {
+        if alone.is_it(client)? {
+            views::remove(client, name)?;
+        }
+        Ok(views::list(client)?.iter().all(|view| view.name != name).then_some(()))
+    })?;
+    done.with_context(|| signals::Interrupted(format!("{name} goes as soon as it can")))
+}
+
+/// Waits until there is an answer; nothing where one is told to stop.
+fn wait<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
+    let stop = signals::stop();
+    let stopped = |stop: &AtomicBool| stop.load(Ordering::Relaxed);
+    let bar = ProgressBar::new_spinner().with_message(what.to_owned());
+    bar.enable_steady_tick(5 * LOOK);
+    let answer = loop {
+        if let Some(answer) = look()? {
+            break Some(answer);
+        }
+        if stopped(&stop) || retry::rest(LOOK, &|| stopped(&stop)).is_err() {
+            break None;
+        }
+    };
+    bar.finish_and_clear();
+    Ok(answer)
+}
+
+/// A view as it is told of.
+#[derive(Serialize)]
+struct Told {
+    #[serde(flatten)]
+    state: State,
+    rows: i64,
+    text: String,
+}
+
+fn told(client: &mut Client, view: &views::View) -> Result<Told> {
+    let state = views::state(client, &view.name)?;
+    let rows = client.query_one(&format!("SELECT count(*) FROM {}", view.name), &[])?.get(0);
+    Ok(Told { state, rows, text: view.text.clone() })
+}
+
+fn list(client: &mut Client, out: &mut dyn Write, json: bool) -> Result<ExitCode> {
+    let views = views::list(client)?;
+    let told: Vec<Told> = views.iter().map(|view| told(client, view)).collect::<Result<_>>()?;
+    if json {
+        serde_json::to_writer(&mut *out, &told)?;
+        writeln!(out)?;
+    } else if told.is_empty() {
+        writeln!(out, "there is no standing view; `marketday view add FILE` adds one")?;
+    } else {
+        writeln!(out, "{:<32}{:<10}{:>12}", "view", "state", "rows")?;
+        for Told { state: State { name, state, reason }, rows, .. } in told {
+            let reason = if reason.is_empty() { reason } else { format!("  {reason}") };
+            writeln!(out, "{name:<32}{state:<10}{rows:>12}{reason}")?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(client: &mut Client, name: &str, out: &mut dyn Write, json: bool) -> Result<ExitCode> {
+    let view = views::find(client, name)?;
+    let told = told(client, &view)?;
+    let columns = client.query(
+        "SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
+         WHERE attrelid = to_regclass($1) AND attnum > 0 ORDER BY attnum",
+        &[&name],
+    )?;
+    let columns: Vec<(String, String)> =
+        columns.iter().map(|row| (row.get(0), row.get(1))).collect();
+    if json {
+        let told = serde_json::json!({ "view": told, "columns": columns });
+        serde_json::to_writer(&mut *out, &told)?;
+        writeln!(out)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let State { state, reason, .. } = told.state;
+    let reason = if reason.is_empty() { reason } else { format!(": {reason}") };
+    writeln!(out, "{name}: {state}{reason}, {} rows of", told.rows)?;
+    for (column, of) in columns {
+        writeln!(out, "    {column:<30}{of}")?;
+    }
+    writeln!(out, "\n{}", view.text)?;
+    Ok(ExitCode::SUCCESS)
+}
