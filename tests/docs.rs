@@ -50,13 +50,15 @@ documents! {
     speed_is_so: "docs/speed.md",
     the_tables_are_so: "docs/tables.md",
     use_is_so: "docs/use.md",
+    the_views_are_so: "docs/views.md",
     the_words_are_so: "docs/words.md",
     the_dashboards_are_so: "grafana/README.md",
     the_measurements_are_so: "benches/README.md",
 }
 
-/// The README in Korean, whose blocks are those of the README.
-const KOREAN: &str = "README.ko.md";
+/// Documents in Korean, each with the one whose blocks it has.
+const KOREAN: [(&str, &str); 2] =
+    [("README.ko.md", "README.md"), ("docs/views.ko.md", "docs/views.md")];
 
 /// What stands before SQL in a block, as `psql` has it.
 const PROMPT: &str = "marketday=> ";
@@ -74,7 +76,7 @@ fn read(path: &str) -> String {
 
 /// All documents.
 fn documents() -> impl Iterator<Item = &'static str> {
-    DOCUMENTS.iter().copied().chain([KOREAN])
+    DOCUMENTS.iter().copied().chain(KOREAN.map(|(korean, _)| korean))
 }
 
 // --- reading a document
@@ -436,10 +438,9 @@ fn every_document_is_run() {
 }
 
 #[test]
-fn the_readmes_are_short_and_go_together() {
-    let (english, korean) = (read("README.md"), read(KOREAN));
-    for (path, text) in [("README.md", &english), (KOREAN, &korean)] {
-        let lines = text.lines().count();
+fn what_is_in_two_languages_goes_together() {
+    for path in ["README.md", "README.ko.md"] {
+        let lines = read(path).lines().count();
         assert!(lines <= 200, "{path} has {lines} lines");
     }
     let headings = |text: &str| -> Vec<usize> {
@@ -447,7 +448,6 @@ fn the_readmes_are_short_and_go_together() {
         let levels = lines.iter().map(|line| line.chars().take_while(|it| *it == '#').count());
         levels.filter(|level| *level > 0).collect()
     };
-    assert_eq!(headings(&english), headings(&korean), "the headings' levels");
     // What is said behind a command may be in Korean.
     let blocks = |text: &str| -> Vec<(Option<String>, String)> {
         let blocks = parts(text).into_iter().filter_map(|part| match part {
@@ -462,7 +462,11 @@ fn the_readmes_are_short_and_go_together() {
         };
         blocks.map(told).collect()
     };
-    assert_eq!(blocks(&english), blocks(&korean));
+    for (korean, english) in KOREAN {
+        let (korean, english) = (read(korean), read(english));
+        assert_eq!(headings(&english), headings(&korean), "the headings' levels");
+        assert_eq!(blocks(&english), blocks(&korean));
+    }
 }
 
 /// A heading as links name it.
