@@ -112,22 +112,18 @@ impl Add {
             drop_and_wait(client, &name)?;
         }
         views::add(client, &name, &text, self.yes)?;
-        let mut alone = Alone::default();
-        let found = wait(&format!("{name}: looking for the analytics"), || {
-            let is_alone = alone.is_it(client)?;
-            Ok((is_alone || views::is_looked_after(client)?).then_some(is_alone))
-        })?;
-        if found.unwrap_or(true) {
+        let mut analytics = Analytics::default();
+        let what = format!("{name}: looking for the analytics");
+        if wait(&what, || analytics.run(client))? != Some(true) {
             writeln!(
                 out,
                 "{name} is kept, and stands from the next start of the analytics on: they do not run"
             )?;
             return Ok(ExitCode::SUCCESS);
         }
-        let mut alone = Alone::default();
         let state = wait(&format!("{name}: reading the past"), || {
             let state = views::state(client, &name)?;
-            let ended = state.state == "adding" && alone.is_it(client)?;
+            let ended = state.state == "adding" && analytics.run(client)? == Some(false);
             ensure!(
                 !ended,
                 "the analytics have ended meanwhile; {name} stands from their next start on"
@@ -163,20 +159,21 @@ impl Add {
 
 /// Finds whether analytics look after the views.
 #[derive(Default)]
-struct Alone {
-    since: Option<Stopwatch>,
+struct Analytics {
+    missed: Option<Stopwatch>,
 }
 
-impl Alone {
-    /// Whether none do, nor begin to: where another program of ours is connected they may be starting, or
-    /// starting again.
-    fn is_it(&mut self, client: &mut Client) -> Result<bool> {
+impl Analytics {
+    /// Whether they do; nothing while they may be starting, or starting again, since another program of ours
+    /// is connected.
+    fn run(&mut self, client: &mut Client) -> Result<Option<bool>> {
         if views::is_looked_after(client)? {
-            self.since = None;
-            return Ok(false);
+            self.missed = None;
+            return Ok(Some(true));
         }
-        let since = *self.since.get_or_insert_with(Stopwatch::start);
-        Ok(since.elapsed() > BEGINNING || !store::is_shared(client)?)
+        let missed = *self.missed.get_or_insert_with(Stopwatch::start);
+        let given_up = missed.elapsed() > BEGINNING || !store::is_shared(client)?;
+        Ok(given_up.then_some(false))
     }
 }
 
@@ -196,9 +193,9 @@ fn read(file: &Path) -> Result<String> {
 /// Drops a view: an engine that looks after it does that when it has let go of it.
 fn drop_and_wait(client: &mut Client, name: &str) -> Result<()> {
     views::ask_to_drop(client, name)?;
-    let mut alone = Alone::default();
+    let mut analytics = Analytics::default();
     let done = wait(&format!("{name}: letting go of it"), || {
-        if alone.is_it(client)? {
+        if analytics.run(client)? == Some(false) {
             views::remove(client, name)?;
         }
         Ok(views::list(client)?.iter().all(|view| view.name != name).then_some(()))

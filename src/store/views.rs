@@ -101,10 +101,7 @@ pub fn analyse(client: &mut Client, name: &str, text: &str) -> Result<Analysed> 
     let text = text.trim_end().trim_end_matches(';').trim_end();
     ensure!(!text.is_empty(), "there is no SELECT in it");
     let catalog = catalog(client, name)?;
-    let mut tx = client.transaction()?;
-    let analysed = as_view(&mut tx, text)?;
-    tx.rollback()?;
-    let AsView { tree, canonical, columns } = analysed;
+    let AsView { tree, canonical, columns } = understood(client, text)?;
     let Known { catalog, sources } = catalog;
     let plan = lower(&tree, &catalog).map_err(|refused| refusal(text, &refused))?;
     let mut named = Vec::new();
@@ -132,10 +129,18 @@ struct AsView {
     columns: Vec<(String, u32, String)>,
 }
 
+/// What PostgreSQL makes of a text; nothing of it stays.
+fn understood(client: &mut Client, text: &str) -> Result<AsView> {
+    let mut tx = client.transaction()?;
+    let view = as_view(&mut tx, text)?;
+    tx.rollback()?;
+    Ok(view)
+}
+
 /// What stands before the text when PostgreSQL reads it.
 const BEFORE: &str = "CREATE VIEW marketday_asked.asked AS ";
 
-/// Makes it a view, of which nothing stays. One statement by the extended protocol, so that nothing can
+/// Makes it a view, in a transaction that is to be rolled back. One statement by the extended protocol, so that nothing can
 /// follow it; and of a role that may read what views may read.
 fn as_view(tx: &mut Transaction<'_>, text: &str) -> Result<AsView> {
     tx.batch_execute(
@@ -161,7 +166,7 @@ fn as_view(tx: &mut Transaction<'_>, text: &str) -> Result<AsView> {
     })?;
     let tree = tx
         .query_one(
-            "SELECT ev_action::text, pg_get_viewdef(ev_class), set_config('search_path', '', true)
+            "SELECT ev_action::text, set_config('search_path', '', true)
              FROM pg_rewrite WHERE ev_class = 'marketday_asked.asked'::regclass",
             &[],
         )?
@@ -270,9 +275,7 @@ fn catalog(client: &mut Client, name: &str) -> Result<Known> {
         let types: Vec<u32> = row.get(3);
         if let Some(view) = standing.get(&table) {
             if table != name {
-                let mut tx = client.transaction()?;
-                let tree = as_view(&mut tx, &view.text)?.tree;
-                tx.rollback()?;
+                let tree = understood(client, &view.text)?.tree;
                 relations.insert(oid, Relation::Defined { name: table, tree });
             }
         } else if let Some(number) = own(&table) {
@@ -295,9 +298,7 @@ fn catalog(client: &mut Client, name: &str) -> Result<Known> {
             relations.insert(oid, Relation::Table { place, arity, key, hidden: hidden.clone() });
             sources.push(Source { name: table, table: number, types, hidden, key: of_key });
         } else if table == "orders" {
-            let mut tx = client.transaction()?;
-            let tree = as_view(&mut tx, ORDERS)?.tree;
-            tx.rollback()?;
+            let tree = understood(client, ORDERS)?.tree;
             relations.insert(oid, Relation::Defined { name: table, tree });
         } else if let Some(tree) = tree {
             relations.insert(oid, Relation::Defined { name: table, tree });
