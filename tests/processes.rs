@@ -87,7 +87,7 @@ fn hosts(dir: &Path) -> PathBuf {
 }
 
 /// A hosts file with so many free ports.
-fn hosts_of(dir: &Path, processes: usize) -> PathBuf {
+pub(crate) fn hosts_of(dir: &Path, processes: usize) -> PathBuf {
     let free: Vec<_> = (0..processes).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     let lines = free.iter().map(|it| it.local_addr().unwrap().to_string() + "\n");
     let hosts = dir.join("hosts");

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use marketday::platform::private_postgres::PrivatePostgres;
+use marketday::store::views::is_looked_after;
 use postgres::{Client, Config};
 
+use crate::processes::hosts_of;
 use crate::support::{
     Running, analytics, command, connect, database_url, fresh_database, one_sentence, scratch,
     wait_until,
@@ -17,7 +19,7 @@ use crate::support::{
 const VIEWS: [(&str, &str); 6] = [
     (
         "vip_regions",
-        "SELECT u.region, count(*) AS vips, sum(v.revenue) AS revenue
+        "SELECT u.region AS 지역, count(*) AS \"VIPs\", sum(v.revenue) AS \"total revenue\"
          FROM customer_grade g JOIN users u USING (user_id) JOIN customer_value v USING (user_id)
          WHERE g.grade <> 'VIP' GROUP BY u.region",
     ),
@@ -41,7 +43,8 @@ const VIEWS: [(&str, &str); 6] = [
     // It repeats rows, and has NULLs.
     (
         "taken_back",
-        "SELECT o.status, u.sex, o.cancelled_at IS NULL AS stands, o.refunded_amount / 10000 AS tens
+        "SELECT o.status AS t, u.sex AS its, o.cancelled_at IS NULL AS \"It \"\"stands\"\", now\",
+                o.refunded_amount / 10000 AS \"table\"
          FROM orders o LEFT JOIN users u ON u.user_id = o.user_id AND u.status = 'active'
          WHERE o.status <> 'placed'",
     ),
@@ -232,6 +235,97 @@ fn a_view_that_fails_harms_no_other_and_heals() {
     assert!(market.interrupt().success());
     assert!(analytics.interrupt().success());
     verified(&dir, Some(&database), &["sound", "fragile"]);
+}
+
+/// Two processes work a view out together, each with its share, also when one is lost.
+#[test]
+fn two_processes_keep_views_exact() {
+    let (dir, database) = shop();
+    let mut market = command(&["market", "--history", "8d", "--speed", "600", "--dir"]);
+    let mut market = Running::start(market.arg(&dir), dir.join("market-said"));
+    let hosts = hosts_of(&dir, 2);
+    let process = |index: &str| {
+        let mut analytics = command(&["analytics", "-n", "2", "-p", index, "-w", "2", "-h"]);
+        analytics.arg(&hosts).arg("--dir").arg(&dir).env("DATABASE_URL", database_url(&database));
+        Running::start(&mut analytics, dir.join(format!("analytics-{index}-said")))
+    };
+    let mut processes = ["0", "1"].map(process);
+    let db = &mut connect(&database);
+    wait_until("somebody looks after views", || is_looked_after(db).unwrap());
+    for (name, text) in VIEWS {
+        let said = add(&dir, name, text, Some(&database));
+        assert!(said.contains(" rows as of "), "{said}");
+    }
+    verified(&dir, Some(&database), &names());
+    for lost in ["1", "0"] {
+        let place: usize = lost.parse().unwrap();
+        processes[place].kill();
+        processes[place] = process(lost);
+        wait_until("the views stand again", || {
+            is_looked_after(db).unwrap()
+                && told(&["list"], &dir, Some(&database)).matches(" live ").count() == VIEWS.len()
+        });
+        verified(&dir, Some(&database), &names());
+    }
+    assert!(market.interrupt().success());
+    for process in &mut processes {
+        process.interrupt();
+    }
+    verified(&dir, Some(&database), &names());
+}
+
+/// A view that holds more than it may is given up, with the rows of one cut, and the others go on.
+#[test]
+fn a_view_that_holds_too_much_is_given_up_and_harms_no_other() {
+    let dir = scratch();
+    let mut running = up(&dir, "2");
+    add(&dir, "regions", "SELECT region, count(*) AS n FROM users GROUP BY 1", None);
+    // An event has both of its rows, which are different workers', or none.
+    let text = "SELECT event_id, 1 AS n FROM counted_order_events
+                UNION SELECT event_id, 2 FROM counted_order_events";
+    let pairs = file(&dir, "pairs", text);
+    let refused = view(&["add", &pairs, "--most", "100"], &dir, None);
+    assert!(!refused.status.success());
+    let said = String::from_utf8(refused.stdout).unwrap();
+    assert!(
+        said.contains("pairs does not hold: it held ") && said.contains("may hold 100"),
+        "{said}"
+    );
+    let server = PrivatePostgres::start(&dir).unwrap();
+    let db = &mut connect(&server.config());
+    // What comes from now on is little at first.
+    let now: String = db.query_one("SELECT market_now()::text", &[]).unwrap().get(0);
+    let later = text.replace("events", &format!("events WHERE at > '{now}'"));
+    let later = file(&dir, "pairs", &later);
+    told(&["add", &later, "--replace", "--most", "300"], &dir, None);
+    wait_until("it has grown", || told(&["list"], &dir, None).contains(" failed "));
+    assert!(told(&["list"], &dir, None).contains("it held 3"));
+    let torn =
+        "SELECT count(*) FROM (SELECT event_id FROM pairs GROUP BY 1 HAVING count(*) <> 2) AS torn";
+    let count = |db: &mut Client, sql: &str| -> i64 { db.query_one(sql, &[]).unwrap().get(0) };
+    assert_eq!((count(db, torn), rows(db, "pairs") > 100), (0, true));
+    let before = rows(db, "pairs");
+    let epoch = count(db, "SELECT epoch FROM progress");
+    wait_until("others are committed", || count(db, "SELECT epoch FROM progress") > epoch);
+    assert_eq!((count(db, torn), rows(db, "pairs")), (0, before));
+    verified(&dir, None, &["regions"]);
+
+    // What it costs, step by step.
+    assert!(running.interrupt().success());
+    let explained = command(&["explain", "pairs", "--json", "--dir"]).arg(&dir).output().unwrap();
+    assert!(explained.status.success(), "{}", String::from_utf8_lossy(&explained.stderr));
+    let explained: serde_json::Value = serde_json::from_slice(&explained.stdout).unwrap();
+    let steps = explained["own"]["operators"].as_array().unwrap();
+    let names: Vec<&str> = steps.iter().map(|step| step["name"].as_str().unwrap().trim()).collect();
+    assert!(names.contains(&"read counted_order_events"), "{names:?}");
+    let step = |name: &str| {
+        steps.iter().find(|it| it["name"].as_str().unwrap().trim().contains(name)).unwrap()
+    };
+    assert_eq!(step("union of 2")["reads"].as_array().unwrap().len(), 2);
+    let records = step("distinct")["workers"][0]["records"].as_i64().unwrap();
+    assert!(records >= before, "{steps:?}");
+    let none = command(&["explain", "nothing", "--dir"]).arg(&dir).output().unwrap();
+    one_sentence(&String::from_utf8(none.stderr).unwrap(), "no query and no view nothing");
 }
 
 /// SQL that is beside this file, or beside the queries.

@@ -1,6 +1,6 @@
 //! What cannot stand as a view is refused by a sentence, and leaves nothing behind.
 
-use marketday::store::views::{add, analyse, remove};
+use marketday::store::views::{New, add, analyse, remove};
 use postgres::Client;
 
 use crate::support::{connect, fresh_database};
@@ -12,7 +12,7 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("SELECT amount::float8 AS x FROM orders", "floating point numbers are not in views"),
     ("SELECT sum(amount * 1.0::real) AS x FROM orders", "sum of this type is not in views"),
     ("SELECT strength FROM scenario_events", "floating point numbers are not in views"),
-    ("SELECT avg(amount) AS x FROM orders", "avg is not in views: write sum and count"),
+    ("SELECT avg(amount) AS x FROM orders", "avg is not in views: write sum(...) and count(...)"),
     ("SELECT string_agg(event, ',') AS x FROM order_lines", "string_agg is not in views"),
     ("SELECT array_agg(event) AS x FROM order_lines", "array_agg is not in views"),
     ("SELECT sum(amount ORDER BY amount) AS x FROM orders", "an ORDER BY in an aggregate"),
@@ -260,7 +260,8 @@ fn there(client: &mut Client) -> Vec<i64> {
 /// What is wrong with how a text is refused, if something is.
 fn refused(client: &mut Client, name: &str, text: &str, fragment: &str) -> Option<String> {
     let shown: String = text.chars().take(120).collect();
-    let Err(error) = add(client, name, text, false) else {
+    let Err(error) = add(client, &New { name, text, all_pairs: false, most: None, alert: false })
+    else {
         remove(client, name).unwrap();
         return Some(format!("{shown:?} as {name:?} is accepted"));
     };
@@ -285,12 +286,19 @@ fn what_cannot_stand_is_refused_by_a_sentence_and_changes_nothing() {
     let nested = |times: usize| {
         format!("SELECT {}user_id{} AS x FROM users", "(".repeat(times), ")".repeat(times))
     };
+    let each = |count: usize| -> Vec<String> {
+        (0..count).map(|number| format!("user_id AS c{number}")).collect()
+    };
     let much = [
         (nested(100_000), ""),
         (format!("SELECT {} AS x FROM users", vec!["user_id"; 100_000].join(" + ")), "stack depth"),
         (format!("SELECT '{}", "a".repeat(1 << 20)), "unterminated quoted string"),
         (format!("{} x", "-- \n".repeat(1 << 18)), "syntax error at or near \"x\""),
         (format!("SELECT {}", vec!["1"; 1_700].join(", ")), "target lists can have at most"),
+        (
+            format!("SELECT {} FROM users", each(101).join(", ")),
+            "it has 101 columns, and a view has up to 100",
+        ),
     ];
     for (text, fragment) in &much {
         wrong.extend(refused(client, "it", text, fragment));

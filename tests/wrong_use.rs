@@ -84,7 +84,8 @@ fn flags_that_do_not_exist_or_make_no_sense_are_named() {
 
 #[test]
 fn a_query_that_does_not_exist_is_told_from_those_that_do() {
-    let expected = "there is no query sales; the queries are orders_by_minute, orders_by_hour, ";
+    let expected =
+        "there is no query and no view sales; there are orders_by_minute, orders_by_hour, ";
     refused(&mut command(&["explain", "sales"]), expected);
 }
 

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::{BuildHasher, Hash};
-
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::core::OkErr;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::vec::input::Handle as InputHandle;
-use timely::dataflow::operators::vec::{Broadcast, Input as _};
+use timely::dataflow::operators::vec::{Broadcast, Input as _, Partition};
 use timely::dataflow::operators::{Concat, Probe};
 use timely::dataflow::{ProbeHandle, Scope, Stream};
 use timely::worker::Worker;
@@ -34,9 +34,10 @@ use super::plan::{
     self, AGGREGATES, Aggregate, AggregateKind, CompiledCondition, JoinKind, Limit, Order, Plan,
     WindowFunction, in_order,
 };
+use super::steps::{Step, what};
 use super::sums::Totals;
 use super::value::{Raised, Row, Value};
-use crate::operators::HashMap;
+use crate::operators::{HashMap, StateSize};
 use crate::row::{Fate, RowBatch};
 use crate::{Collection, Epoch};
 
@@ -44,6 +45,8 @@ use crate::{Collection, Epoch};
 pub(super) type Rows<'s> = Collection<'s, Row>;
 /// The cuts, with `now` in PostgreSQL's microseconds.
 pub(super) type Marks<'s> = Stream<'s, Epoch, Vec<Option<i64>>>;
+/// Rows by a key.
+type Keyed<'s> = Collection<'s, (Row, Row)>;
 /// What is raised.
 type Errors<'s> = Collection<'s, Raised>;
 /// Rows by what they are joined by.
@@ -63,31 +66,31 @@ pub struct Definition {
     pub shape: Shape,
     /// How they are worked out.
     pub plan: Plan,
-    /// The relations of which the plan speaks, by their places.
+    /// The relations that it reads; of these the plan speaks by their places.
     pub sources: Vec<Source>,
 }
 
 impl Definition {
-    /// The relations that it reads.
-    pub fn read(&self) -> Vec<Source> {
-        self.plan.scans().into_iter().map(|place| self.sources[place].clone()).collect()
+    /// A view by a plan that speaks of relations by their places among `all`; those it does not read are
+    /// left out.
+    pub fn new(name: &str, shape: Shape, mut plan: Plan, all: &[Source]) -> Definition {
+        let mut read = BTreeSet::new();
+        plan.each_scan(&mut |place| _ = read.insert(*place));
+        let read: Vec<usize> = read.into_iter().collect();
+        plan.each_scan(&mut |place| *place = read.partition_point(|it| it < place));
+        let sources = read.into_iter().map(|place| all[place].clone()).collect();
+        Definition { name: name.to_owned(), shape, plan, sources }
     }
 
-    /// The numbers of their tables.
+    /// The numbers of the tables that it reads.
     pub fn tables(&self) -> BTreeSet<u16> {
-        self.read().iter().map(|source| source.table).collect()
+        self.sources.iter().map(|source| source.table).collect()
     }
 
-    /// Gives the relations that are results the numbers of their tables; an error names one that it reads
-    /// and that has none.
+    /// Gives the relations that are results the numbers of their tables; an error names one that has none.
     pub fn numbered(&mut self, number: impl Fn(&str) -> Option<u16>) -> Result<(), String> {
-        let read = self.plan.scans();
-        for (place, source) in self.sources.iter_mut().enumerate().filter(|(_, it)| it.key > 0) {
-            match number(&source.name) {
-                Some(number) => source.table = number,
-                None if read.contains(&place) => return Err(source.name.clone()),
-                None => {}
-            }
+        for source in self.sources.iter_mut().filter(|source| source.key > 0) {
+            source.table = number(&source.name).ok_or_else(|| source.name.clone())?;
         }
         Ok(())
     }
@@ -113,6 +116,12 @@ pub struct View {
     held: Held,
     cuts: Rc<RefCell<VecDeque<Cut>>>,
     probe: ProbeHandle<Epoch>,
+    /// Its steps: the result, and what is read for it.
+    pub steps: Vec<Step>,
+    /// Timely's number of its dataflow.
+    pub dataflow: usize,
+    /// Timely's identifiers of its operators.
+    pub operators: Range<usize>,
 }
 
 impl View {
@@ -127,7 +136,8 @@ impl View {
     ) -> View {
         let (held, cuts, probe) = (Held::default(), Rc::default(), ProbeHandle::new());
         let sources: Rc<[Source]> = definition.sources.clone().into();
-        let past = worker.dataflow::<Epoch, _, _>(|scope| {
+        let first = worker.peek_identifier();
+        let (past, steps, dataflow) = worker.dataflow::<Epoch, _, _>(|scope| {
             let (mut past, before) = scope.new_input::<(usize, Row, Fate)>();
             // One worker hears of the time.
             if let Some(market) = sources.iter().position(|it| it.table == MARKET)
@@ -137,23 +147,41 @@ impl View {
             }
             let (told, marks) = hear(scope, ear, Rc::clone(&sources), (since, now), &held);
             let changes = before.concat(told);
+            let changes = changes
+                .partition(sources.len() as u64, |(place, row, fate)| (place as u64, (row, fate)));
+            let relations = changes.into_iter().zip(sources.iter()).map(|(changes, source)| {
+                let first = scope.worker().peek_identifier();
+                let rows = relation(changes, source.key);
+                (rows, first..scope.worker().peek_identifier())
+            });
             let marks = marks.broadcast();
             let mut graph = Graph {
                 scope,
                 sources: &sources,
-                changes,
+                relations: relations.collect(),
                 marks: marks.clone(),
                 now,
-                relations: HashMap::default(),
                 shared: HashMap::default(),
+                steps: Vec::new(),
+                depth: 0,
             };
             let (rows, errors) = graph.build(&definition.plan);
             let key = definition.shape.key.clone();
             at_cuts(rows, errors, marks, key, Rc::clone(&cuts)).probe_with(&probe);
-            past
+            (past, graph.steps, scope.addr()[0])
         });
-        let reader = Reader::default();
-        View { sources, reader, past: Some(past), ear: Rc::clone(ear), held, cuts, probe }
+        View {
+            sources: Rc::clone(&sources),
+            reader: Reader::default(),
+            past: Some(past),
+            ear: Rc::clone(ear),
+            held,
+            cuts,
+            probe,
+            steps,
+            dataflow,
+            operators: first..worker.peek_identifier(),
+        }
     }
 
     /// Takes in a part of the past.
@@ -211,7 +239,9 @@ fn at_cuts<'s>(
     key: Option<Vec<usize>>,
     cuts: Rc<RefCell<VecDeque<Cut>>>,
 ) -> Stream<'s, Epoch, Vec<()>> {
-    let mut builder = OperatorBuilder::new("at cuts".into(), rows.inner.scope());
+    let scope = rows.inner.scope();
+    let mut builder = OperatorBuilder::new("at cuts".into(), scope);
+    let mut size = StateSize::by(scope, &builder.operator_info());
     let by_key = Exchange::new(move |(row, _, _): &(Row, Epoch, isize)| match &key {
         Some(key) => key.iter().fold(0, |sum, column| hash(&(sum, &row[*column]))),
         None => hash(&row[..]),
@@ -258,6 +288,7 @@ fn at_cuts<'s>(
                 let raised = now.first().map(|(error, _)| *error);
                 cuts.borrow_mut().push_back(Cut { epoch: cut, changes, raised });
             }
+            size.tell(|| told.len());
         }
     });
     done
@@ -277,12 +308,14 @@ fn early(changes: &mut Vec<(Row, Epoch, isize)>, cut: Option<Epoch>) {
 struct Graph<'s, 'd> {
     scope: Scope<'s, Epoch>,
     sources: &'d [Source],
-    changes: Stream<'s, Epoch, Vec<(usize, Row, Fate)>>,
+    /// The rows of each, and the identifiers of the operators that make them.
+    relations: Vec<(Rows<'s>, Range<usize>)>,
     marks: Marks<'s>,
     now: Option<i64>,
-    relations: HashMap<usize, Rows<'s>>,
     /// Arrangements, each made once: of a plan by keys, with those that are NULL or without.
     shared: HashMap<(Plan, Vec<Expr>, bool), (Index<'s>, Errors<'s>)>,
+    steps: Vec<Step>,
+    depth: usize,
 }
 
 /// Maps by a function that may raise.
@@ -299,6 +332,62 @@ fn try_map<A: Clone + 'static, B: Clone + 'static>(
             }
         });
     (some.as_collection().flat_map(|some| some), raised.as_collection())
+}
+
+// All operators that keep something are over rows by rows, and each is compiled once, whatever is done with it.
+
+/// Each pair of rows with the same key, as what is made of the key and both.
+fn joined<'s>(
+    left: Index<'s>,
+    right: Index<'s>,
+    make: impl Fn(&Row, &Row, &Row) -> Row + 'static,
+) -> Rows<'s> {
+    type Make = Box<dyn Fn(&Row, &Row, &Row) -> Row>;
+    fn once<'s>(left: Index<'s>, right: Index<'s>, make: Make) -> Rows<'s> {
+        left.join_core(right, move |key, left, right| Some(make(key, left, right)))
+    }
+    once(left, right, Box::new(make))
+}
+
+/// What becomes of the rows of each key.
+fn reduced<'s>(
+    rows: Keyed<'s>,
+    name: &str,
+    logic: impl Fn(&[(&Row, isize)], &mut Vec<(Row, isize)>) + 'static,
+) -> Keyed<'s> {
+    type Logic = Box<dyn Fn(&[(&Row, isize)], &mut Vec<(Row, isize)>)>;
+    fn once<'s>(rows: Keyed<'s>, name: &str, logic: Logic) -> Keyed<'s> {
+        rows.reduce_named(name, move |_, rows, output| logic(rows, output))
+    }
+    once(rows, name, Box::new(logic))
+}
+
+fn distinct(rows: Rows<'_>) -> Rows<'_> {
+    rows.distinct_total()
+}
+
+fn by_key(rows: Keyed<'_>) -> Index<'_> {
+    rows.arrange_by_key()
+}
+
+/// Rows that are keys, with nothing.
+fn by_self(rows: Rows<'_>) -> Index<'_> {
+    let nothing: Row = [].into();
+    by_key(rows.map(move |it| (it, Row::clone(&nothing))))
+}
+
+/// So many parts a large group is worked out in: a change reads one of them again, and what the parts gave.
+const PARTS: u64 = 64;
+
+/// The key of the part of a group that a row is in.
+fn part_of(key: &[Value], row: &[Value]) -> Row {
+    let part = Value::Int((hash(row) % PARTS).cast_signed());
+    key.iter().cloned().chain([part]).collect()
+}
+
+/// The group of such a part.
+fn whole(key: &[Value]) -> Row {
+    key[..key.len() - 1].into()
 }
 
 fn row(of: &[Compiled], row: &[Value]) -> Result<Row, Raised> {
@@ -326,6 +415,8 @@ impl<'s> Graph<'s, '_> {
     fn index(&mut self, plan: &Plan, keys: &[Expr], nulls: bool) -> (Index<'s>, Errors<'s>) {
         let of = (plan.clone(), keys.to_vec(), nulls);
         if let Some(known) = self.shared.get(&of) {
+            let (depth, what) = (self.depth, format!("{}, as above", what(plan, self.sources)));
+            self.steps.push(Step { depth, what, operators: 0..0 });
             return known.clone();
         }
         let (rows, errors) = self.build(plan);
@@ -334,15 +425,29 @@ impl<'s> Graph<'s, '_> {
             let key = row(&keys, &it)?;
             Ok((nulls || !key.iter().any(Value::is_null)).then_some((key, it)))
         });
-        let made = (keyed.arrange_by_key(), errors.concat(more));
+        let made = (by_key(keyed), errors.concat(more));
         self.shared.insert(of, made.clone());
         made
     }
 
     /// A plan's rows, and what working them out raises.
     fn build(&mut self, plan: &Plan) -> (Rows<'s>, Errors<'s>) {
+        let (place, first) = (self.steps.len(), self.scope.worker().peek_identifier());
+        let what = what(plan, self.sources);
+        self.steps.push(Step { depth: self.depth, what, operators: 0..0 });
+        self.depth += 1;
+        let made = self.step(plan);
+        self.depth -= 1;
+        self.steps[place].operators = match plan {
+            Plan::Scan { table, .. } => self.relations[*table].1.clone(),
+            _ => first..self.scope.worker().peek_identifier(),
+        };
+        made
+    }
+
+    fn step(&mut self, plan: &Plan) -> (Rows<'s>, Errors<'s>) {
         match plan {
-            Plan::Scan { table, .. } => (self.relation(*table), self.none()),
+            Plan::Scan { table, .. } => (self.relations[*table].0.clone(), self.none()),
             Plan::Values(rows) => (self.constant(rows.clone()), self.none()),
             Plan::Project { input, columns } => {
                 let columns = all(columns);
@@ -385,7 +490,7 @@ impl<'s> Graph<'s, '_> {
             }
             Plan::Distinct(input) => {
                 let (rows, errors) = self.build(input);
-                (rows.distinct_total(), errors)
+                (distinct(rows), errors)
             }
             Plan::Union(inputs) => {
                 let mut both = (self.constant(Vec::new()), self.none());
@@ -415,12 +520,6 @@ impl<'s> Graph<'s, '_> {
         }
     }
 
-    fn relation(&mut self, place: usize) -> Rows<'s> {
-        let (changes, key) = (&self.changes, self.sources[place].key);
-        let made = || relation(changes.clone(), place, key);
-        self.relations.entry(place).or_insert_with(made).clone()
-    }
-
     fn mapped<D: Clone + 'static>(
         &mut self,
         input: &Plan,
@@ -440,41 +539,34 @@ impl<'s> Graph<'s, '_> {
         residual: Option<&Expr>,
     ) -> (Rows<'s>, Errors<'s>) {
         let nulls: Row = std::iter::repeat_n(Value::Null, right.arity()).collect();
+        let arity = left.arity();
         let (of_left, of_right): (Vec<_>, Vec<_>) = keys.iter().cloned().unzip();
         let (right, errors) = self.index(right, &of_right, false);
         // What is kept without a match is kept with a key that is NULL, too.
         let keeps = matches!(kind, JoinKind::Left | JoinKind::Anti);
         let (left, more) = self.index(left, &of_left, keeps);
-        let errors = errors.concat(more);
+        let mut errors = errors.concat(more);
         let lefts = left.clone().as_collection(|_, it| Row::clone(it));
-        let (inner, matched, errors) = if let Some(residual) = residual {
+        let pairs = || joined(left.clone(), right.clone(), |_, left, right| both(left, right));
+        let (inner, matched) = if let Some(residual) = residual {
             let residual = compile(residual);
-            let pairs = left.join_core(right, |_, a, b| Some((Row::clone(a), Row::clone(b))));
-            let (pairs, more) = try_map(pairs, move |(a, b): (Row, Row)| {
-                Ok(residual(&both(&a, &b))?.is_true().then_some((a, b)))
-            });
-            let errors = errors.concat(more);
-            let inner = pairs.clone().map(|(a, b)| both(&a, &b));
+            let (pairs, more) =
+                try_map(pairs(), move |it: Row| Ok(residual(&it)?.is_true().then_some(it)));
+            errors = errors.concat(more);
             if kind == JoinKind::Inner {
-                return (inner, errors);
+                return (pairs, errors);
             }
             // Which rows have a match is known only now.
-            let matched = pairs.map(|(a, _)| a).distinct_total().arrange_by_self();
-            let matched = lefts
-                .clone()
-                .arrange_by_self()
-                .join_core(matched, |it, (), ()| Some(Row::clone(it)));
-            (inner, matched, errors)
+            let matched = distinct(pairs.clone().map(move |it| it[..arity].into()));
+            let again = by_self(lefts.clone());
+            (pairs, joined(again, by_self(matched), |it, _, _| Row::clone(it)))
         } else {
-            let inner = || left.clone().join_core(right.clone(), |_, a, b| Some(both(a, b)));
             if kind == JoinKind::Inner {
-                return (inner(), errors);
+                return (pairs(), errors);
             }
-            let present = right.clone().as_collection(|key, _| Row::clone(key));
-            let present = present.distinct_total().arrange_by_self();
-            let matched = left.clone().join_core(present, |_, it, ()| Some(Row::clone(it)));
-            let inner = if kind == JoinKind::Left { inner() } else { self.constant(Vec::new()) };
-            (inner, matched, errors)
+            let present = distinct(right.clone().as_collection(|key, _| Row::clone(key)));
+            let matched = joined(left.clone(), by_self(present), |_, it, _| Row::clone(it));
+            (if kind == JoinKind::Left { pairs() } else { self.constant(Vec::new()) }, matched)
         };
         let rows = match kind {
             JoinKind::Semi => matched,
@@ -494,39 +586,41 @@ impl<'s> Graph<'s, '_> {
     ) -> (Rows<'s>, Errors<'s>) {
         let keys = all(keys);
         let by: Vec<Compiled> = order.iter().map(|it| compile(&it.by)).collect();
-        let flags: Rc<[(bool, bool)]> =
-            order.iter().map(|it| (it.descending, it.nulls_first)).collect();
         let functions: Rc<[Placed]> = functions.iter().map(Placed::of).collect();
+        let of = Rc::new(InWindow {
+            flags: order.iter().map(|it| (it.descending, it.nulls_first)).collect(),
+            columns: by.len()..by.len() + input.arity(),
+        });
         // What lag gives is worked out with the row: to raise it is the row's.
         let values = Rc::clone(&functions);
-        let (rows, errors) = self.mapped(input, move |it: Row| {
-            let values = values.iter().filter_map(Placed::value).map(|value| value(&it));
-            let values = values.collect::<Result<Row, _>>()?;
-            Ok(Some((row(&keys, &it)?, (row(&by, &it)?, it, values))))
+        let (mut rows, errors) = self.mapped(input, move |it: Row| {
+            let values = values.iter().filter_map(Placed::value);
+            let before = by.iter().map(|by| by(&it));
+            let after = values.map(|value| value(&it));
+            let columns = it.iter().cloned().map(Ok);
+            let in_window = before.chain(columns).chain(after).collect::<Result<Row, _>>()?;
+            Ok(Some((row(&keys, &it)?, in_window)))
         });
-        let mut rows = rows;
-        // The first of 64 parts of a window first: then a change reads one part again, and 64 heads.
         if let Some(limit) = limit
             && functions.iter().all(|it| it.value().is_none())
         {
-            let (flags, functions) = (Rc::clone(&flags), Rc::clone(&functions));
-            rows = rows
-                .map(|(key, of)| ((key, hash(&of) % 64), of))
-                .reduce_named("parts of windows", move |_, rows, output| {
-                    let numbers = numbered(rows, &flags);
-                    let kept = numbers.take_while(|(_, numbers)| numbers.of(&functions, limit));
-                    output.extend(kept.map(|(of, _)| (of.clone(), 1)));
-                    consolidate(output);
-                })
-                .map(|((key, _), of)| (key, of));
+            let (of, functions) = (Rc::clone(&of), Rc::clone(&functions));
+            let parts = rows.map(|(key, it)| (part_of(&key, &it), it));
+            let first = reduced(parts, "parts of windows", move |rows, output| {
+                let numbers = of.numbered(rows);
+                let kept = numbers.take_while(|(_, numbers)| numbers.of(&functions, limit));
+                output.extend(kept.map(|(it, _)| (Row::clone(it), 1)));
+                consolidate(output);
+            });
+            rows = first.map(|(key, it)| (whole(&key), it));
         }
-        let rows = rows.reduce_named("windows", move |_, rows, output| {
-            let all: Vec<_> = numbered(rows, &flags).collect();
-            for (place, (of, numbers)) in all.iter().enumerate() {
+        let rows = reduced(rows, "windows", move |rows, output| {
+            let all: Vec<_> = of.numbered(rows).collect();
+            for (place, (it, numbers)) in all.iter().enumerate() {
                 if limit.is_some_and(|limit| !numbers.of(&functions, limit)) {
                     continue;
                 }
-                let mut nth = 0;
+                let mut nth = of.columns.end;
                 let values = functions.iter().map(|function| match function {
                     Placed::RowNumber => Value::Int(numbers.row_number),
                     Placed::Rank => Value::Int(numbers.rank),
@@ -534,11 +628,10 @@ impl<'s> Graph<'s, '_> {
                         nth += 1;
                         let other = (place as i64).checked_sub(*offset);
                         let other = other.and_then(|place| all.get(usize::try_from(place).ok()?));
-                        other.map_or_else(|| default.clone(), |(of, _)| of.2[nth - 1].clone())
+                        other.map_or_else(|| default.clone(), |(it, _)| it[nth - 1].clone())
                     }
                 });
-                let row: Row = of.1.iter().cloned().chain(values).collect();
-                output.push((row, 1));
+                output.push((it[of.columns.clone()].iter().cloned().chain(values).collect(), 1));
             }
             consolidate(output);
         });
@@ -573,14 +666,15 @@ impl<'s> Graph<'s, '_> {
             let (of, part) = (Rc::clone(&by), Rc::clone(&parts));
             let (values, more) = try_map(rows.clone(), move |it: Row| {
                 let value = part[place].seen(&it)?;
-                Ok(if value.is_null() { None } else { Some((row(&of, &it)?, value)) })
+                Ok(if value.is_null() { None } else { Some(both(&row(&of, &it)?, &[value])) })
             });
             errors = errors.concat(more);
             let (kind, slot) = (parts[place].kind, parts[place].slot);
-            sums = sums.concat(values.distinct_total().explode(move |(key, value)| {
+            sums = sums.concat(distinct(values).explode(move |it| {
+                let (value, key) = it.split_last().expect("the value stands behind the keys");
                 let mut totals = [0; N];
-                kind.add(&value, &mut totals[slot..]);
-                Some((key, Totals(totals)))
+                kind.add(value, &mut totals[slot..]);
+                Some((key.into(), Totals(totals)))
             }));
         }
         let results = Rc::clone(&parts);
@@ -604,23 +698,20 @@ impl<'s> Graph<'s, '_> {
             let greatest: Rc<[bool]> =
                 extremes.iter().map(|place| parts[*place].kind == AggregateKind::Max).collect();
             let again = Rc::clone(&greatest);
-            // In two steps: a change reads a part of its group again, and the best of the parts.
-            let best = values
-                .map(|(key, values)| ((key, hash(&values) % 64), values))
-                .reduce_named("extremes of parts", move |_, rows, output| {
-                    output.push((extreme(rows, &greatest), 1));
-                })
-                .map(|((key, _), values)| (key, values))
-                .reduce_named("extremes", move |_, rows, output| {
-                    output.push((extreme(rows, &again), 1));
-                });
-            let best = best.arrange_by_key();
-            groups.arrange_by_key().join_core(best, move |key, values, best| {
+            let parts = values.map(|(key, values)| (part_of(&key, &values), values));
+            let best = reduced(parts, "extremes of parts", move |rows, output| {
+                output.push((extreme(rows, &greatest), 1));
+            });
+            let best = best.map(|(key, values)| (whole(&key), values));
+            let best = reduced(best, "extremes", move |rows, output| {
+                output.push((extreme(rows, &again), 1));
+            });
+            joined(by_key(groups), by_key(best), move |key, values, best| {
                 let mut values = values.to_vec();
                 for (place, best) in extremes.iter().zip(best.iter()) {
                     values[*place] = best.clone();
                 }
-                Some(both(key, &values))
+                both(key, &values)
             })
         };
 
@@ -680,8 +771,13 @@ impl Placed {
     }
 }
 
-/// A row in a window: by what it stands there, its columns, and what lag gives of it.
-type InWindow = (Row, Row, Row);
+/// How the rows of a window are written: by what each stands there, its columns, and what lag gives of it.
+struct InWindow {
+    /// Of what it stands there by: whether greater ones come first, and NULL.
+    flags: Vec<(bool, bool)>,
+    /// The places of its columns.
+    columns: Range<usize>,
+}
 
 /// Where a row stands in its window.
 #[derive(Clone, Copy)]
@@ -701,26 +797,30 @@ impl Numbers {
     }
 }
 
-/// The rows of a window in its order, each as often as it is there, with their numbers.
-fn numbered<'r>(
-    rows: &[(&'r InWindow, isize)],
-    flags: &[(bool, bool)],
-) -> impl Iterator<Item = (&'r InWindow, Numbers)> {
-    let mut sorted = rows.to_vec();
-    let order = |a: &InWindow, b: &InWindow| in_order(&a.0, &b.0, flags.iter().copied());
-    sorted.sort_by(|(a, _), (b, _)| order(a, b).then_with(|| a.1.cmp(&b.1)));
-    let mut ranks = Vec::with_capacity(sorted.len());
-    let mut before = 0;
-    for (place, (of, count)) in sorted.iter().enumerate() {
-        let ties = place > 0 && order(sorted[place - 1].0, of).is_eq();
-        ranks.push(if ties { ranks[place - 1] } else { before + 1 });
-        before += *count as i64;
+impl InWindow {
+    /// The rows of a window in its order, each as often as it is there, with their numbers.
+    fn numbered<'r>(
+        &self,
+        rows: &[(&'r Row, isize)],
+    ) -> impl Iterator<Item = (&'r Row, Numbers)> + use<'r> {
+        let mut sorted = rows.to_vec();
+        let by = |it: &'r Row| &it[..self.columns.start];
+        let order = |a, b| in_order(by(a), by(b), self.flags.iter().copied());
+        let columns = |it: &'r Row| &it[self.columns.clone()];
+        sorted.sort_by(|(a, _), (b, _)| order(a, b).then_with(|| columns(a).cmp(columns(b))));
+        let mut ranks = Vec::with_capacity(sorted.len());
+        let mut before = 0;
+        for (place, (of, count)) in sorted.iter().enumerate() {
+            let ties = place > 0 && order(sorted[place - 1].0, of).is_eq();
+            ranks.push(if ties { ranks[place - 1] } else { before + 1 });
+            before += *count as i64;
+        }
+        let copies = sorted
+            .into_iter()
+            .zip(ranks)
+            .flat_map(|((of, count), rank)| std::iter::repeat_n((of, rank), count.max(0) as usize));
+        copies.zip(1..).map(|((of, rank), row_number)| (of, Numbers { row_number, rank }))
     }
-    let copies = sorted
-        .into_iter()
-        .zip(ranks)
-        .flat_map(|((of, count), rank)| std::iter::repeat_n((of, rank), count.max(0) as usize));
-    copies.zip(1..).map(|((of, rank), row_number)| (of, Numbers { row_number, rank }))
 }
 
 /// An aggregate, ready to be evaluated, with the place of its sums.
@@ -826,11 +926,11 @@ fn extreme(rows: &[(&Row, isize)], greatest: &[bool]) -> Row {
 }
 
 impl Plan {
-    /// The places of the relations that it reads.
-    pub(super) fn scans(&self) -> BTreeSet<usize> {
+    /// Does something with the place of each relation that it reads.
+    fn each_scan(&mut self, of: &mut impl FnMut(&mut usize)) {
         match self {
-            Plan::Scan { table, .. } => BTreeSet::from([*table]),
-            _ => self.inputs().into_iter().flat_map(Plan::scans).collect(),
+            Plan::Scan { table, .. } => of(table),
+            _ => self.inputs_mut().into_iter().for_each(|input| input.each_scan(of)),
         }
     }
 }

@@ -20,7 +20,7 @@ use super::value::{Row, Type, Value, decode};
 use crate::Epoch;
 use crate::ledger::{Origin, Sourced, ledger_row, place};
 use crate::model::{Event, Line, Millis, Order, OrderEvent, Topic, UserId};
-use crate::operators::{HashMap, Stash, Vecs};
+use crate::operators::{HashMap, Stash, StateSize, Vecs};
 use crate::passes::Entry;
 use crate::row::{self, Cell, Fate, Fields, RowBatch, RowRef};
 
@@ -51,6 +51,9 @@ pub const MARKET: u16 = u16::MAX - 2;
 /// Changes of relations: the place of the relation among those that the view reads, a row, and what becomes
 /// of it.
 pub(super) type Changes = Vec<(usize, Row, Fate)>;
+
+/// Changes of one relation.
+pub(super) type Change = Vec<(Row, Fate)>;
 
 /// Rows of the store as values.
 #[derive(Default)]
@@ -217,9 +220,9 @@ pub(super) fn market_row(now: Option<i64>) -> Row {
 pub(super) type Held = Rc<RefCell<Option<Vec<CapabilitySet<Epoch>>>>>;
 
 /// The rows of one of the relations that a view reads.
-pub(super) fn relation(changes: Stream<'_, Epoch, Changes>, place: usize, key: usize) -> Rows<'_> {
+pub(super) fn relation(changes: Stream<'_, Epoch, Change>, key: usize) -> Rows<'_> {
     if key > 0 {
-        return replaced(changes, place, key);
+        return replaced(changes, key);
     }
     let rows = changes.unary::<Vecs<(Row, Epoch, isize)>, _, _, _>(
         timely::dataflow::channels::pact::Pipeline,
@@ -229,9 +232,8 @@ pub(super) fn relation(changes: Stream<'_, Epoch, Changes>, place: usize, key: u
                 input.for_each_stamp(|capability, batches| {
                     let epoch = *capability.least().expect("a message has a time");
                     let changes = batches.flat_map(|batch| batch.drain(..));
-                    let rows = changes.filter(|(of, _, _)| *of == place).map(|(_, row, fate)| {
-                        (row, epoch, if fate == Fate::Gone { -1 } else { 1 })
-                    });
+                    let rows = changes
+                        .map(|(row, fate)| (row, epoch, if fate == Fate::Gone { -1 } else { 1 }));
                     output.session(&capability).give_iterator(rows);
                 });
             }
@@ -243,21 +245,21 @@ pub(super) fn relation(changes: Stream<'_, Epoch, Changes>, place: usize, key: u
 /// The rows of a table in which a row takes the place of the one before it with its key.
 ///
 /// A table tells what a key has, not what it had; so this remembers. State: the table's rows.
-fn replaced(changes: Stream<'_, Epoch, Changes>, place: usize, key: usize) -> Rows<'_> {
-    let by_key = Exchange::new(move |(_, row, _): &(usize, Row, Fate)| hash(&row[..key]));
+fn replaced(changes: Stream<'_, Epoch, Change>, key: usize) -> Rows<'_> {
+    let (by_key, scope) =
+        (Exchange::new(move |(row, _): &(Row, Fate)| hash(&row[..key])), changes.scope());
     let rows = changes.unary_frontier::<Vecs<(Row, Epoch, isize)>, _, _, _>(
         by_key,
         "replaced",
-        move |_capability, _info| {
+        move |_capability, info| {
+            let mut size = StateSize::by(scope, &info);
             let mut known: HashMap<Row, Row> = HashMap::default();
             let mut held: Stash<Vec<(Row, Fate)>> = Stash::new();
             move |(input, frontier), output| {
                 input.for_each_stamp(|capability, batches| {
                     let epoch = *capability.least().expect("a message has a time");
                     let held = held.at(epoch, || capability.delayed(&epoch, 0));
-                    let changes = batches.flat_map(|batch| batch.drain(..));
-                    let ours = changes.filter(|(of, _, _)| *of == place);
-                    held.extend(ours.map(|(_, row, fate)| (row, fate)));
+                    held.extend(batches.flat_map(|batch| batch.drain(..)));
                 });
                 while let Some((capability, changes)) =
                     held.pop_closed(|epoch| frontier.less_equal(epoch))
@@ -277,6 +279,7 @@ fn replaced(changes: Stream<'_, Epoch, Changes>, place: usize, key: usize) -> Ro
                         }
                     }
                 }
+                size.tell(|| known.len());
             }
         },
     );
@@ -295,12 +298,14 @@ pub(super) fn active<'s>(
     use timely::dataflow::channels::pact::Pipeline;
     type Coming = Vec<((Row, i64), isize)>;
     type Arrived = (Vec<((Row, (i64, i64)), isize)>, Option<i64>);
+    let scope = rows.inner.scope();
     let rows = rows.inner.binary_frontier::<_, Vecs<(Row, Epoch, isize)>, _, _, _, _>(
         cuts,
         Pipeline,
         Pipeline,
         "while",
-        move |_capability, _info| {
+        move |_capability, info| {
+            let (mut size, mut number) = (StateSize::by(scope, &info), 0);
             let mut now = now.unwrap_or(i64::MIN);
             // By the instant at which they come, or go.
             let mut coming: BTreeMap<i64, Coming> = BTreeMap::new();
@@ -325,14 +330,18 @@ pub(super) fn active<'s>(
                     let mut session = output.session(&capability);
                     // What is over already never comes, nor does it go.
                     while let Some(first) = going.first_entry().filter(|it| *it.key() <= now) {
-                        for (row, diff) in first.remove() {
+                        let over = first.remove();
+                        number -= over.len();
+                        for (row, diff) in over {
                             session.give((row, epoch, -diff));
                         }
                     }
                     let mut come = arrived;
                     while let Some(first) = coming.first_entry().filter(|it| *it.key() <= now) {
                         let from = *first.key();
-                        let rows = first.remove().into_iter();
+                        let rows = first.remove();
+                        number -= rows.len();
+                        let rows = rows.into_iter();
                         come.extend(rows.map(|((row, until), diff)| ((row, (from, until)), diff)));
                     }
                     for ((row, (from, until)), diff) in come {
@@ -340,15 +349,18 @@ pub(super) fn active<'s>(
                             continue;
                         }
                         if from > now {
+                            number += 1;
                             coming.entry(from).or_default().push(((row, until), diff));
                         } else {
                             session.give((Row::clone(&row), epoch, diff));
                             if until < i64::MAX {
+                                number += 1;
                                 going.entry(until).or_default().push((row, diff));
                             }
                         }
                     }
                 }
+                size.tell(|| number);
             }
         },
     );

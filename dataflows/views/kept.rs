@@ -45,6 +45,11 @@ impl Kept {
         self.rows
     }
 
+    /// So many of them are held in memory.
+    pub fn held(&self) -> usize {
+        self.copies.len()
+    }
+
     /// Gives what becomes of the table's rows by changes that belong together.
     pub fn change(
         &mut self,

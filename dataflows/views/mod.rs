@@ -20,6 +20,7 @@ pub mod lower;
 #[cfg(test)]
 mod naive;
 pub mod plan;
+mod steps;
 mod sums;
 #[cfg(test)]
 mod tests;
@@ -33,4 +34,5 @@ pub use hub::{Ear, Hub};
 pub use kept::{Fault, Kept, Shape};
 pub use lower::{Catalog, Function, Refused, Relation, lower};
 pub use plan::Plan;
+pub use steps::Step;
 pub use value::{Raised, Row, Type, Value, decode, encode};

@@ -31,7 +31,8 @@ fn scan(table: usize) -> Plan {
     Plan::Scan { table, arity: source.types.len(), key: (0..source.key).collect() }
 }
 
-/// Orders (who, number, amount, when), with copies; and customers by their number (region, score).
+/// Orders (who, number, amount, when), with copies; customers by their number (region, score); grades by
+/// customer and month; and the market's time.
 fn sources() -> Vec<Source> {
     let source = |name: &str, table, types: &[Type], key| Source {
         name: name.into(),
@@ -43,6 +44,8 @@ fn sources() -> Vec<Source> {
     vec![
         source("orders", 1, &[Type::Bigint, Type::Bigint, Type::Bigint, Type::Instant], 0),
         source("customers", 7, &[Type::Bigint, Type::Text, Type::Bigint], 1),
+        source("grades", 8, &[Type::Bigint, Type::Bigint, Type::Text], 2),
+        source("market", MARKET, &[Type::Instant], 0),
     ]
 }
 
@@ -148,6 +151,14 @@ fn plans() -> Vec<Plan> {
         // It raises while an amount is nothing.
         scan(0).project(vec![column(0), divided]),
         Plan::Values(vec![Arc::new([Value::Int(1), Value::Null])]),
+        // One that is told apart by two columns, beside one that has only one.
+        Plan::Join {
+            kind: JoinKind::Inner,
+            left: scan(2).into(),
+            right: scan(3).into(),
+            keys: vec![],
+            residual: None,
+        },
     ]
 }
 
@@ -161,7 +172,7 @@ const START: i64 = 820_000_000_000_000;
 
 fn story(seed: u64) -> Vec<Told> {
     let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
-    let (mut orders, mut customers) = (Vec::<Row>::new(), BTreeMap::<i64, Row>::new());
+    let (mut orders, mut tables) = (Vec::<Row>::new(), BTreeMap::<(usize, i64), Row>::new());
     let mut told = Vec::new();
     for epoch in 0..40i64 {
         let mut rows = Vec::new();
@@ -190,24 +201,25 @@ fn story(seed: u64) -> Vec<Told> {
         let cut = random.random_ratio(1, 2) || epoch == 39;
         // A table changes at cuts, a key once.
         if cut {
-            for who in 0..5 {
+            for (table, who) in (1..=2).flat_map(|table| (0..5).map(move |who| (table, who))) {
                 if random.random_ratio(1, 3) {
-                    let customer: Row = Arc::new([
-                        Value::Int(who),
-                        Value::text(["north", "south"][random.random_range(0..2usize)]),
-                        Value::Int(random.random_range(0..6)),
-                    ]);
-                    let fate = match customers.get(&who).cloned() {
+                    let region = Value::text(["north", "south"][random.random_range(0..2usize)]);
+                    let row: Row = if table == 1 {
+                        [Value::Int(who), region, Value::Int(random.random_range(0..6))].into()
+                    } else {
+                        [Value::Int(who / 2), Value::Int(who % 2), region].into()
+                    };
+                    let fate = match tables.get(&(table, who)).cloned() {
                         Some(gone) if random.random_ratio(1, 3) => {
-                            customers.remove(&who);
-                            rows.push((1, gone, Fate::Gone));
+                            tables.remove(&(table, who));
+                            rows.push((table, gone, Fate::Gone));
                             continue;
                         }
                         Some(_) => Fate::Changed,
                         None => Fate::New,
                     };
-                    customers.insert(who, Arc::clone(&customer));
-                    rows.push((1, customer, fate));
+                    tables.insert((table, who), Arc::clone(&row));
+                    rows.push((table, row, fate));
                 }
             }
         }
@@ -218,23 +230,24 @@ fn story(seed: u64) -> Vec<Told> {
 
 /// What the relations hold behind an epoch.
 fn state(story: &[Told]) -> Vec<Multiset> {
-    let mut tables = vec![Multiset::new(), Multiset::new()];
+    let mut tables = vec![Multiset::new(); 4];
     for (table, row, fate) in story.iter().flat_map(|told| &told.rows) {
-        if *table == 1 {
-            tables[1].retain(|other, _| other[0] != row[0]);
+        let key = sources()[*table].key;
+        if key > 0 {
+            tables[*table].retain(|other, _| other[..key] != row[..key]);
         }
-        match (table, fate) {
-            (1, Fate::Gone) => {}
-            (_, Fate::Gone) => {
-                let count = tables[*table].get_mut(row).unwrap();
-                *count -= 1;
-                if *count == 0 {
-                    tables[*table].remove(row);
-                }
+        if *fate != Fate::Gone {
+            *tables[*table].entry(Arc::clone(row)).or_default() += 1;
+        } else if key == 0 {
+            let count = tables[*table].get_mut(row).unwrap();
+            *count -= 1;
+            if *count == 0 {
+                tables[*table].remove(row);
             }
-            _ => *tables[*table].entry(Arc::clone(row)).or_default() += 1,
         }
     }
+    let now = story.iter().filter_map(|told| told.cut).max();
+    tables[3].insert(hearing::market_row(now), 1);
     tables
 }
 
@@ -259,8 +272,7 @@ fn run(plan: &Plan, seed: u64, workers: usize, added: usize) -> Vec<Seen> {
     let ended = timely::execute(timely::Config::process(workers), move |worker| {
         let story = story(seed);
         let shape = Shape { table: 9, types: vec![], key: plan.key() };
-        let definition =
-            Definition { name: "it".into(), shape, plan: plan.clone(), sources: sources() };
+        let definition = Definition::new("it", shape, plan.clone(), &sources());
         let hub = Hub::default();
         let (index, peers) = (worker.index(), worker.peers());
         let mut view = None;
@@ -268,12 +280,12 @@ fn run(plan: &Plan, seed: u64, workers: usize, added: usize) -> Vec<Seen> {
         for (number, told) in (0..).zip(&story) {
             let epoch = number as Epoch + 100;
             if number == added {
-                let (ear, from) = hub.listen([1, 7]);
+                let (ear, from) = hub.listen([1, 7, 8]);
                 assert!(from < epoch);
                 let now = story[..added].iter().filter_map(|told| told.cut).max();
                 let mut made = View::build(worker, &definition, &ear, epoch - 1, now);
                 let past = state(&story[..added]);
-                for (table, rows) in past.iter().enumerate() {
+                for (table, rows) in past.iter().enumerate().take(3) {
                     let copies = rows.iter().flat_map(|(row, n)| (0..*n).map(move |_| row));
                     let rows = copies.enumerate().filter(|(place, _)| place % peers == index);
                     for (_, row) in rows {
@@ -286,7 +298,7 @@ fn run(plan: &Plan, seed: u64, workers: usize, added: usize) -> Vec<Seen> {
             }
             // Each row is told at one worker; a key's always at the same.
             let rows = told.rows.iter().filter(|(table, row, _)| {
-                let place = if *table == 1 { &row[0] } else { &row[1] };
+                let place = if *table == 0 { &row[1] } else { &row[0] };
                 matches!(place, Value::Int(place) if *place as usize % peers == index)
             });
             hub.rows(epoch, &batch(rows.map(|(table, row, fate)| (*table, row, *fate))));

@@ -1,4 +1,5 @@
-//! `marketday explain`: the operators of a query's dataflow, what each does and what it holds.
+//! `marketday explain`: the operators of a query's dataflow or the steps of a standing view's plan, what each
+//! does and what it holds.
 //!
 //! The whole graph runs over the whole log, in memory, as the analytics do when they catch up; so
 //! a query's share is one of all that the analytics do, and what it reads of others is worked out
@@ -9,26 +10,29 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, bail};
 use clap::Args;
+use dataflows::analytics::Tables;
 use dataflows::model::Topic;
+use dataflows::views::Definition;
 use dataflows::{QUERIES, Query};
 use serde::Serialize;
 
-use super::options::{LogPlace, count};
+use super::options::{Place, count};
 use crate::engine::profile::Operator;
-use crate::engine::{Replay, replay};
+use crate::engine::{Replay, definition, replay};
 use crate::log::Log;
 use crate::platform::clock::Stopwatch;
 use crate::platform::output::Output;
+use crate::store::{self, views};
 
-/// Shows what a query costs: the operators of its dataflow, the time of each and the records held.
+/// Shows what a query or a standing view costs: its operators or steps, the time of each and the records held.
 #[derive(Args)]
 pub(crate) struct Explain {
-    /// The query: the name of its table.
+    /// The query, by the name of its table, or a standing view.
     query: String,
     #[command(flatten)]
-    log: LogPlace,
+    place: Place,
     /// Worker threads.
     #[arg(short = 'w', long, default_value_t = 1, value_parser = count())]
     workers: usize,
@@ -39,26 +43,47 @@ pub(crate) struct Explain {
 
 impl Explain {
     pub(crate) fn run(&self) -> Result<ExitCode> {
-        let query = query(&self.query)?;
-        let (log, out) = (self.log.look()?, &mut Output::lock());
-        explain(&log, query, self.workers, out, self.json)?;
+        let asked = self.asked()?;
+        let (log, out) = (self.place.log.look()?, &mut Output::lock());
+        explain(&log, &asked, self.workers, out, self.json)?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn asked(&self) -> Result<Asked> {
+        if let Some(query) = QUERIES.iter().find(|query| query.name == self.query) {
+            return Ok(Asked::Query(query));
+        }
+        let is_there =
+            self.place.database.is_some() || self.place.log.dir.join("postgres").exists();
+        let mut views = Vec::new();
+        if is_there {
+            let database = self.place.look()?;
+            let mut client = store::connect(&database.config)?;
+            views = views::list(&mut client)?;
+            if let Some(view) = views.iter().find(|view| view.name == self.query) {
+                let tables = Tables::of(QUERIES);
+                let view = Box::new(definition(&mut client, view, &tables)?);
+                database.stop()?;
+                return Ok(Asked::View(view));
+            }
+            database.stop()?;
+        }
+        let names = QUERIES.iter().map(|query| query.name);
+        let names: Vec<_> = names.chain(views.iter().map(|view| view.name.as_str())).collect();
+        bail!("there is no query and no view {}; there are {}", self.query, names.join(", "))
     }
 }
 
-/// The query of a name.
-fn query(name: &str) -> Result<&'static Query> {
-    let found = QUERIES.iter().find(|query| query.name == name);
-    found.with_context(|| {
-        let names: Vec<_> = QUERIES.iter().map(|query| query.name).collect();
-        format!("there is no query {name}; the queries are {}", names.join(", "))
-    })
+/// What is to be explained.
+enum Asked {
+    Query(&'static Query),
+    View(Box<Definition>),
 }
 
 /// Runs the graph over what the log holds, and writes what becomes of the query in it.
 fn explain(
     log: &Arc<dyn Log>,
-    query: &Query,
+    asked: &Asked,
     workers: usize,
     out: &mut dyn Write,
     json: bool,
@@ -76,9 +101,16 @@ fn explain(
         }
     }
     let stopwatch = Stopwatch::start();
-    let replay = replay(log, workers)?;
+    let view = match asked {
+        Asked::Query(_) => None,
+        Asked::View(view) => Some(&**view),
+    };
+    let replay = replay(log, workers, view)?;
     let seconds = stopwatch.elapsed().as_secs_f64();
-    let explained = Explained::of(query.name, &replay, seconds, notes);
+    let explained = match asked {
+        Asked::Query(query) => Explained::of(query.name, &replay, seconds, notes),
+        Asked::View(view) => Explained::of_view(&view.name, &replay, seconds, notes),
+    };
     if json {
         serde_json::to_writer_pretty(&mut *out, &explained)?;
         writeln!(out)?;
@@ -87,17 +119,17 @@ fn explain(
     explained.write(out)
 }
 
-/// A query's part of a run.
+/// A query's part of a run, or a view's.
 #[derive(Serialize)]
 struct Explained {
-    query: &'static str,
+    query: String,
     workers: usize,
     /// Records read from the log.
     log_records: usize,
     /// From the first record to the last result.
     seconds: f64,
     notes: Vec<String>,
-    /// What the query builds itself.
+    /// What the query builds itself; of a view its steps, each with the operators that are its own.
     own: Part,
     /// What its operators read from, directly or not, and others may read as well.
     shared: Part,
@@ -188,7 +220,7 @@ impl Explained {
         };
         let of_query = |operator: &Operator| reached.contains_key(&operator.id);
         Explained {
-            query,
+            query: query.to_owned(),
             workers: replay.workers.len(),
             log_records: replay.records,
             seconds,
@@ -196,6 +228,48 @@ impl Explained {
             own: part(&own),
             shared: part(&|operator| of_query(operator) && !own(operator)),
             rest: Cost::of(all().filter(|operator| !of_query(operator)), all_ms),
+        }
+    }
+
+    fn of_view(name: &str, replay: &Replay, seconds: f64, notes: Vec<String>) -> Explained {
+        let all_ms = Cost::of(replay.workers.iter().flatten(), 0.0).ms;
+        let steps = &replay.steps;
+        // An operator is of the narrowest step around it; what hears and what tells is of none.
+        let step_of = |operator: &Operator| {
+            let around =
+                steps.iter().enumerate().filter(|(_, it)| it.operators.contains(&operator.id));
+            around.min_by_key(|(_, step)| step.operators.len()).map(|(place, _)| place)
+        };
+        let is_view = |operator: &Operator| Some(operator.address[0]) == replay.view;
+        let line = |number: usize, name: String, reads, place: Option<usize>| {
+            let of = |it: &&Operator| is_view(it) && step_of(it) == place;
+            let cost = |worker: &Vec<Operator>| Cost::of(worker.iter().filter(of), all_ms);
+            Line { number, name, reads, workers: replay.workers.iter().map(cost).collect() }
+        };
+        let mut lines = Vec::new();
+        for (place, step) in steps.iter().enumerate() {
+            let below = steps[place + 1..].iter().take_while(|it| it.depth > step.depth);
+            let reads = (place + 2..).zip(below).filter(|(_, it)| it.depth == step.depth + 1);
+            let name = format!("{}{}", "  ".repeat(step.depth), step.what);
+            lines.push(line(
+                place + 1,
+                name,
+                reads.map(|(number, _)| number).collect(),
+                Some(place),
+            ));
+        }
+        let around = "what it hears, and its cuts".to_owned();
+        lines.push(line(steps.len() + 1, around, Vec::new(), None));
+        let all = || replay.workers.iter().flatten();
+        Explained {
+            query: name.to_owned(),
+            workers: replay.workers.len(),
+            log_records: replay.records,
+            seconds,
+            notes,
+            own: Part { operators: lines, total: Cost::of(all().filter(|it| is_view(it)), all_ms) },
+            shared: Part { operators: Vec::new(), total: Cost::default() },
+            rest: Cost::of(all().filter(|it| !is_view(it)), all_ms),
         }
     }
 
@@ -214,6 +288,12 @@ impl Explained {
         }
         let lines = self.own.operators.iter().chain(&self.shared.operators);
         let width = lines.map(|line| line.name.len()).max().unwrap_or(0).max(24);
+        if self.shared.operators.is_empty() {
+            self.own.write(out, "its steps", width, |_line| true)?;
+            writeln!(out)?;
+            self.rest.write(out, "", "all queries", "", "", width)?;
+            return Ok(());
+        }
         if self.own.operators.is_empty() {
             writeln!(
                 out,

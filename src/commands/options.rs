@@ -69,7 +69,7 @@ pub(crate) struct Look {
 
 #[derive(Args)]
 pub(crate) struct Listen {
-    /// Where the web page is served; whoever reaches the address can start scenarios.
+    /// Where the web page is served; whoever reaches the address can start scenarios and add views.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8020")]
     pub(crate) page: SocketAddr,
     /// Names by which the page may be asked for, besides `localhost` and numbers, as

@@ -11,14 +11,13 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 use postgres::Client;
-use serde::Serialize;
 
 use super::options::{Look, Place};
 use crate::platform::clock::Stopwatch;
 use crate::platform::output::Output;
 use crate::platform::{retry, signals};
 use crate::store;
-use crate::store::views::{self, State};
+use crate::store::views::{self, New, State, Told};
 
 /// Adds, lists, shows and drops standing views: a SELECT whose answer is kept, exact at every commit.
 #[derive(Subcommand)]
@@ -46,6 +45,12 @@ pub(crate) struct Add {
     /// Also where it joins each row of one relation with each of another.
     #[arg(long)]
     yes: bool,
+    /// Each of its rows is an alert, on the page, in the metrics and in Grafana.
+    #[arg(long)]
+    alert: bool,
+    /// So many records it may hold in memory; beyond them it is given up [default: 20000000].
+    #[arg(long, value_name = "RECORDS", value_parser = clap::value_parser!(u64).range(1..=i64::MAX as u64))]
+    most: Option<u64>,
     #[command(flatten)]
     place: Place,
 }
@@ -111,18 +116,22 @@ impl Add {
             views::analyse(client, &name, &text)?;
             drop_and_wait(client, &name)?;
         }
-        views::add(client, &name, &text, self.yes)?;
+        let (all_pairs, most, alert) = (self.yes, self.most, self.alert);
+        views::add(client, &New { name: &name, text: &text, all_pairs, most, alert })?;
         let mut analytics = Analytics::default();
         let what = format!("{name}: looking for the analytics");
-        if wait(&what, || analytics.run(client))? != Some(true) {
+        if wait(&what, |_| analytics.run(client))? != Some(true) {
             writeln!(
                 out,
                 "{name} is kept, and stands from the next start of the analytics on: they do not run"
             )?;
             return Ok(ExitCode::SUCCESS);
         }
-        let state = wait(&format!("{name}: reading the past"), || {
+        let state = wait(&format!("{name}: reading the past"), |bar| {
             let state = views::state(client, &name)?;
+            if let Some(held) = views::held(client, &name)? {
+                bar.set_message(format!("{name}: reading the past, {held} records held"));
+            }
             let ended = state.state == "adding" && analytics.run(client)? == Some(false);
             ensure!(
                 !ended,
@@ -139,7 +148,11 @@ impl Add {
         let now: Option<String> =
             client.query_one("SELECT (market_now() AT TIME ZONE 'Asia/Seoul')::text", &[])?.get(0);
         if state == "failed" {
-            writeln!(out, "{name} does not hold: {reason}; it will when what raises that is gone")?;
+            let healed = match views::find(client, &name)?.given_up {
+                None => "; it will when what raises that is gone",
+                Some(_) => "",
+            };
+            writeln!(out, "{name} does not hold: {reason}{healed}")?;
             return Ok(ExitCode::FAILURE);
         }
         let as_of = now.map(|now| format!(" as of {now}")).unwrap_or_default();
@@ -194,7 +207,7 @@ fn read(file: &Path) -> Result<String> {
 fn drop_and_wait(client: &mut Client, name: &str) -> Result<()> {
     views::ask_to_drop(client, name)?;
     let mut analytics = Analytics::default();
-    let done = wait(&format!("{name}: letting go of it"), || {
+    let done = wait(&format!("{name}: letting go of it"), |_| {
         if analytics.run(client)? == Some(false) {
             views::remove(client, name)?;
         }
@@ -204,13 +217,16 @@ fn drop_and_wait(client: &mut Client, name: &str) -> Result<()> {
 }
 
 /// Waits until there is an answer; nothing where one is told to stop.
-fn wait<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
+fn wait<T>(
+    what: &str,
+    mut look: impl FnMut(&ProgressBar) -> Result<Option<T>>,
+) -> Result<Option<T>> {
     let stop = signals::stop();
     let stopped = |stop: &AtomicBool| stop.load(Ordering::Relaxed);
     let bar = ProgressBar::new_spinner().with_message(what.to_owned());
     bar.enable_steady_tick(5 * LOOK);
     let answer = loop {
-        if let Some(answer) = look()? {
+        if let Some(answer) = look(&bar)? {
             break Some(answer);
         }
         if stopped(&stop) || retry::rest(LOOK, &|| stopped(&stop)).is_err() {
@@ -221,42 +237,28 @@ fn wait<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<Op
     Ok(answer)
 }
 
-/// A view as it is told of.
-#[derive(Serialize)]
-struct Told {
-    #[serde(flatten)]
-    state: State,
-    rows: i64,
-    text: String,
-}
-
-fn told(client: &mut Client, view: &views::View) -> Result<Told> {
-    let state = views::state(client, &view.name)?;
-    let rows = client.query_one(&format!("SELECT count(*) FROM {}", view.name), &[])?.get(0);
-    Ok(Told { state, rows, text: view.text.clone() })
-}
-
 fn list(client: &mut Client, out: &mut dyn Write, json: bool) -> Result<ExitCode> {
-    let views = views::list(client)?;
-    let told: Vec<Told> = views.iter().map(|view| told(client, view)).collect::<Result<_>>()?;
+    let told = views::told(client, None)?;
     if json {
         serde_json::to_writer(&mut *out, &told)?;
         writeln!(out)?;
     } else if told.is_empty() {
         writeln!(out, "there is no standing view; `marketday view add FILE` adds one")?;
     } else {
-        writeln!(out, "{:<32}{:<10}{:>12}", "view", "state", "rows")?;
-        for Told { state: State { name, state, reason }, rows, .. } in told {
+        writeln!(out, "{:<32}{:<10}{:>12}{:>12}", "view", "state", "rows", "held")?;
+        for Told { state: State { name, state, reason }, rows, held, .. } in told {
+            let held = held.map_or_else(|| "-".to_owned(), |held| held.to_string());
             let reason = if reason.is_empty() { reason } else { format!("  {reason}") };
-            writeln!(out, "{name:<32}{state:<10}{rows:>12}{reason}")?;
+            writeln!(out, "{name:<32}{state:<10}{rows:>12}{held:>12}{reason}")?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn show(client: &mut Client, name: &str, out: &mut dyn Write, json: bool) -> Result<ExitCode> {
-    let view = views::find(client, name)?;
-    let told = told(client, &view)?;
+    views::find(client, name)?;
+    let told = views::told(client, Some(name))?.pop();
+    let told = told.with_context(|| format!("{name} has just been dropped"))?;
     let columns = client.query(
         "SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
          WHERE attrelid = to_regclass($1) AND attnum > 0 ORDER BY attnum",
@@ -272,10 +274,11 @@ fn show(client: &mut Client, name: &str, out: &mut dyn Write, json: bool) -> Res
     }
     let State { state, reason, .. } = told.state;
     let reason = if reason.is_empty() { reason } else { format!(": {reason}") };
-    writeln!(out, "{name}: {state}{reason}, {} rows of", told.rows)?;
+    let alert = if told.alert { ", each an alert" } else { "" };
+    writeln!(out, "{name}: {state}{reason}, {} rows{alert}, of", told.rows)?;
     for (column, of) in columns {
         writeln!(out, "    {column:<30}{of}")?;
     }
-    writeln!(out, "\n{}", view.text)?;
+    writeln!(out, "\n{}", told.text)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -12,6 +12,7 @@ use dataflows::Epoch;
 use dataflows::analytics::{Closed, Tables};
 use dataflows::ledger::Tally;
 use dataflows::model::{Millis, Topic};
+use dataflows::row::{RowBatch, RowRef};
 use postgres::Client;
 use tracing::{debug, warn};
 
@@ -56,6 +57,8 @@ struct Queue {
     /// Since when a commit runs.
     running: Option<Stopwatch>,
     sharing: Sharing,
+    /// Tables of which nothing is written any more, from an epoch on.
+    given_up: BTreeMap<u16, Epoch>,
 }
 
 /// Whether a snapshot is shared of what is committed, so that others can read it.
@@ -90,6 +93,20 @@ struct Sorted {
 #[derive(Clone, Copy)]
 struct CaughtUp(bool);
 
+/// Leaves out the rows of tables that are given up.
+fn leave_out(rows: &mut [RowBatch], given_up: &BTreeMap<u16, Epoch>, epoch: Epoch) {
+    if given_up.is_empty() {
+        return;
+    }
+    let is_of = |row: &RowRef<'_>| given_up.get(&row.table).is_some_and(|from| *from <= epoch);
+    for batch in rows.iter_mut().filter(|batch| batch.iter().any(|row| is_of(&row))) {
+        let mut others = RowBatch::default();
+        let stay = batch.iter().filter(|row| !is_of(row));
+        stay.for_each(|row| others.push(&row.to_row(), row.fate));
+        *batch = others;
+    }
+}
+
 impl Commits {
     pub(super) fn new(committed: Epoch) -> Commits {
         Commits(Arc::new(Shared {
@@ -108,10 +125,16 @@ impl Commits {
     pub(super) fn push(&self, epoch: Epoch, closed: Option<Closed>) {
         let mut queue = self.queue();
         queue.uncut = closed.is_none();
-        if let Some(closed) = closed {
+        if let Some(mut closed) = closed {
+            leave_out(&mut closed.rows, &queue.given_up, epoch);
             queue.closed.push_back((epoch, closed));
             self.0.filled.notify_all();
         }
+    }
+
+    /// Nothing of a table is written any more from an epoch on, which has not closed.
+    pub(super) fn give_up(&self, table: u16, from: Epoch) {
+        self.queue().given_up.insert(table, from);
     }
 
     /// Whether epochs have closed of which nothing is on its way to the store.

@@ -20,6 +20,7 @@ mod standing;
 pub mod supervise;
 
 pub use replay::{Replay, replay};
+pub(crate) use standing::definition;
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -52,6 +53,7 @@ use crate::store::{self, Claim, LedgerDiffers};
 use as_read::Mark;
 use committing::Commits;
 use feed::{EPOCH, EPOCH_RECORDS, Epochs, Feed};
+use profile::Held;
 use reporting::Reading;
 use source::Source;
 use standing::{Office, Views};
@@ -236,7 +238,7 @@ fn run_worker(
         .transpose()?;
     let (desk, found) = office.unzip();
     let standing = broadcast(worker, failure, found)?;
-    let hub = Hub::default();
+    let (hub, held) = (Hub::default(), Held::register(worker));
     let begin = Begin { hydrated, now: claim.now };
     let probe = ProbeHandle::new();
     let (mut handles, views, activator) = worker.dataflow::<Epoch, _, _>(|scope| {
@@ -250,7 +252,7 @@ fn run_worker(
         done.probe_with(&probe);
         (handles, views, activator)
     });
-    let mut views = Views::new(worker, hub, views, &settings.database, standing, desk);
+    let mut views = Views::new(worker, (hub, held), views, &settings.database, standing, desk);
 
     handles.advance_to(claim.epoch + 1);
     as_read::has_all(&**log, &claim.tallies)?;

@@ -35,6 +35,63 @@ pub struct Operator {
     pub records: i64,
 }
 
+/// How many records each of a worker's operators holds: what a running engine can know at no cost.
+pub struct Held(Rc<RefCell<HashMap<usize, i64>>>);
+
+impl Held {
+    /// Listens to a worker's log of what is held, of all that is built after this.
+    pub fn register(worker: &Worker) -> Held {
+        let held = Rc::new(RefCell::new(HashMap::new()));
+        let told = Rc::clone(&held);
+        listen_to_held(worker, move |operator, change| {
+            let mut held = told.borrow_mut();
+            let records: &mut i64 = held.entry(operator).or_default();
+            *records += change;
+            if *records == 0 {
+                held.remove(&operator);
+            }
+        });
+        Held(held)
+    }
+
+    /// Records that some operators hold together.
+    pub fn by(&self, worker: &Worker, operators: &Range<usize>) -> u64 {
+        if let Some(mut log) = worker.log_register() {
+            log.flush(); // events come in batches
+        }
+        let held = self.0.borrow();
+        let records: i64 = operators.clone().filter_map(|id| held.get(&id)).sum();
+        records.max(0).cast_unsigned()
+    }
+}
+
+/// Tells of each operator whose number of records changes, and by how many.
+fn listen_to_held(worker: &Worker, mut tell: impl FnMut(usize, i64) + 'static) {
+    if let Some(mut log) = worker.log_register() {
+        log.insert::<DifferentialEventBuilder, _>("differential/arrange", move |_time, events| {
+            for (_at, event) in events.iter_mut().flat_map(|events| events.drain(..)) {
+                if let Some((operator, change)) = change(&event) {
+                    tell(operator, change);
+                }
+            }
+        });
+    }
+}
+
+/// An operator whose number of records changes, and by how many.
+fn change(event: &DifferentialEvent) -> Option<(usize, i64)> {
+    Some(match event {
+        DifferentialEvent::Batch(batch) => (batch.operator, batch.length as i64),
+        DifferentialEvent::Merge(merge) => {
+            let before = merge.length1 + merge.length2;
+            (merge.operator, merge.complete? as i64 - before as i64)
+        }
+        DifferentialEvent::Drop(drop) => (drop.operator, -(drop.length as i64)),
+        DifferentialEvent::Batcher(batcher) => (batcher.operator, batcher.records_diff as i64),
+        DifferentialEvent::MergeShortfall(_) | DifferentialEvent::TraceShare(_) => return None,
+    })
+}
+
 /// A worker's operators, as its logs tell of them.
 pub struct Profile(Rc<RefCell<Seen>>);
 
@@ -50,13 +107,11 @@ pub fn register(worker: &Worker) -> Profile {
                 scheduled.borrow_mut().timely(at, event);
             }
         });
-        let held = Rc::clone(&seen);
-        log.insert::<DifferentialEventBuilder, _>("differential/arrange", move |_time, events| {
-            for (_at, event) in events.iter_mut().flat_map(|events| events.drain(..)) {
-                held.borrow_mut().differential(&event);
-            }
-        });
     }
+    let held = Rc::clone(&seen);
+    listen_to_held(worker, move |operator, change| {
+        held.borrow_mut().did.entry(operator).or_default().records += change;
+    });
     Profile(seen)
 }
 
@@ -150,22 +205,6 @@ impl Seen {
             }
             _ => {}
         }
-    }
-
-    fn differential(&mut self, event: &DifferentialEvent) {
-        let (operator, change) = match event {
-            DifferentialEvent::Batch(batch) => (batch.operator, batch.length as i64),
-            DifferentialEvent::Merge(merge) => match merge.complete {
-                Some(length) => {
-                    (merge.operator, length as i64 - (merge.length1 + merge.length2) as i64)
-                }
-                None => return,
-            },
-            DifferentialEvent::Drop(drop) => (drop.operator, -(drop.length as i64)),
-            DifferentialEvent::Batcher(batcher) => (batcher.operator, batcher.records_diff as i64),
-            DifferentialEvent::MergeShortfall(_) | DifferentialEvent::TraceShare(_) => return,
-        };
-        self.did.entry(operator).or_default().records += change;
     }
 }
 

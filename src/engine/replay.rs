@@ -9,7 +9,7 @@ use dataflows::Epoch;
 use dataflows::QUERIES;
 use dataflows::analytics::{Begin, Tables, analytics, commit};
 use dataflows::model::Topic;
-use dataflows::views::Hub;
+use dataflows::views::{Definition, Hub, Step, View};
 use timely::CommunicationConfig;
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::Probe;
@@ -29,51 +29,68 @@ const CUT: usize = 100_000;
 pub struct Replay {
     /// Records read.
     pub records: usize,
-    /// The operators of the graph at each worker, in the order in which they were built.
+    /// The operators of the graph at each worker, in the order in which they were built; those of the view
+    /// come last.
     pub workers: Vec<Vec<Operator>>,
+    /// The steps of the view, and timely's number of its dataflow.
+    pub steps: Vec<Step>,
+    /// See `steps`.
+    pub view: Option<usize>,
 }
 
-/// Reads what the log holds with that many workers, as fast as it goes.
-pub fn replay(log: &Arc<dyn Log>, workers: usize) -> Result<Replay> {
+/// What a worker tells at the end: the records that it read, its operators, and of the view the steps and the
+/// number of the dataflow.
+type Replayed = (usize, Vec<Operator>, Option<(Vec<Step>, usize)>);
+
+/// Reads what the log holds with that many workers, as fast as it goes; with a standing view, if one is given.
+pub fn replay(log: &Arc<dyn Log>, workers: usize, view: Option<&Definition>) -> Result<Replay> {
     let communication = match workers {
         1 => CommunicationConfig::Thread,
         workers => CommunicationConfig::Process(workers),
     };
-    let (log, started) = (Arc::clone(log), Stopwatch::start());
+    let (log, view, started) = (Arc::clone(log), view.cloned(), Stopwatch::start());
     let failure = Failure::default();
     let failed = failure.clone();
     let workers = timely::execute(config(communication), move |worker| {
-        let replayed = replay_at(worker, &log, started, &failed);
+        let replayed = replay_at(worker, &log, view.as_ref(), started, &failed);
         replayed.map_err(|error| failed.end(worker, error)).unwrap_or_default()
     });
     let workers = workers.map_err(|message| anyhow!("starting the workers: {message}"))?;
-    let mut replay = Replay { records: 0, workers: Vec::new() };
+    let mut replay = Replay { records: 0, workers: Vec::new(), steps: Vec::new(), view: None };
     for result in workers.join() {
-        let (records, operators) =
+        let (records, operators, view) =
             result.map_err(|message| anyhow!("a worker of the replay ended: {message}"))?;
         replay.records += records;
         replay.workers.push(operators);
+        if let Some((steps, dataflow)) = view {
+            (replay.steps, replay.view) = (steps, Some(dataflow));
+        }
     }
     failure.first()?;
     Ok(replay)
 }
 
-/// The records that a worker read, and its operators after that.
 fn replay_at(
     worker: &mut Worker,
     log: &Arc<dyn Log>,
+    view: Option<&Definition>,
     started: Stopwatch,
     failure: &Failure,
-) -> Result<(usize, Vec<Operator>)> {
+) -> Result<Replayed> {
     let profile = profile::register(worker);
-    let probe = ProbeHandle::new();
+    let (probe, hub) = (ProbeHandle::new(), Hub::default());
     let begin = Begin::default();
     let (handles, dataflow) = worker.dataflow::<Epoch, _, _>(|scope| {
-        let (handles, _views, outputs) =
-            analytics(scope, begin, &Tables::of(QUERIES), &Hub::default());
+        let (handles, _views, outputs) = analytics(scope, begin, &Tables::of(QUERIES), &hub);
         let (done, _activator) = commit(outputs, |_epoch, _closed| {}, || Epoch::MAX);
         done.probe_with(&probe);
         (handles, scope.addr()[0])
+    });
+    let view = view.map(|definition| {
+        let (ear, _) = hub.listen(definition.tables());
+        let mut view = View::build(worker, definition, &ear, 0, None);
+        view.past_is_over();
+        view
     });
     let nothing_read: BTreeMap<(Topic, u32), _> = BTreeMap::new();
     let source = Source::open(&**log, &nothing_read, (worker.index(), worker.peers()), None)?;
@@ -101,6 +118,10 @@ fn replay_at(
             break;
         }
         worker.step();
+        // What it has become is not kept here.
+        if let Some(view) = &view {
+            drop(view.cuts());
+        }
         if read == 0 {
             worker.step_or_park(Some(EPOCH));
         }
@@ -113,9 +134,15 @@ fn replay_at(
         handles.cut();
     }
     handles.advance_to(Epoch::MAX);
-    while probe.less_than(&Epoch::MAX) {
+    let behind = |view: &View| view.frontier().is_some_and(|epoch| epoch < Epoch::MAX);
+    while probe.less_than(&Epoch::MAX) || view.as_ref().is_some_and(behind) {
         failure.check()?;
         worker.step_or_park(Some(EPOCH));
     }
-    Ok((records, profile.operators(worker, dataflow, &handles.queries)))
+    let mut operators = profile.operators(worker, dataflow, &handles.queries);
+    let view = view.map(|mut view| {
+        operators.extend(profile.operators(worker, view.dataflow, &[]));
+        (std::mem::take(&mut view.steps), view.dataflow)
+    });
+    Ok((records, operators, view))
 }

@@ -13,6 +13,9 @@
 //! At a start there is no past to be read: the graph tells everything again, so a view is shown with the
 //! first commit.
 //!
+//! Each worker tells now and then how many records a view holds there. One that holds more than it may is
+//! given up: its dataflow ends, its rows stay those of one cut, and it says so.
+//!
 //! Invariant: from the cut at which a view is shown on, it is committed with every cut; a cut waits until
 //! all views have passed it. And a view harms no other: what cannot be worked out makes it stale.
 
@@ -21,6 +24,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
@@ -37,6 +41,8 @@ use timely::worker::Worker;
 use tracing::{debug, error, info, warn};
 
 use super::committing::Commits;
+use super::profile::Held;
+use crate::platform::clock::Stopwatch;
 use crate::platform::retry;
 use crate::store::views;
 
@@ -44,14 +50,31 @@ use crate::store::views;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum Order {
     Listen(Definition),
-    Build { table: u16, since: Epoch, snapshot: String, now: Option<i64> },
-    Show { table: u16, from: Epoch },
-    Drop { table: u16 },
+    Build {
+        table: u16,
+        since: Epoch,
+        snapshot: String,
+        now: Option<i64>,
+    },
+    Show {
+        table: u16,
+        from: Epoch,
+    },
+    /// Behind that epoch; all cuts before it are worked out.
+    GiveUp {
+        table: u16,
+        from: Epoch,
+        reason: String,
+    },
+    Drop {
+        table: u16,
+    },
 }
 
 /// What each answers: what it has done, and its epoch then.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Answer {
+    worker: usize,
     table: u16,
     done: Done,
     epoch: Epoch,
@@ -61,6 +84,8 @@ struct Answer {
 enum Done {
     Listens,
     HasCaughtUp,
+    /// So many records.
+    Holds(u64),
     LetGo,
 }
 
@@ -78,6 +103,9 @@ enum Stage {
     Waits(View, Epoch),
     /// It is committed with every cut from that epoch on.
     Shown(View, Epoch),
+    /// It held too much, and is committed with the cuts between these epochs.
+    Ends(View, Epoch, Epoch),
+    GivenUp,
 }
 
 /// A view at this worker.
@@ -93,6 +121,8 @@ struct Standing {
     told: Option<(&'static str, String)>,
     /// It was no set of rows: nothing of it is committed any more.
     broken: bool,
+    /// So many records it held when that was told last.
+    held: u64,
 }
 
 /// So many batches of the past, some 10,000 rows, are fed between two looks at everything else.
@@ -101,9 +131,14 @@ const SLICE: usize = 24;
 /// A view has caught up when it is so many epochs behind what the graph has told: they take ten milliseconds.
 const BEHIND: Epoch = 10;
 
+/// How often one looks what the views hold.
+const WEIGH: Duration = Duration::from_millis(500);
+
 /// The standing views of a worker.
 pub(super) struct Views {
     hub: Hub,
+    held: Held,
+    weighed: Stopwatch,
     /// The writing end for what is committed.
     output: Handle<Output>,
     views: BTreeMap<u16, Standing>,
@@ -122,7 +157,7 @@ impl Views {
     /// Builds what the workers tell one another by, and the views that there are already.
     pub(super) fn new(
         worker: &mut Worker,
-        hub: Hub,
+        (hub, held): (Hub, Held),
         output: Handle<Output>,
         database: &postgres::Config,
         begin: Begin,
@@ -145,6 +180,8 @@ impl Views {
         let (index, peers) = (worker.index(), worker.peers());
         let mut views = Views {
             hub,
+            held,
+            weighed: Stopwatch::start(),
             output,
             views: BTreeMap::new(),
             orders,
@@ -156,10 +193,10 @@ impl Views {
             desk: None,
         };
         let mut known = BTreeMap::new();
-        for definition in begin.views {
+        for (definition, most) in begin.views {
             let (ear, _) = views.hub.listen(definition.tables());
             let (table, name) = (definition.shape.table, definition.name.clone());
-            known.insert(table, Case { name: name.clone(), step: Step::Shown });
+            known.insert(table, Case { most, ..Case::new(name.clone(), Step::Shown) });
             let kept = Kept::new(definition.shape.clone());
             let mut view = View::build(worker, &definition, &ear, 0, begin.now);
             view.past_is_over();
@@ -171,7 +208,7 @@ impl Views {
             order,
             answers,
             known,
-            failed: begin.failed,
+            failed: begin.failed.into_iter().map(|(name, why)| (name, why, Fate::New)).collect(),
             told: begin.from,
         });
         views
@@ -225,21 +262,42 @@ impl Views {
         let mut answers = Vec::new();
         for (table, view) in &mut self.views {
             if view.goes_on(epoch, &self.hub)? {
-                answers.push(Answer { table: *table, done: Done::HasCaughtUp, epoch });
+                answers.push((*table, Done::HasCaughtUp, epoch));
             }
         }
-        for answer in answers {
-            self.answer(answer);
+        // Before it is shown it is known whether it holds too much.
+        if !answers.is_empty() || self.weighed.elapsed() >= WEIGH {
+            self.weighed = Stopwatch::start();
+            self.weigh(worker);
+        }
+        for (table, done, epoch) in answers {
+            self.answer(table, done, epoch);
         }
         self.give(epoch);
         if let Some(desk) = &mut self.desk {
-            desk.step(self.peers, commits)?;
+            desk.step(self.peers, *self.output.time(), commits)?;
         }
         Ok(())
     }
 
-    fn answer(&mut self, answer: Answer) {
-        self.answer.send(answer);
+    /// Tells what each view holds here, where that is not about what it was.
+    fn weigh(&mut self, worker: &Worker) {
+        let mut told = Vec::new();
+        for (table, standing) in &mut self.views {
+            let Some(view) = standing.view() else { continue };
+            let held = self.held.by(worker, &view.operators) + standing.keeps();
+            if held.abs_diff(standing.held) > standing.held / 64 {
+                standing.held = held;
+                told.push((*table, held));
+            }
+        }
+        for (table, held) in told {
+            self.answer(table, Done::Holds(held), 0);
+        }
+    }
+
+    fn answer(&mut self, table: u16, done: Done, epoch: Epoch) {
+        self.answer.send(Answer { worker: self.index, table, done, epoch });
         // With the time it is on its way at once: a flush alone leaves it where it is.
         self.answer.advance_to(self.answer.time() + 1);
     }
@@ -253,7 +311,7 @@ impl Views {
                 let kept = Kept::new(definition.shape.clone());
                 let stage = Stage::Listening(ear, definition);
                 self.views.insert(table, Standing::new(name, stage, kept));
-                self.answer(Answer { table, done: Done::Listens, epoch });
+                self.answer(table, Done::Listens, epoch);
             }
             Order::Build { table, since, snapshot, now } => {
                 let standing = self.views.get_mut(&table).expect("it listens");
@@ -267,11 +325,22 @@ impl Views {
                 let standing = self.views.get_mut(&table).expect("it waits");
                 standing.show(from);
             }
+            Order::GiveUp { table, from, reason } => {
+                let Some(standing) = self.views.get_mut(&table) else { return };
+                standing.stage = match mem::take(&mut standing.stage) {
+                    Stage::Shown(view, since) => Stage::Ends(view, since, from),
+                    _ => Stage::GivenUp,
+                };
+                if let Some(desk) = &mut self.desk {
+                    let fate = if standing.told.is_some() { Fate::Changed } else { Fate::New };
+                    desk.failed.push((standing.name.clone(), reason, fate));
+                }
+            }
             Order::Drop { table } => {
                 // With the view its dataflow ends.
                 self.views.remove(&table);
                 let epoch = *self.output.time();
-                self.answer(Answer { table, done: Done::LetGo, epoch });
+                self.answer(table, Done::LetGo, epoch);
             }
         }
     }
@@ -294,8 +363,8 @@ impl Views {
             && *self.output.time() < least
         {
             // Those that do not stand say so with the first commit.
-            let rows = mem::take(&mut desk.failed).into_iter().map(|(name, reason)| {
-                Output::row(&state_row(self.states, &name, "failed", &reason), Fate::New)
+            let rows = mem::take(&mut desk.failed).into_iter().map(|(name, reason, fate)| {
+                Output::row(&state_row(self.states, &name, "failed", &reason), fate)
             });
             ready.entry(desk.told.max(*self.output.time())).or_default().extend(rows);
         }
@@ -311,7 +380,7 @@ impl Views {
     /// Whether all that was cut is given, when the graph itself has ended.
     pub(super) fn ends(&mut self) -> bool {
         let over = |view: &Standing| match &view.stage {
-            Stage::Shown(view, _) => view.frontier().is_none(),
+            Stage::Shown(view, _) | Stage::Ends(view, ..) => view.frontier().is_none(),
             // What does not stand yet begins anew at the next start.
             _ => true,
         };
@@ -324,7 +393,8 @@ impl Views {
 /// What there is of views when the analytics begin.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Begin {
-    views: Vec<Definition>,
+    /// With the records that each may hold.
+    views: Vec<(Definition, u64)>,
     /// Those that cannot stand any more, each with the reason.
     failed: Vec<(String, String)>,
     /// The epoch of the first cut, and `now` before it.
@@ -336,7 +406,24 @@ pub(super) struct Begin {
 impl Standing {
     fn new(name: String, stage: Stage, kept: Kept) -> Standing {
         let (pending, cuts) = (Vec::new(), VecDeque::new());
-        Standing { name, stage, kept, pending, cuts, told: None, broken: false }
+        Standing { name, stage, kept, pending, cuts, told: None, broken: false, held: 0 }
+    }
+
+    fn view(&self) -> Option<&View> {
+        match &self.stage {
+            Stage::Past(view, _)
+            | Stage::CatchingUp(view)
+            | Stage::Waits(view, _)
+            | Stage::Shown(view, _)
+            | Stage::Ends(view, ..) => Some(view),
+            Stage::Listening(..) | Stage::Between | Stage::GivenUp => None,
+        }
+    }
+
+    /// So many records are kept of it beside its dataflow.
+    fn keeps(&self) -> u64 {
+        let cuts = self.cuts.iter().map(|cut| cut.changes.len());
+        (self.kept.held() + self.pending.len() + cuts.sum::<usize>()) as u64
     }
 
     /// Goes on with the past; whether it has just caught up.
@@ -393,7 +480,7 @@ impl Standing {
     fn holds(&self) -> Option<Epoch> {
         match &self.stage {
             Stage::Waits(_, epoch) => Some(*epoch),
-            Stage::Shown(view, _) => view.frontier(),
+            Stage::Shown(view, _) | Stage::Ends(view, ..) => view.frontier(),
             _ => None,
         }
     }
@@ -405,17 +492,16 @@ impl Standing {
         states: u16,
         tells: bool,
     ) -> Vec<(Epoch, Vec<Output>)> {
-        let view = match &mut self.stage {
-            Stage::CatchingUp(view)
-            | Stage::Waits(view, _)
-            | Stage::Past(view, _)
-            | Stage::Shown(view, _) => view,
-            Stage::Listening(..) | Stage::Between => return Vec::new(),
+        let Some(view) = self.view() else { return Vec::new() };
+        let cuts = view.cuts();
+        self.cuts.extend(cuts);
+        let (from, until) = match &self.stage {
+            Stage::Shown(_, from) => (*from, Epoch::MAX),
+            Stage::Ends(_, from, until) => (*from, *until),
+            _ => return Vec::new(),
         };
-        self.cuts.extend(view.cuts());
-        let Stage::Shown(_, from) = self.stage else { return Vec::new() };
         let mut shown = Vec::new();
-        while let Some(cut) = self.cuts.pop_front_if(|cut| cut.epoch < least) {
+        while let Some(cut) = self.cuts.pop_front_if(|cut| cut.epoch < least.min(until)) {
             self.pending.extend(cut.changes);
             let raised = cut.raised.map(|raised| raised.to_string());
             if cut.epoch < from {
@@ -446,6 +532,11 @@ impl Standing {
             }
             shown.push((cut.epoch, outputs));
         }
+        if matches!(self.stage, Stage::Ends(..)) && least >= until {
+            // With the view its dataflow ends.
+            self.stage = Stage::GivenUp;
+            (self.pending, self.cuts) = (Vec::new(), VecDeque::new());
+        }
         shown
     }
 }
@@ -463,7 +554,7 @@ fn read_past(
     shard: (usize, usize),
 ) -> Receiver<Result<RowBatch>> {
     let (sender, receiver) = sync_channel(2 * SLICE);
-    let (database, sources) = (database.clone(), definition.read());
+    let (database, sources) = (database.clone(), definition.sources.clone());
     std::thread::spawn(move || {
         // Who is no longer interested has gone.
         let result = views::past(&database, &snapshot, &sources, shard, &mut |rows| {
@@ -490,11 +581,23 @@ enum Step {
     Drops(usize, Epoch),
     /// All have; the cut after which it can go, once there is one, and the epoch behind which.
     Leaves(Option<Epoch>, Epoch),
+    /// It held too much.
+    GivenUp,
 }
 
 struct Case {
     name: String,
     step: Step,
+    /// So many records it may hold.
+    most: u64,
+    /// So many it holds at each worker.
+    held: BTreeMap<usize, u64>,
+}
+
+impl Case {
+    fn new(name: String, step: Step) -> Case {
+        Case { name, step, most: u64::MAX, held: BTreeMap::new() }
+    }
 }
 
 /// Worker 0's part: what is wanted, and how far all are with it.
@@ -503,7 +606,8 @@ struct Desk {
     order: Input<u64, Order>,
     answers: Rc<RefCell<VecDeque<Answer>>>,
     known: BTreeMap<u16, Case>,
-    failed: Vec<(String, String)>,
+    /// Those that do not hold, why, and what becomes of what was said of them.
+    failed: Vec<(String, String, Fate)>,
     told: Epoch,
 }
 
@@ -514,25 +618,25 @@ impl Desk {
         self.order.advance_to(self.order.time() + 1);
     }
 
-    fn step(&mut self, peers: usize, commits: &Commits) -> Result<()> {
+    /// `given`: all cuts before that epoch are worked out, and given to the commit by this worker.
+    fn step(&mut self, peers: usize, given: Epoch, commits: &Commits) -> Result<()> {
         while let Ok(wanted) = self.office.wanted.try_recv() {
             match wanted? {
-                Wanted::Add(mut definition) => {
+                Wanted::Add(mut definition, most) => {
                     let table = self.office.tables.number(&views::kept(&definition.name));
                     definition.shape.table = table;
                     info!(view = definition.name, "a standing view is added");
-                    let step = Step::Listens(0, 0);
-                    self.known.insert(table, Case { name: definition.name.clone(), step });
+                    let case = Case::new(definition.name.clone(), Step::Listens(0, 0));
+                    self.known.insert(table, Case { most, ..case });
                     self.tell(Order::Listen(definition));
                 }
-                Wanted::Fails(name, reason) => self.failed.push((name, reason)),
+                Wanted::Fails(name, reason) => self.failed.push((name, reason, Fate::New)),
                 Wanted::Drop(name) => {
                     let found = self.known.iter().find(|(_, case)| case.name == name);
                     match found.map(|(table, _)| *table) {
                         Some(table) => {
                             info!(view = name, "a standing view is dropped");
-                            let case = Case { name, step: Step::Drops(0, 0) };
-                            self.known.insert(table, case);
+                            self.known.insert(table, Case::new(name, Step::Drops(0, 0)));
                             self.tell(Order::Drop { table });
                         }
                         None => self.office.gone(name),
@@ -542,7 +646,11 @@ impl Desk {
         }
         loop {
             let Some(answer) = self.answers.borrow_mut().pop_front() else { break };
-            self.hear(answer, peers);
+            if let Done::Holds(records) = answer.done {
+                self.weigh(answer.table, answer.worker, records, given, commits);
+            } else {
+                self.hear(answer, peers);
+            }
         }
         if let Some((epoch, shared)) = commits.shared() {
             let (snapshot, now) = (shared.snapshot.clone(), shared.now);
@@ -575,13 +683,39 @@ impl Desk {
         Ok(())
     }
 
+    /// Hears what a view holds at a worker, and gives it up where that is too much.
+    fn weigh(&mut self, table: u16, worker: usize, held: u64, given: Epoch, commits: &Commits) {
+        let Some(case) = self.known.get_mut(&table) else { return };
+        if matches!(case.step, Step::Drops(..) | Step::Leaves(..) | Step::GivenUp) {
+            return;
+        }
+        case.held.insert(worker, held);
+        let held: u64 = case.held.values().sum();
+        self.office.notes().held.insert(case.name.clone(), held);
+        if held > case.most {
+            warn!(view = case.name, held, most = case.most, "a standing view is given up");
+            let reason = format!(
+                "it held {held} records, and may hold {}: drop it, or put it in its own place with a larger \
+                 bound (`view add --replace --most`)",
+                case.most
+            );
+            let mut notes = self.office.notes();
+            notes.held.insert(case.name.clone(), 0);
+            notes.given_up.insert(case.name.clone(), reason.clone());
+            drop(notes);
+            case.step = Step::GivenUp;
+            commits.give_up(table, given);
+            self.tell(Order::GiveUp { table, from: given, reason });
+        }
+    }
+
     /// Whether views are being built.
     fn builds(&self) -> bool {
         self.known.values().any(|case| matches!(case.step, Step::Builds(..)))
     }
 
     /// Hears what a worker has done; when all have, the next step follows.
-    fn hear(&mut self, Answer { table, done, epoch }: Answer, peers: usize) {
+    fn hear(&mut self, Answer { table, done, epoch, .. }: Answer, peers: usize) {
         debug!(table, ?done, epoch, "standing views");
         let Some(case) = self.known.get_mut(&table) else { return };
         let ((Step::Listens(count, last), Done::Listens)
@@ -599,6 +733,7 @@ impl Desk {
         match done {
             Done::Listens => case.step = Step::Cut(None, last),
             Done::LetGo => case.step = Step::Leaves(None, last),
+            Done::Holds(_) => {}
             Done::HasCaughtUp => {
                 case.step = Step::Showing(last);
                 self.tell(Order::Show { table, from: last });
@@ -609,10 +744,20 @@ impl Desk {
 
 /// What is wanted of the views.
 pub(super) enum Wanted {
-    Add(Definition),
+    /// It may hold so many records.
+    Add(Definition, u64),
     /// It cannot stand, for that reason.
     Fails(String, String),
     Drop(String),
+}
+
+/// What its thread is to write down of views, by their names.
+#[derive(Default)]
+struct Notes {
+    /// So many records are held for it.
+    held: BTreeMap<String, u64>,
+    /// It is given up, and why.
+    given_up: BTreeMap<String, String>,
 }
 
 /// A thread that looks into the store for views that are added or dropped, and takes those out of it that
@@ -620,6 +765,7 @@ pub(super) enum Wanted {
 pub(super) struct Office {
     wanted: Receiver<Result<Wanted>>,
     gone: SyncSender<String>,
+    notes: Arc<Mutex<Notes>>,
     tables: Tables,
 }
 
@@ -643,10 +789,14 @@ impl Office {
             if view.dropped {
                 continue;
             }
-            match definition(&mut client, &view, tables) {
+            let defined = match &view.given_up {
+                Some(reason) => Err(anyhow!("{reason}")),
+                None => definition(&mut client, &view, tables),
+            };
+            match defined {
                 Ok(mut definition) => {
                     definition.shape.table = tables.number(&views::kept(&view.name));
-                    begin.views.push(definition);
+                    begin.views.push((definition, view.most));
                 }
                 Err(error) => {
                     warn!("the standing view {} cannot stand: {error:#}", view.name);
@@ -657,23 +807,29 @@ impl Office {
         }
         let (want, wanted) = sync_channel(64);
         let (gone, leave) = sync_channel(64);
+        let notes = Arc::<Mutex<Notes>>::default();
+        let to_write = Arc::clone(&notes);
         let (tables, known_to_it) = (tables.clone(), tables.clone());
         std::thread::spawn(move || {
-            if let Err(error) = look(&mut client, &known_to_it, known, &want, &leave) {
+            if let Err(error) = look(&mut client, &known_to_it, known, &want, &leave, &to_write) {
                 _ = want.send(Err(error.context("looking after the standing views")));
             }
         });
-        Ok((Office { wanted, gone, tables }, begin))
+        Ok((Office { wanted, gone, notes, tables }, begin))
     }
 
     fn gone(&self, name: String) {
         // Its thread ends with an error, which is told.
         _ = self.gone.try_send(name);
     }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What a view is to the engine, which keeps some tables.
-fn definition(
+pub(crate) fn definition(
     client: &mut postgres::Client,
     view: &views::View,
     tables: &Tables,
@@ -691,6 +847,7 @@ fn look(
     mut known: Vec<String>,
     want: &SyncSender<Result<Wanted>>,
     leave: &Receiver<String>,
+    notes: &Mutex<Notes>,
 ) -> Result<()> {
     client.batch_execute("LISTEN standing_views")?;
     let (mut dropping, mut leaving) = (Vec::<String>::new(), Vec::<String>::new());
@@ -705,6 +862,12 @@ fn look(
                 // The worker has ended.
                 Err(TryRecvError::Disconnected) => return Ok(()),
             }
+        }
+        let Notes { held, given_up } =
+            mem::take(&mut *notes.lock().unwrap_or_else(PoisonError::into_inner));
+        views::write_costs(client, &held)?;
+        for (name, reason) in &given_up {
+            views::give_up(client, name, reason)?;
         }
         for name in std::mem::take(&mut leaving) {
             match views::remove(client, &name) {
@@ -727,7 +890,9 @@ fn look(
             } else if !view.dropped && !known.contains(&view.name) {
                 known.push(view.name.clone());
                 match definition(client, &view, tables) {
-                    Ok(definition) => _ = want.send(Ok(Wanted::Add(definition))),
+                    Ok(definition) => {
+                        _ = want.send(Ok(Wanted::Add(definition, view.most)));
+                    }
                     Err(error) => {
                         warn!("the standing view {} cannot stand: {error:#}", view.name);
                         _ = want.send(Ok(Wanted::Fails(view.name, format!("{error:#}"))));

@@ -18,7 +18,7 @@ use tracing::warn;
 
 use crate::platform::clock::Stopwatch;
 use crate::platform::retry::{self, Patience};
-use crate::store::{self, views};
+use crate::store::{self, Columns, views};
 
 /// How long after somebody followed last it is possible to take up the thread: an hour after the
 /// last renewal, and some minutes more.
@@ -182,8 +182,10 @@ impl Follower {
             client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).start()?;
         *last = tx.query_one("SELECT epoch FROM progress", &[])?.get(0);
         let none: [&str; 0] = [];
-        let mut rows =
-            tx.query_raw(&format!("SELECT row_to_json(t)::text FROM {table} AS t"), none)?;
+        let columns = Columns::of(&mut tx, table)?.list();
+        let rows =
+            format!("SELECT row_to_json(it.*)::text FROM (SELECT {columns} FROM {table}) AS it");
+        let mut rows = tx.query_raw(&rows, none)?;
         while let Some(row) = rows.next()? {
             if stop() {
                 return Ok(false);

@@ -373,10 +373,11 @@ impl Statements {
         // By the number: a view may come again under the name of another.
         let (stage, goes) = (format!("stage_{table}"), format!("gone_{table}"));
         let columns = Columns::of(client, name)?;
-        let key = columns.key.join(", ");
+        let (key, list) = (columns.key.join(", "), columns.list());
         client
             .batch_execute(&format!(
-                "CREATE TEMP TABLE {stage} ON COMMIT DELETE ROWS AS TABLE {name} WITH NO DATA;
+                "CREATE TEMP TABLE {stage} ON COMMIT DELETE ROWS AS
+                     SELECT {list} FROM {name} WITH NO DATA;
                  CREATE TEMP TABLE {goes} ON COMMIT DELETE ROWS AS
                      SELECT {key} FROM {name} WITH NO DATA"
             ))
@@ -384,6 +385,8 @@ impl Statements {
         let each = |columns: &[String], and: &str, of: &dyn Fn(&String) -> String| {
             columns.iter().map(of).collect::<Vec<_>>().join(and)
         };
+        let of_row =
+            each(&[&columns.key[..], &columns.value].concat(), ", ", &|it| format!("t.{it}"));
         let is_it = each(&columns.key, " AND ", &|it| format!("t.{it} = its.{it}"));
         // A row that is all key does not change.
         let value = if columns.value.is_empty() { &columns.key } else { &columns.value };
@@ -393,20 +396,21 @@ impl Statements {
             client.prepare(sql).with_context(|| format!("preparing to write to {name}: {sql}"))
         };
         Ok(Statements {
-            insert: prepare(&copy_in(name))?,
+            insert: prepare(&format!("COPY {name} ({list}) FROM STDIN (FORMAT binary)"))?,
             stage: prepare(&copy_in(&stage))?,
             update: prepare(&format!(
                 "UPDATE {name} AS t SET {set} FROM {stage} AS its WHERE {is_it}"
             ))?,
             stage_gone: prepare(&copy_in(&goes))?,
             delete_and_tell: prepare(&format!(
-                "WITH told AS ({delete} RETURNING row_to_json(t) AS row)
+                "WITH told AS ({delete} RETURNING (SELECT row_to_json(it.*)
+                                                    FROM (SELECT {of_row}) AS it) AS row)
                  INSERT INTO table_changes SELECT $1, '{name}', 'delete', row FROM told"
             ))?,
             delete: prepare(&delete)?,
             tell: prepare(&format!(
                 "INSERT INTO table_changes
-                 SELECT $1, '{name}', $2, row_to_json(its) FROM {stage} AS its"
+                 SELECT $1, '{name}', $2, row_to_json(its.*) FROM {stage} AS its"
             ))?,
             clear_stage: prepare(&format!("DELETE FROM {stage}"))?,
         })

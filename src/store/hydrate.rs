@@ -325,8 +325,7 @@ pub fn stored_rows(
     for (table, name) in results.chain(tables.others()) {
         let name = name.as_str();
         let columns = Columns::of(client, name)?;
-        let list = [&columns.key[..], &columns.value].concat().join(", ");
-        copy_out(client, &format!("SELECT {list} FROM {name}"), |bytes| {
+        copy_out(client, &format!("SELECT {} FROM {name}", columns.list()), |bytes| {
             let mut fields = Fields(bytes);
             columns.key.iter().for_each(|_| _ = fields.bytes());
             let (key, value) = bytes.split_at(bytes.len() - fields.0.len());

@@ -444,7 +444,7 @@ pub fn committed_tallies(client: &mut impl GenericClient) -> Result<BTreeMap<(To
     Ok(tallies)
 }
 
-/// The columns of a result table.
+/// The columns of a result table, or of a standing view's, as SQL writes their names.
 pub struct Columns {
     /// The primary key: the table's first columns.
     pub key: Vec<String>,
@@ -456,12 +456,12 @@ impl Columns {
     /// Reads them from the catalog, so that a table is defined in its migration alone.
     pub fn of(client: &mut impl GenericClient, table: &str) -> Result<Columns> {
         let rows = client.query(
-            "SELECT attname::text, attnum = ANY(coalesce(conkey, '{}'))
+            "SELECT quote_ident(attname), attnum = ANY(coalesce(conkey, '{}'))
              FROM pg_attribute
              LEFT JOIN pg_constraint ON conrelid = attrelid AND contype = 'p'
-             WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped
+             WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped AND attname <> $2
              ORDER BY attnum",
-            &[&table],
+            &[&table, &views::SINCE],
         )?;
         let in_key: Vec<bool> = rows.iter().map(|row| row.get(1)).collect();
         let names = || rows.iter().map(|row| row.get::<_, String>(0));
@@ -473,6 +473,11 @@ impl Columns {
             );
         }
         Ok(Columns { key: names().take(keys).collect(), value: names().skip(keys).collect() })
+    }
+
+    /// All of them, as a list.
+    pub fn list(&self) -> String {
+        [&self.key[..], &self.value].concat().join(", ")
     }
 }
 

@@ -39,7 +39,11 @@ pub fn kept(name: &str) -> String {
 }
 
 /// The first columns of such a table.
-const OWN: [&str; 2] = ["row_key", "copies"];
+const OWN: [&str; 3] = ["row_key", "copies", SINCE];
+
+/// The market time of the commit point that brought a row, in a view whose rows are alerts. Its default writes
+/// it: the engine does not know of it.
+pub(super) const SINCE: &str = "row_since";
 
 /// A standing view as the store has it.
 #[derive(Clone, Debug)]
@@ -52,12 +56,39 @@ pub struct View {
     pub text: String,
     /// It is to go.
     pub dropped: bool,
+    /// So many records it may hold.
+    pub most: u64,
+    /// Each of its rows is an alert.
+    pub alert: bool,
+    /// Why it was given up, if it was.
+    pub given_up: Option<String>,
 }
+
+/// A view that is to be added.
+pub struct New<'n> {
+    /// Its name.
+    pub name: &'n str,
+    /// One SELECT.
+    pub text: &'n str,
+    /// Also where it makes all pairs of two relations.
+    pub all_pairs: bool,
+    /// So many records it may hold; none: [`MOST`].
+    pub most: Option<u64>,
+    /// Each of its rows is to be an alert.
+    pub alert: bool,
+}
+
+/// So many columns a view may have: each takes up to 18 bytes of a row's page, and others are the engine's own.
+const COLUMNS: usize = 100;
+
+/// So many records a view may hold where nobody says: they take some gigabytes.
+pub const MOST: u64 = 20_000_000;
 
 /// Those that there are, in the order in which they were added.
 pub fn list(client: &mut impl GenericClient) -> Result<Vec<View>> {
     let rows = client.query(
-        "SELECT name, asked, text, dropped FROM standing_views ORDER BY added_at, name",
+        "SELECT name, asked, text, dropped, most, alert, given_up FROM standing_views
+         ORDER BY added_at, name",
         &[],
     )?;
     let view = |row: &postgres::Row| View {
@@ -65,6 +96,9 @@ pub fn list(client: &mut impl GenericClient) -> Result<Vec<View>> {
         asked: row.get(1),
         text: row.get(2),
         dropped: row.get(3),
+        most: row.get::<_, i64>(4).cast_unsigned(),
+        alert: row.get(5),
+        given_up: row.get(6),
     };
     Ok(rows.iter().map(view).collect())
 }
@@ -116,9 +150,14 @@ pub fn analyse(client: &mut Client, name: &str, text: &str) -> Result<Analysed> 
         named.push((column, of));
     }
     ensure!(!named.is_empty(), "it has no column");
+    ensure!(
+        named.len() <= COLUMNS,
+        "it has {} columns, and a view has up to {COLUMNS}: a row of PostgreSQL holds no more for sure",
+        named.len()
+    );
     let types = named.iter().map(|(_, of)| of.clone()).collect();
     let shape = Shape { table: 0, types, key: plan.key() };
-    let definition = Definition { name: name.to_owned(), shape, plan, sources };
+    let definition = Definition::new(name, shape, plan, &sources);
     Ok(Analysed { canonical, columns: named, definition })
 }
 
@@ -151,19 +190,8 @@ fn as_view(tx: &mut Transaction<'_>, text: &str) -> Result<AsView> {
          SET LOCAL ROLE marketday_reader",
     )
     .context("asking PostgreSQL what the SELECT means")?;
-    tx.execute(&format!("{BEFORE}{text}"), &[]).map_err(|error| {
-        let Some(said) = error.as_db_error() else { return error.into() };
-        let place = match said.position() {
-            Some(postgres::error::ErrorPosition::Original(place)) => {
-                (*place as usize).checked_sub(BEFORE.chars().count() + 1)
-            }
-            _ => None,
-        };
-        let hint = said.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
-        // Some repeat a part of the text, which may be long.
-        let message: String = said.message().chars().take(300).collect();
-        anyhow!("{}{message}{hint}", at(text, place))
-    })?;
+    tx.execute(&format!("{BEFORE}{text}"), &[])
+        .map_err(|error| said(text, BEFORE.chars().count(), error))?;
     let tree = tx
         .query_one(
             "SELECT ev_action::text, set_config('search_path', '', true)
@@ -185,6 +213,21 @@ fn as_view(tx: &mut Transaction<'_>, text: &str) -> Result<AsView> {
     let columns = columns.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
     let canonical = canonical.trim().trim_end_matches(';').to_owned();
     Ok(AsView { tree, canonical, columns })
+}
+
+/// What PostgreSQL says of a text that stood behind so many characters of ours: with the place in it.
+pub fn said(text: &str, behind: usize, error: postgres::Error) -> anyhow::Error {
+    let Some(said) = error.as_db_error() else { return error.into() };
+    let place = match said.position() {
+        Some(postgres::error::ErrorPosition::Original(place)) => {
+            (*place as usize).checked_sub(behind + 1).filter(|it| *it <= text.chars().count())
+        }
+        _ => None,
+    };
+    let hint = said.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+    // Some repeat a part of the text, which may be long.
+    let message: String = said.message().chars().take(300).collect();
+    anyhow!("{}{message}{hint}", at(text, place))
 }
 
 /// Where in a text a character is, as who reads it counts; nothing where that is not known.
@@ -311,21 +354,22 @@ fn catalog(client: &mut Client, name: &str) -> Result<Known> {
 
 /// Puts a view into the store, with a table for its rows. One that makes all pairs of two relations is refused
 /// unless they are wanted.
-pub fn add(client: &mut Client, name: &str, text: &str, all_pairs: bool) -> Result<()> {
+pub fn add(client: &mut Client, new: &New<'_>) -> Result<()> {
+    let New { name, text, all_pairs, most, alert } = *new;
     let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     ensure!(
         name.chars().all(is_word)
             && name.starts_with(|c: char| !c.is_ascii_digit())
             && (1..=50).contains(&name.len()),
         "a view's name is of 1 to 50 lower case letters, digits and `_`, as vip_regions; `{name}` is not: \
-         give it one by --name"
+         give it another name"
     );
     let analysed = analyse(client, name, text)?;
     let pairs = cross_joins(&analysed.definition.plan);
     ensure!(
         pairs == 0 || all_pairs,
         "it joins each row of one relation with each of another, and would keep all pairs: join them by a \
-         condition with `=`, or say --yes"
+         condition with `=` (on a command line --yes keeps them)"
     );
     let mut tx = client.transaction()?;
     tx.batch_execute(super::LOCKED)?;
@@ -339,15 +383,20 @@ pub fn add(client: &mut Client, name: &str, text: &str, all_pairs: bool) -> Resu
         .get(0);
     ensure!(
         !taken,
-        "there is a table or a view `{name}` already: give it another name by --name, or `marketday view \
-         drop {name}` first"
+        "there is a table or a view `{name}` already: give it another name, or drop that view first"
     );
     tx.execute(
-        "INSERT INTO standing_views (name, asked, text) VALUES ($1, $2, $3)",
-        &[&name, &text.trim(), &analysed.canonical],
+        "INSERT INTO standing_views (name, asked, text, most, alert) VALUES ($1, $2, $3, $4, $5)",
+        &[&name, &text.trim(), &analysed.canonical, &most.unwrap_or(MOST).cast_signed(), &alert],
     )?;
     let table = kept(name);
-    let [key, copies] = OWN;
+    let [key, copies, since] = OWN;
+    let (since, index) = if alert {
+        let of_since = format!(", {since} timestamptz DEFAULT committing_now()");
+        (of_since, format!("CREATE INDEX ON {table} ({since}, {key});"))
+    } else {
+        (String::new(), String::new())
+    };
     let quoted = |column: &str| format!("\"{}\"", column.replace('"', "\"\""));
     let columns = analysed.columns.iter().map(|(column, of)| {
         let collation = if *of == Type::Text { " COLLATE \"C\"" } else { "" };
@@ -359,10 +408,11 @@ pub fn add(client: &mut Client, name: &str, text: &str, all_pairs: bool) -> Resu
         None => format!(", generate_series(1, {copies})"),
     };
     tx.batch_execute(&format!(
-        "CREATE TABLE {table} ({key} bytea PRIMARY KEY, {copies} bigint NOT NULL{})
+        "CREATE TABLE {table} ({key} bytea PRIMARY KEY, {copies} bigint NOT NULL{}{since})
              WITH (fillfactor = 70);
          CREATE VIEW {name} AS SELECT {} FROM {table}{repeated};
          GRANT SELECT ON {table}, {name} TO marketday_reader;
+         {index}
          NOTIFY standing_views",
         columns.collect::<String>(),
         names.join(", ")
@@ -405,12 +455,42 @@ pub fn remove(client: &mut Client, name: &str) -> Result<()> {
     let mut tx = client.transaction()?;
     tx.batch_execute(super::LOCKED)?;
     tx.batch_execute(&format!("DROP VIEW IF EXISTS {name}; DROP TABLE IF EXISTS {}", kept(name)))?;
-    for table in ["standing_views", "standing_view_states"] {
+    for table in ["standing_views", "standing_view_states", "standing_view_costs"] {
         tx.execute(&format!("DELETE FROM {table} WHERE name = $1"), &[&name])?;
     }
     tx.execute("DELETE FROM followed_tables WHERE table_name = $1", &[&kept(name)])?;
     tx.batch_execute("NOTIFY standing_views")?;
     tx.commit().with_context(|| format!("dropping the view {name}"))
+}
+
+/// Notes how many records are held for views.
+pub fn write_costs(client: &mut Client, held: &BTreeMap<String, u64>) -> Result<()> {
+    if held.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = held.keys().map(String::as_str).collect();
+    let records: Vec<i64> = held.values().map(|records| records.cast_signed()).collect();
+    client.execute(
+        "INSERT INTO standing_view_costs (name, records)
+         SELECT name, records FROM unnest($1::text[], $2::bigint[]) AS told (name, records)
+         JOIN standing_views USING (name)
+         ON CONFLICT (name) DO UPDATE SET records = excluded.records, told_at = clock_timestamp()",
+        &[&names, &records],
+    )?;
+    Ok(())
+}
+
+/// Notes that a view is given up, for good.
+pub fn give_up(client: &mut Client, name: &str, reason: &str) -> Result<()> {
+    client.execute("UPDATE standing_views SET given_up = $2 WHERE name = $1", &[&name, &reason])?;
+    Ok(())
+}
+
+/// How many records were held for a view when that was noted last.
+pub fn held(client: &mut impl GenericClient, name: &str) -> Result<Option<i64>> {
+    let row =
+        client.query_opt("SELECT records FROM standing_view_costs WHERE name = $1", &[&name])?;
+    Ok(row.map(|row| row.get(0)))
 }
 
 /// How a view stands.
@@ -425,12 +505,17 @@ pub struct State {
     pub reason: String,
 }
 
+/// A view's state and its reason.
+const STATE: &str = "CASE WHEN dropped THEN 'dropped' ELSE coalesce(state, 'adding') END,
+                     CASE WHEN dropped THEN '' ELSE coalesce(reason, '') END";
+
 /// How all views stand, in the order in which they were added.
 pub fn states(client: &mut impl GenericClient) -> Result<Vec<State>> {
     let rows = client.query(
-        "SELECT name, CASE WHEN dropped THEN 'dropped' ELSE coalesce(state, 'adding') END,
-                CASE WHEN dropped THEN '' ELSE coalesce(reason, '') END
-         FROM standing_views LEFT JOIN standing_view_states USING (name) ORDER BY added_at, name",
+        &format!(
+            "SELECT name, {STATE}
+             FROM standing_views LEFT JOIN standing_view_states USING (name) ORDER BY added_at, name"
+        ),
         &[],
     )?;
     let state =
@@ -508,4 +593,59 @@ pub fn past(
         give(rows)?;
     }
     Ok(())
+}
+
+/// A view as people are told of it.
+#[derive(Debug, Serialize)]
+pub struct Told {
+    /// How it stands.
+    #[serde(flatten)]
+    pub state: State,
+    /// How many rows it has; beyond 100,000 about so many.
+    pub rows: i64,
+    /// Records that are held in memory for it; none: it is not known.
+    pub held: Option<i64>,
+    /// For how long it has been there, in seconds.
+    pub age_seconds: i64,
+    /// Whether its rows are alerts.
+    pub alert: bool,
+    /// The text as PostgreSQL understood it.
+    pub text: String,
+    /// The text as it was given.
+    pub asked: String,
+}
+
+/// All views as people are told of them, in the order in which they were added; or the one of a name.
+pub fn told(client: &mut impl GenericClient, name: Option<&str>) -> Result<Vec<Told>> {
+    let views = client.query(
+        &format!(
+            "SELECT name, {STATE}, records, extract(epoch FROM clock_timestamp() - added_at)::bigint, alert,
+                    text, asked, reltuples::bigint
+             FROM standing_views
+             LEFT JOIN standing_view_states USING (name) LEFT JOIN standing_view_costs USING (name)
+             JOIN pg_class ON pg_class.oid = to_regclass('kept_' || name)
+             WHERE $1::text IS NULL OR name = $1 ORDER BY added_at, name"
+        ),
+        &[&name],
+    )?;
+    let mut told = Vec::new();
+    for row in &views {
+        let name: String = row.get(0);
+        // Who looks on need not read millions of rows each time.
+        let mut rows = row.get(8);
+        if rows < 100_000 {
+            let count = format!("SELECT coalesce(sum(copies), 0)::bigint FROM {}", kept(&name));
+            rows = client.query_one(&count, &[])?.get(0);
+        }
+        told.push(Told {
+            state: State { name, state: row.get(1), reason: row.get(2) },
+            rows,
+            held: row.get(3),
+            age_seconds: row.get(4),
+            alert: row.get(5),
+            text: row.get(6),
+            asked: row.get(7),
+        });
+    }
+    Ok(told)
 }

@@ -209,7 +209,7 @@ impl Lowering<'_> {
                 return instead(
                     node,
                     "avg is not in views",
-                    "sum and count, which divide outside,",
+                    "sum(...) and count(...), to be divided where they are shown,",
                 );
             }
             ("string_agg" | "array_agg", _) => {
