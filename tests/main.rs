@@ -3,6 +3,7 @@
 
 mod support;
 
+mod asking;
 mod bad_input;
 mod borders;
 mod browser;

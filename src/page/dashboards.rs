@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 use chrono::{Datelike, Months, NaiveDate};
@@ -114,25 +114,11 @@ pub fn draw(client: &mut Client, ask: &Ask) -> Result<Drawn> {
     let dashboard =
         dashboard(&ask.uid).with_context(|| format!("there is no dashboard `{}`", ask.uid))?;
     let stopwatch = Stopwatch::start();
-    let mut tx = client
-        .build_transaction()
-        .isolation_level(IsolationLevel::RepeatableRead)
-        .read_only(true)
-        .start()
-        .context("beginning to read")?;
-    tx.batch_execute(&format!(
-        "SET LOCAL ROLE {ROLE}; SET LOCAL statement_timeout = '{PATIENCE}';
-         SET LOCAL TIME ZONE 'UTC'; SET LOCAL jit = off;
-         SET LOCAL standard_conforming_strings = on"
-    ))
-    .with_context(|| format!("acting as {ROLE}, as the web page does"))?;
-    let point = tx.query_opt(
-        "SELECT epoch, (extract(epoch FROM now) * 1000)::bigint FROM commit_points WHERE now IS NOT NULL ORDER BY epoch DESC LIMIT 1",
-        &[],
-    )?;
+    let mut tx = reading(client, "UTC")?;
+    let point = newest(&mut tx)?;
     let mut drawn = Drawn {
-        epoch: point.as_ref().map(|point| point.get(0)),
-        now: point.as_ref().map(|point| point.get(1)),
+        epoch: point.map(|point| point.0),
+        now: point.map(|point| point.1),
         from: None,
         to: None,
         took_ms: 0,
@@ -183,6 +169,33 @@ pub fn draw(client: &mut Client, ask: &Ask) -> Result<Drawn> {
     tx.commit()?;
     drawn.took_ms = stopwatch.elapsed().as_millis() as u64;
     Ok(drawn)
+}
+
+/// Begins to read as the role that only reads, of one snapshot, in a time zone.
+pub(super) fn reading<'c>(client: &'c mut Client, zone: &str) -> Result<Transaction<'c>> {
+    let mut tx = client
+        .build_transaction()
+        .isolation_level(IsolationLevel::RepeatableRead)
+        .read_only(true)
+        .start()
+        .context("beginning to read")?;
+    tx.batch_execute(&format!(
+        "SET LOCAL ROLE {ROLE}; SET LOCAL statement_timeout = '{PATIENCE}';
+         SET LOCAL TIME ZONE '{zone}'; SET LOCAL jit = off;
+         SET LOCAL standard_conforming_strings = on"
+    ))
+    .with_context(|| format!("acting as {ROLE}, as the web page does"))?;
+    Ok(tx)
+}
+
+/// The newest commit point: its epoch, and its market time.
+pub(super) fn newest(tx: &mut Transaction<'_>) -> Result<Option<(i64, Millis)>> {
+    let point = tx.query_opt(
+        "SELECT epoch, (extract(epoch FROM now) * 1000)::bigint FROM commit_points
+         WHERE now IS NOT NULL ORDER BY epoch DESC LIMIT 1",
+        &[],
+    )?;
+    Ok(point.map(|point| (point.get(0), point.get(1))))
 }
 
 /// Puts what macros and variables stand for into a query, in one pass: what has been put in may look
@@ -369,14 +382,23 @@ fn whole(number: i64) -> Value {
     if number.unsigned_abs() <= EXACT { number.into() } else { number.to_string().into() }
 }
 
-/// What a column is called, and how a value of it becomes JSON.
-type Kind = (&'static str, fn(&Row, usize) -> Value);
+/// An instant for a browser, whose times end before PostgreSQL's do.
+fn millis(at: SystemTime) -> Option<Millis> {
+    let since = match at.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => Millis::try_from(after.as_millis()).ok()?,
+        Err(before) => -Millis::try_from(before.duration().as_millis()).ok()?,
+    };
+    (since.abs() <= 8_640_000_000_000_000).then_some(since)
+}
 
-fn kind(of: &Type) -> Result<Kind> {
+/// What a column is called, and how a value of it becomes JSON.
+pub(super) type Kind = (&'static str, fn(&Row, usize) -> Value);
+
+pub(super) fn kind(of: &Type) -> Result<Kind> {
     Ok(match *of {
         Type::TIMESTAMPTZ => ("time", |row, place| {
-            let at: Option<std::time::SystemTime> = row.get(place);
-            at.map(|at| chrono::DateTime::<chrono::Utc>::from(at).timestamp_millis()).into()
+            let at: Option<SystemTime> = row.get(place);
+            at.and_then(millis).into()
         }),
         Type::INT4 => ("number", |row, place| row.get::<_, Option<i32>>(place).into()),
         Type::INT8 => ("number", |row, place| row.get::<_, Option<i64>>(place).map(whole).into()),

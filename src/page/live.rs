@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use axum::response::sse::Event;
+use postgres::Client;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -43,6 +44,19 @@ struct Holds {
     out_of_step: Vec<OutOfStep>,
 }
 
+/// A row of a standing view that is an alert.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+struct Alert {
+    /// The view.
+    name: String,
+    /// Market time of the commit point that brought it, in ms.
+    since: Option<i64>,
+    text: String,
+}
+
+/// So many alerts are shown, the oldest first.
+const ALERTS: i64 = 20;
+
 /// A partition that has been out of step for so long is spoken of: while much is read, each is at times.
 const OUT_OF_STEP: Duration = Duration::from_secs(5);
 
@@ -50,6 +64,7 @@ const OUT_OF_STEP: Duration = Duration::from_secs(5);
 pub(super) struct Live {
     commits: watch::Receiver<Option<Point>>,
     holds: watch::Receiver<Holds>,
+    alerts: watch::Receiver<Vec<Alert>>,
     market: Arc<watch::Sender<Option<MarketStatus>>>,
     dir: PathBuf,
 }
@@ -59,17 +74,19 @@ impl Live {
     pub(super) fn start(database: &postgres::Config, dir: &Path) -> Live {
         let (told, commits) = watch::channel(None);
         let (told_holds, holds) = watch::channel(Holds::default());
+        let (told_alerts, alerts) = watch::channel(Vec::new());
         let database = database.clone();
         std::thread::spawn(move || {
             while !told.is_closed() {
-                _ = watch_commits(&database, &told, &told_holds);
+                _ = watch_commits(&database, &told, &told_holds, &told_alerts);
                 // What was known is not of now.
                 _ = told_holds.send_replace(Holds::default());
+                _ = told_alerts.send_replace(Vec::new());
                 std::thread::sleep(BEAT);
             }
         });
         let market = Arc::new(watch::Sender::new(None));
-        let live = Live { commits, holds, market, dir: dir.to_owned() };
+        let live = Live { commits, holds, alerts, market, dir: dir.to_owned() };
         let (heard, dir) = (Arc::downgrade(&live.market), dir.to_owned());
         std::thread::spawn(move || {
             while let Some(market) = heard.upgrade() {
@@ -100,7 +117,9 @@ impl Live {
         });
         let holds = WatchStream::new(self.holds.clone())
             .filter_map(|holds| Event::default().event("holds").json_data(holds).ok());
-        commits.throttle(APART).merge(market).merge(holds).map(Ok)
+        let alerts = WatchStream::new(self.alerts.clone())
+            .filter_map(|alerts| Event::default().event("alerts").json_data(alerts).ok());
+        commits.throttle(APART).merge(market).merge(holds).merge(alerts).map(Ok)
     }
 }
 
@@ -129,14 +148,36 @@ fn told(standing: &MarketStatus, about: &Value) -> Value {
     })
 }
 
-/// Tells of each commit point, and of what keeps others from coming, until the store is lost.
+/// The alerts that there are, the oldest first.
+fn alerts(client: &mut Client) -> Result<Vec<Alert>> {
+    let rows = client.query(
+        "SELECT name, (extract(epoch FROM since) * 1000)::bigint, left(text, 300) FROM view_alerts
+         ORDER BY since, name LIMIT $1",
+        &[&ALERTS],
+    )?;
+    let alert =
+        |row: &postgres::Row| Alert { name: row.get(0), since: row.get(1), text: row.get(2) };
+    Ok(rows.iter().map(alert).collect())
+}
+
+/// Tells something where it is not what is known already.
+fn tell<T: PartialEq>(told: &watch::Sender<T>, newest: T) {
+    told.send_if_modified(|known| {
+        let changed = *known != newest;
+        *known = newest;
+        changed
+    });
+}
+
+/// Tells of each commit point, of what keeps others from coming, and of alerts, until the store is lost.
 fn watch_commits(
     database: &postgres::Config,
     told: &watch::Sender<Option<Point>>,
     told_holds: &watch::Sender<Holds>,
+    told_alerts: &watch::Sender<Vec<Alert>>,
 ) -> Result<()> {
     let mut client = store::connect(database)?;
-    client.batch_execute("LISTEN commit_point")?;
+    client.batch_execute("SET statement_timeout = '5s'; LISTEN commit_point")?;
     let mut looked: Option<Stopwatch> = None;
     let mut out_since: BTreeMap<(i64, bool), Stopwatch> = BTreeMap::new();
     while !told.is_closed() {
@@ -148,7 +189,7 @@ fn watch_commits(
             &[],
         )?;
         let newest = Some(Point { epoch: row.get(0), now: row.get(1), waiting: row.get(2) });
-        told.send_if_modified(|known| std::mem::replace(known, newest) != newest);
+        tell(told, newest);
         if looked.is_none_or(|looked| looked.elapsed() >= BEAT) {
             looked = Some(Stopwatch::start());
             let mut out_of_step = waits::out_of_step(&mut client)?;
@@ -157,12 +198,9 @@ fn watch_commits(
             out_of_step.retain(|it| {
                 out_since.entry(place(it)).or_insert_with(Stopwatch::start).elapsed() >= OUT_OF_STEP
             });
-            let newest = Holds { waits: waits::waits(&mut client)?, out_of_step };
-            told_holds.send_if_modified(|known| {
-                let changed = *known != newest;
-                *known = newest;
-                changed
-            });
+            tell(told_holds, Holds { waits: waits::waits(&mut client)?, out_of_step });
+            // Views are made by others, and what one of them does ends nothing here.
+            tell(told_alerts, alerts(&mut client).unwrap_or_default());
         }
         store::wait_for_commit(&mut client, BEAT)?;
     }

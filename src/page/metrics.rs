@@ -6,7 +6,7 @@ use anyhow::Result;
 use postgres::Client;
 
 /// What is told: name, kind, help, and the query that has a label text and a number in each row.
-const METRICS: [(&str, &str, &str, &str); 14] = [
+const METRICS: [(&str, &str, &str, &str); 17] = [
     (
         "marketday_market_time_seconds",
         "gauge",
@@ -105,6 +105,31 @@ const METRICS: [(&str, &str, &str, &str); 14] = [
         "gauge",
         "Copies in sync among them; 0 where the broker is gone.",
         "SELECT format('broker=\"%s\"', broker), in_sync::float8 FROM broker_status ORDER BY 1",
+    ),
+    (
+        "marketday_standing_views",
+        "gauge",
+        "Standing views by their state.",
+        "SELECT format('state=\"%s\"', state), count(name)::float8
+         FROM (VALUES ('adding'), ('live'), ('failed')) AS known (state)
+         LEFT JOIN (SELECT name, coalesce(state, 'adding') AS state
+                    FROM standing_views LEFT JOIN standing_view_states USING (name)
+                    WHERE NOT dropped) AS view USING (state)
+         GROUP BY 1 ORDER BY 1",
+    ),
+    (
+        "marketday_standing_view_records",
+        "gauge",
+        "Records that are held in memory for a standing view.",
+        "SELECT format('view=\"%s\"', name), records::float8 FROM standing_view_costs ORDER BY 1",
+    ),
+    (
+        "marketday_view_alerts",
+        "gauge",
+        "Rows of a standing view that are alerts, up to 100.",
+        "SELECT format('view=\"%s\"', name), count(alert.text)::float8
+         FROM standing_views AS view LEFT JOIN view_alerts AS alert USING (name)
+         WHERE view.alert AND NOT dropped GROUP BY 1 ORDER BY 1",
     ),
 ];
 

@@ -3,6 +3,7 @@
 //! A server on a runtime of its own. It knows the store and the directory of the market, and nothing
 //! else of the program: a page over the store of another process is the same.
 
+mod ask;
 mod connections;
 pub mod dashboards;
 pub mod korean;
@@ -24,7 +25,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use dataflows::market::Scenario;
 use dataflows::model::Millis;
 use include_dir::{Dir, include_dir};
@@ -39,6 +40,7 @@ use tracing::info;
 
 use crate::market::control::{self, ControlRequest};
 use crate::market::{self, ScenarioCommand, Speed};
+use crate::platform::retry;
 use crate::store;
 use crate::store::changes::{Begin, Follower, follow_on};
 use live::Live;
@@ -93,6 +95,8 @@ struct AppState {
     followers: Arc<Semaphore>,
     listeners: Arc<Semaphore>,
     steering: Arc<Semaphore>,
+    asking: Arc<Semaphore>,
+    keeping: Arc<Semaphore>,
     live: Live,
 }
 
@@ -104,6 +108,8 @@ const READERS: usize = 4;
 const FOLLOWERS: usize = 16;
 /// How many speak to the market at a time, each with a descriptor or two; the others wait.
 const STEERING: usize = 8;
+/// How many questions are run at a time, each on a connection of its own; the others wait.
+const ASKING: usize = 2;
 /// The longest body of a request, and how long it may take to come.
 const BODY: (usize, Duration) = (64 << 10, Duration::from_secs(10));
 
@@ -138,6 +144,25 @@ impl AppState {
         })
         .await
     }
+}
+
+/// Runs something of a visitor's, whose turn it is then, on a connection of its own.
+async fn alone<T: Send + 'static>(
+    turns: &Arc<Semaphore>,
+    login: postgres::Config,
+    run: impl FnOnce(&mut Client) -> Result<T> + Send + 'static,
+) -> Result<T, Refusal> {
+    let turn = Arc::clone(turns).acquire_owned().await?;
+    let done = blocking(move || {
+        let _turn = turn;
+        run(&mut store::connect(&login)?).map_err(of_the_question)
+    });
+    Ok(done.await?)
+}
+
+/// What PostgreSQL says of a visitor's SQL is not the store's failure, unless it is lost.
+fn of_the_question(error: anyhow::Error) -> anyhow::Error {
+    if retry::lost(&error) { error } else { anyhow!("{error:#}") }
 }
 
 async fn blocking<T: Send + 'static>(
@@ -187,6 +212,8 @@ pub fn serve(settings: Settings) -> Result<Page> {
         // Whoever listens does not go by themselves: the other half of the connections is for questions.
         listeners: Arc::new(Semaphore::new(most / 2)),
         steering: Arc::new(Semaphore::new(STEERING)),
+        asking: Arc::new(Semaphore::new(ASKING)),
+        keeping: Arc::new(Semaphore::new(1)),
         live,
     });
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -210,6 +237,9 @@ fn router(shop: Arc<AppState>) -> Router {
         .route("/dashboards/{uid}", get(one_dashboard))
         .route("/panels", post(panels))
         .route("/live", get(live_events))
+        .route("/ask", post(ask_once))
+        .route("/views", get(list_views).post(keep_view))
+        .route("/views/{name}", delete(drop_view))
         .route("/scenarios", get(scenarios))
         .route("/market", post(control_market))
         .route("/tables", get(tables))
@@ -221,6 +251,7 @@ fn router(shop: Arc<AppState>) -> Router {
         .layer(middleware::from_fn_with_state(Arc::clone(&shop), only_own_pages));
     Router::new()
         .route("/", get(index))
+        .route("/ask", get(index))
         .route("/d/{uid}", get(index))
         .route("/assets/{*path}", get(asset))
         .merge(own)
@@ -402,6 +433,39 @@ async fn control_market(
         Ok(from)
     });
     Ok(Json(json!({ "from": from.await? })))
+}
+
+/// Runs a visitor's SELECT.
+async fn ask_once(
+    State(shop): State<Arc<AppState>>,
+    Json(question): Json<ask::Question>,
+) -> Result<Json<ask::Answer>, Refusal> {
+    let run = move |client: &mut Client| ask::answer(client, &question);
+    Ok(Json(alone(&shop.asking, shop.reader.clone(), run).await?))
+}
+
+async fn list_views(
+    State(shop): State<Arc<AppState>>,
+) -> Result<Json<Vec<store::views::Told>>, Refusal> {
+    Ok(Json(shop.with(ask::kept).await?))
+}
+
+async fn keep_view(
+    State(shop): State<Arc<AppState>>,
+    Json(wish): Json<ask::Wish>,
+) -> Result<StatusCode, Refusal> {
+    let run = move |client: &mut Client| ask::keep(client, &wish);
+    alone(&shop.keeping, shop.database.clone(), run).await?;
+    Ok(StatusCode::CREATED)
+}
+
+async fn drop_view(
+    State(shop): State<Arc<AppState>>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Refusal> {
+    let run = move |client: &mut Client| ask::drop_kept(client, &name);
+    alone(&shop.keeping, shop.database.clone(), run).await?;
+    Ok(StatusCode::ACCEPTED)
 }
 
 async fn tables() -> Json<Vec<&'static str>> {

@@ -1,11 +1,12 @@
 // The notes above the panels: what the analytics wait for that is not theirs, and which partitions the market's time
-// waits for or goes on without. They are there for as long as that lasts.
+// waits for or goes on without; and the alerts of standing views. They are there for as long as that lasts.
 
 import { h, setText } from './dom.js';
 import { format, moment, number } from './format.js';
 import { language, word } from './words.js';
 
 let holds = { waits: [], out_of_step: [] };
+let alerts = [];
 
 const span = seconds => format(seconds, { unit: 'dtdurations' }, language.now);
 
@@ -24,12 +25,8 @@ function outOf({ partition, left_out: left, reached, behind }) {
         word(left ? 'leftOut' : 'heldBack', { place: `orders-${partition}`, said }));
 }
 
-/** Shows the news of them, or the same in another language. */
-export function show(news = holds) {
-    holds = news;
-    const list = document.getElementById('holds');
-    const shown = [...holds.waits.map(waitOf), ...holds.out_of_step.map(outOf)];
-    // A note that says the same stays, so that it is not read out again.
+/** Shows notes in a list. One that says the same stays, so that it is not read out again. */
+function fill(list, shown) {
     const before = [...list.children];
     shown.forEach((note, place) => {
         const known = before[place];
@@ -39,4 +36,18 @@ export function show(news = holds) {
     });
     before.slice(shown.length).forEach(note => note.remove());
     list.hidden = shown.length === 0;
+}
+
+/** Shows the news of them, or the same in another language. */
+export function show(news = holds) {
+    holds = news;
+    fill(document.getElementById('holds'), [...holds.waits.map(waitOf), ...holds.out_of_step.map(outOf)]);
+}
+
+/** Shows the alerts of standing views, or the same in another language. */
+export function alert(news = alerts) {
+    alerts = news;
+    const note = ({ name, since, text }) => h('li', { 'data-alert': name }, `${name}: ${text} `,
+        h('span', {}, since === null ? '' : word('since', { at: moment(since, language.now) })));
+    fill(document.getElementById('alerts'), alerts.map(note));
 }

@@ -1,5 +1,6 @@
-// The page: which dashboard is shown, for which time and which choices, and when its panels are asked for anew.
+// The page: which dashboard is shown, or the tab for questions, for which time and which choices, and when its panels are asked for anew.
 
+import * as asking from './ask.js';
 import { use } from './colors.js';
 import { h, setText } from './dom.js';
 import { SEOUL, moment, number, stamp } from './format.js';
@@ -104,6 +105,7 @@ async function get(url) {
 
 /** Shows the dashboard that the address names. */
 async function open() {
+    if (asking.isHere()) { await openAsk(); return; }
     const wanted = uidHere();
     if (wanted) setLanguage(wanted.endsWith('-ko') ? 'ko' : 'en');
     try {
@@ -135,9 +137,32 @@ async function open() {
     }
 }
 
-function build(dashboard) {
+/** Shows the tab for questions in the place of a dashboard. */
+async function openAsk() {
+    clear();
+    setText($('title'), word('ask'));
+    setText($('description'), word('askAbout'));
+    document.title = `${word('ask')} – marketday`;
+    asking.open();
+    try {
+        page.list = await get(`/api/dashboards?lang=${language.now}`);
+        drawTabs();
+    } catch { setTimeout(open, 3000); }
+}
+
+/** Takes what is shown off the page. */
+function clear() {
     page.panels.forEach(view => view.dispose());
-    Object.assign(page, { dashboard, answer: null });
+    Object.assign(page, { dashboard: null, panels: [], answer: null });
+    clearTimeout(page.timer);
+    $('grid').replaceChildren();
+    for (const id of ['pickers', 'as-of', 'grid']) $(id).hidden = asking.isHere();
+    $('ask').hidden = !asking.isHere();
+}
+
+function build(dashboard) {
+    clear();
+    Object.assign(page, { dashboard });
     delete document.body.dataset.epoch;
     setText($('title'), dashboard.title);
     setText($('description'), dashboard.description ?? '');
@@ -173,7 +198,7 @@ function drawTabs() {
     $('tabs').replaceChildren(...page.list.map(({ uid, title, description }) => h('a', {
         href: `/d/${uid}${visited.get(base(uid)) ?? ''}`, title: description,
         'aria-current': uid === page.dashboard?.uid ? 'page' : null,
-    }, title)));
+    }, title)), h('a', { href: '/ask', title: word('askAbout'), 'aria-current': asking.isHere() ? 'page' : null }, word('ask')));
 }
 
 /** A range in words: one of the list, or its two ends. */
@@ -240,7 +265,7 @@ function drawVariables(options) {
 
 function listen() {
     document.addEventListener('click', event => {
-        const link = event.target.closest('a[href^="/d/"], a.brand');
+        const link = event.target.closest('a[href^="/d/"], a[href^="/ask"], a.brand');
         if (link && !event.ctrlKey && !event.metaKey && !event.shiftKey && event.button === 0) {
             event.preventDefault();
             go(link.classList.contains('brand') ? `/d/${page.list[0].uid}` : link.getAttribute('href'));
@@ -295,6 +320,7 @@ function listen() {
     $('language').addEventListener('click', () => {
         const next = language.now === 'ko' ? 'en' : 'ko';
         localStorage.setItem('language', next);
+        if (asking.isHere()) { setLanguage(next); open(); return; }
         const here = page.dashboard ? base(page.dashboard.uid) : base(uidHere() ?? 'now');
         go(`/d/${here}${next === 'ko' ? '-ko' : ''}${location.search}`);
     });
@@ -304,6 +330,7 @@ function setTheme(theme) {
     document.documentElement.dataset.theme = theme;
     use(theme === 'dark');
     if (page.answer) draw();
+    if (asking.isHere()) asking.redraw();
 }
 
 function setLanguage(lang) {
@@ -314,6 +341,7 @@ function setLanguage(lang) {
     translate(document);
     market.translated();
     holds.show();
+    holds.alert();
 }
 
 // ---- The live wire
@@ -329,16 +357,19 @@ function connect() {
     });
     wire.addEventListener('market', event => market.show(JSON.parse(event.data)));
     wire.addEventListener('holds', event => holds.show(JSON.parse(event.data)));
+    wire.addEventListener('alerts', event => holds.alert(JSON.parse(event.data)));
     wire.addEventListener('commit', event => {
         const point = JSON.parse(event.data);
         market.committed(point);
         if (point.epoch === epoch) return;
         epoch = point.epoch;
+        if (!document.hidden) asking.committed();
         if (page.refresh === 'live' && !document.hidden) ask();
     });
     wire.addEventListener('error', () => {
         connected = false;
         holds.show({ waits: [], out_of_step: [] });
+        holds.alert([]);
         say(word('lost'), true);
         // The browser tries again by itself, unless the server refused.
         if (wire.readyState === EventSource.CLOSED) setTimeout(connect, 2000);
@@ -348,6 +379,7 @@ function connect() {
 use(document.documentElement.dataset.theme === 'dark');
 setLanguage(localStorage.getItem('language') ?? (navigator.language.startsWith('ko') ? 'ko' : 'en'));
 listen();
+asking.begin(say, go);
 open();
 connect();
 market.begin(say);

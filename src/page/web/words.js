@@ -22,6 +22,15 @@ const WORDS = {
     'wait-brokers': ['The brokers do not answer{said}', '브로커가 응답하지 않습니다{said}'], 'wait-lock': ['PostgreSQL: waiting for a lock that {told}', 'PostgreSQL 잠금을 기다리고 있습니다: {told}'],
     reached: ['it is read up to {at}, {span} behind the furthest', '{at}까지 읽었고 가장 앞선 파티션보다 {span} 늦습니다'], reachedNone: ['no two customers and no heartbeat have spoken there', '고객 두 명이나 하트비트가 아직 없습니다'],
     heldBack: ['The market time waits for {place}: {said}.', '마켓 시간이 {place}을(를) 기다립니다: {said}.'], leftOut: ['The market time goes on without {place}: {said}.', '마켓 시간이 {place} 없이 진행됩니다: {said}.'],
+    alerts: ['Alerts of standing views', '상시 뷰의 경보'], since: ['(since {at})', '({at}부터)'],
+    ask: ['Ask', '질문하기'], askAbout: ['A SELECT over the tables, run once as of the newest commit point. Keep it, and the answer stays exact at every commit.', '최신 커밋 지점을 기준으로 테이블에 SELECT를 한 번 실행합니다. 유지하면 커밋마다 정확한 답이 유지됩니다.'],
+    question: ['A SELECT', 'SELECT 문'], run: ['Run', '실행'], runHint: ['Ctrl+Enter', 'Ctrl+Enter'], examples: ['Examples …', '예시 …'], keep: ['Keep the answer', '답 유지하기'], keepIt: ['Keep', '유지'], name: ['Name', '이름'],
+    keepAbout: ['The SELECT becomes a standing view: a table of its name, exact at every commit from then on.', '이 SELECT가 상시 뷰가 됩니다. 같은 이름의 테이블이 그때부터 커밋마다 정확하게 유지됩니다.'], eachAlert: ['Each row is an alert', '행마다 경보'],
+    oneRow: ['1 row', '1행'], manyRows: ['{n} rows', '{n}행'], firstRows: ['the first {n} rows', '처음 {n}행'], answerAs: ['Shown as', '보기 방식'], asChart: ['Chart', '차트'], asRows: ['Table', '표'],
+    views: ['Standing views', '상시 뷰'], viewsNone: ['There is none yet. Ask something, and keep the answer.', '아직 없습니다. 질문하고 그 답을 유지해 보세요.'], view: ['View', '뷰'], state: ['State', '상태'], rows: ['Rows', '행'], held: ['Records held', '보관 레코드'], age: ['Age', '경과'], alert: ['alert', '경보'],
+    'state-adding': ['is being added', '추가하는 중'], 'state-live': ['live', '실시간'], 'state-failed': ['does not hold', '유효하지 않음'], 'state-dropped': ['goes', '삭제하는 중'], showText: ['SQL', 'SQL'], drop: ['Drop', '삭제'],
+    dropSure: ['Drop the view {name} and its rows?', '뷰 {name}과(와) 그 행을 삭제할까요?'], dropped: ['{name} goes with the next commit.', '{name}이(가) 다음 커밋에서 삭제됩니다.'], kept: ['{name} is kept from now on.', '이제부터 {name}을(를) 유지합니다.'], notKept: ['It cannot be kept: {error}', '유지할 수 없습니다: {error}'],
+    exampleHours: ['Orders and revenue by hour of the day', '시간대별 주문과 매출'], exampleRegions: ['Customers and revenue by region', '지역별 고객과 매출'], exampleCategories: ['Revenue by category, hour by hour', '카테고리별 매출 추이'], exampleSleeping: ['Good customers who have not come back', '돌아오지 않은 우수 고객'],
     skip: ['Skip to the panels', '패널로 건너뛰기'], toKorean: ['한국어', 'English'],
 };
 
