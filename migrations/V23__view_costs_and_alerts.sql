@@ -1,8 +1,7 @@
 -- What a standing view may hold in memory, what it holds, and whether its rows are alerts: see docs/views.md.
 ALTER TABLE standing_views
     ADD COLUMN most bigint NOT NULL DEFAULT 20000000, -- records that it may hold: beyond them it is given up
-    ADD COLUMN alert boolean NOT NULL DEFAULT false,  -- each row of it is an alert
-    ADD COLUMN given_up text;                         -- why it was given up
+    ADD COLUMN alert boolean NOT NULL DEFAULT false;  -- each row of it is an alert
 
 CREATE TABLE standing_view_costs (
     name text COLLATE "C" PRIMARY KEY,
@@ -20,10 +19,18 @@ CREATE FUNCTION view_alerts() RETURNS TABLE (name text, since timestamptz, text 
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
 DECLARE
     alerting text;
+    why text;
 BEGIN
-    FOR alerting IN
-        SELECT v.name FROM standing_views AS v WHERE alert AND NOT dropped ORDER BY added_at, v.name
+    FOR alerting, why IN
+        SELECT v.name, s.reason
+        FROM standing_views AS v LEFT JOIN standing_view_states AS s ON s.name = v.name AND s.state <> 'live'
+        WHERE alert AND NOT dropped ORDER BY added_at, v.name
     LOOP
+        -- One that does not hold says so, and not what was.
+        IF why IS NOT NULL THEN
+            RETURN QUERY SELECT alerting, NULL::timestamptz, 'this view does not hold: ' || why;
+            CONTINUE;
+        END IF;
         RETURN QUERY EXECUTE format(
             'SELECT %L::text, row_since,
                     coalesce(to_jsonb(kept.*) ->> ''text'',
@@ -45,6 +52,9 @@ BEGIN
     IF current_user = (SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()) THEN
         REVOKE EXECUTE ON FUNCTION pg_catalog.pg_terminate_backend(integer, bigint),
                                    pg_catalog.pg_cancel_backend(integer) FROM PUBLIC;
+        -- Who may end others' sessions still does: the analytics end those of readers who stay too long.
+        GRANT EXECUTE ON FUNCTION pg_catalog.pg_terminate_backend(integer, bigint),
+                                  pg_catalog.pg_cancel_backend(integer) TO pg_signal_backend;
     END IF;
 EXCEPTION WHEN insufficient_privilege THEN
     RAISE NOTICE 'only a superuser can keep PUBLIC from ending the sessions of its own login';

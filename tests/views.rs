@@ -298,7 +298,7 @@ fn a_view_that_holds_too_much_is_given_up_and_harms_no_other() {
     let later = text.replace("events", &format!("events WHERE at > '{now}'"));
     let later = file(&dir, "pairs", &later);
     told(&["add", &later, "--replace", "--most", "300"], &dir, None);
-    wait_until("it has grown", || told(&["list"], &dir, None).contains(" failed "));
+    wait_until("it has grown", || told(&["list"], &dir, None).contains(" ended "));
     assert!(told(&["list"], &dir, None).contains("it held 3"));
     let torn =
         "SELECT count(*) FROM (SELECT event_id FROM pairs GROUP BY 1 HAVING count(*) <> 2) AS torn";

@@ -261,7 +261,8 @@ fn write(status: Report, out: &mut dyn Write) -> Result<()> {
     write_out_of_step(&status.out_of_step, out)?;
     if !status.views.is_empty() {
         let count = |state: &str| status.views.iter().filter(|view| view.state == state).count();
-        let counts = ["live", "adding", "failed", "dropped"].map(|state| (count(state), state));
+        let counts =
+            ["live", "adding", "failed", "ended", "dropped"].map(|state| (count(state), state));
         let told = counts.iter().filter(|(count, _)| *count > 0);
         let told: Vec<_> = told.map(|(count, state)| format!("{count} {state}")).collect();
         writeln!(out, "views         {}; `marketday view list` names them", told.join(", "))?;

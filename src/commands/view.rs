@@ -111,13 +111,16 @@ impl View {
 impl Add {
     fn run(&self, client: &mut Client, out: &mut dyn Write) -> Result<ExitCode> {
         let (text, name) = (read(&self.file)?, self.name()?);
-        if self.replace && views::list(client)?.iter().any(|view| view.name == name) {
-            // What is refused leaves the old one as it is.
-            views::analyse(client, &name, &text)?;
+        let (all_pairs, most, alert) = (self.yes, self.most, self.alert);
+        let mut new = New { name: &name, text: &text, all_pairs, most, alert };
+        let old = views::list(client)?.into_iter().find(|view| view.name == name);
+        if let Some(old) = old.filter(|_| self.replace) {
+            // What is refused leaves the old one as it is, and what is an alert stays one.
+            views::check(client, &new)?;
+            new.alert |= old.alert;
             drop_and_wait(client, &name)?;
         }
-        let (all_pairs, most, alert) = (self.yes, self.most, self.alert);
-        views::add(client, &New { name: &name, text: &text, all_pairs, most, alert })?;
+        views::add(client, &new)?;
         let mut analytics = Analytics::default();
         let what = format!("{name}: looking for the analytics");
         if wait(&what, |_| analytics.run(client))? != Some(true) {
@@ -147,10 +150,10 @@ impl Add {
         let rows: i64 = client.query_one(&format!("SELECT count(*) FROM {name}"), &[])?.get(0);
         let now: Option<String> =
             client.query_one("SELECT (market_now() AT TIME ZONE 'Asia/Seoul')::text", &[])?.get(0);
-        if state == "failed" {
-            let healed = match views::find(client, &name)?.given_up {
-                None => "; it will when what raises that is gone",
-                Some(_) => "",
+        if state == "failed" || state == "ended" {
+            let healed = match state.as_str() {
+                "failed" => "; it will when what raises that is gone",
+                _ => "",
             };
             writeln!(out, "{name} does not hold: {reason}{healed}")?;
             return Ok(ExitCode::FAILURE);

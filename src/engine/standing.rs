@@ -203,12 +203,16 @@ impl Views {
             let stage = Stage::Shown(view, begin.from);
             views.views.insert(table, Standing::new(name, stage, kept));
         }
+        let failed = begin.failed.into_iter().map(|(name, ended, why)| {
+            (name, if ended { "ended" } else { "failed" }, why, Fate::New)
+        });
         views.desk = office.map(|office| Desk {
             office,
             order,
             answers,
             known,
-            failed: begin.failed.into_iter().map(|(name, why)| (name, why, Fate::New)).collect(),
+            failed: failed.collect(),
+            given_up: Vec::new(),
             told: begin.from,
         });
         views
@@ -276,6 +280,9 @@ impl Views {
         self.give(epoch);
         if let Some(desk) = &mut self.desk {
             desk.step(self.peers, *self.output.time(), commits)?;
+            for (table, from, reason) in mem::take(&mut desk.given_up) {
+                self.give_up(table, from, reason);
+            }
         }
         Ok(())
     }
@@ -326,15 +333,9 @@ impl Views {
                 standing.show(from);
             }
             Order::GiveUp { table, from, reason } => {
-                let Some(standing) = self.views.get_mut(&table) else { return };
-                standing.stage = match mem::take(&mut standing.stage) {
-                    Stage::Shown(view, since) => Stage::Ends(view, since, from),
-                    _ => Stage::GivenUp,
-                };
-                if let Some(desk) = &mut self.desk {
-                    let fate = if standing.told.is_some() { Fate::Changed } else { Fate::New };
-                    desk.failed.push((standing.name.clone(), reason, fate));
-                }
+                self.give_up(table, from, reason);
+                let epoch = *self.output.time();
+                self.answer(table, Done::LetGo, epoch);
             }
             Order::Drop { table } => {
                 // With the view its dataflow ends.
@@ -342,6 +343,23 @@ impl Views {
                 let epoch = *self.output.time();
                 self.answer(table, Done::LetGo, epoch);
             }
+        }
+    }
+
+    /// Ends a view behind an epoch. Worker 0 does so before it gives anything more to the commit, so that no
+    /// commit has the view's old rows and calls it live; and again, which changes nothing, when it is told.
+    fn give_up(&mut self, table: u16, from: Epoch, reason: String) {
+        let Some(standing) = self.views.get_mut(&table) else { return };
+        if matches!(standing.stage, Stage::Ends(..) | Stage::GivenUp) {
+            return;
+        }
+        standing.stage = match mem::take(&mut standing.stage) {
+            Stage::Shown(view, since) => Stage::Ends(view, since, from),
+            _ => Stage::GivenUp,
+        };
+        if let Some(desk) = &mut self.desk {
+            let fate = if standing.told.is_some() { Fate::Changed } else { Fate::New };
+            desk.failed.push((standing.name.clone(), "ended", reason, fate));
         }
     }
 
@@ -363,9 +381,10 @@ impl Views {
             && *self.output.time() < least
         {
             // Those that do not stand say so with the first commit.
-            let rows = mem::take(&mut desk.failed).into_iter().map(|(name, reason, fate)| {
-                Output::row(&state_row(self.states, &name, "failed", &reason), fate)
-            });
+            let rows =
+                mem::take(&mut desk.failed).into_iter().map(|(name, state, reason, fate)| {
+                    Output::row(&state_row(self.states, &name, state, &reason), fate)
+                });
             ready.entry(desk.told.max(*self.output.time())).or_default().extend(rows);
         }
         for (cut, outputs) in ready {
@@ -395,8 +414,8 @@ impl Views {
 pub(super) struct Begin {
     /// With the records that each may hold.
     views: Vec<(Definition, u64)>,
-    /// Those that cannot stand any more, each with the reason.
-    failed: Vec<(String, String)>,
+    /// Those that cannot stand any more, each with whether it was given up, and the reason.
+    failed: Vec<(String, bool, String)>,
     /// The epoch of the first cut, and `now` before it.
     from: Epoch,
     now: Option<i64>,
@@ -422,8 +441,7 @@ impl Standing {
 
     /// So many records are kept of it beside its dataflow.
     fn keeps(&self) -> u64 {
-        let cuts = self.cuts.iter().map(|cut| cut.changes.len());
-        (self.kept.held() + self.pending.len() + cuts.sum::<usize>()) as u64
+        self.kept.held() as u64
     }
 
     /// Goes on with the past; whether it has just caught up.
@@ -581,8 +599,8 @@ enum Step {
     Drops(usize, Epoch),
     /// All have; the cut after which it can go, once there is one, and the epoch behind which.
     Leaves(Option<Epoch>, Epoch),
-    /// It held too much.
-    GivenUp,
+    /// It held too much; so many have let go of it.
+    GivenUp(usize, Epoch),
 }
 
 struct Case {
@@ -606,8 +624,10 @@ struct Desk {
     order: Input<u64, Order>,
     answers: Rc<RefCell<VecDeque<Answer>>>,
     known: BTreeMap<u16, Case>,
-    /// Those that do not hold, why, and what becomes of what was said of them.
-    failed: Vec<(String, String, Fate)>,
+    /// Those that do not hold: the state, why, and what becomes of what was said of them.
+    failed: Vec<(String, &'static str, String, Fate)>,
+    /// Those that have just been given up: behind which epoch, and why.
+    given_up: Vec<(u16, Epoch, String)>,
     told: Epoch,
 }
 
@@ -630,16 +650,19 @@ impl Desk {
                     self.known.insert(table, Case { most, ..case });
                     self.tell(Order::Listen(definition));
                 }
-                Wanted::Fails(name, reason) => self.failed.push((name, reason, Fate::New)),
+                Wanted::Fails(name, reason) => {
+                    self.failed.push((name, "failed", reason, Fate::New));
+                }
                 Wanted::Drop(name) => {
                     let found = self.known.iter().find(|(_, case)| case.name == name);
-                    match found.map(|(table, _)| *table) {
-                        Some(table) => {
-                            info!(view = name, "a standing view is dropped");
-                            self.known.insert(table, Case::new(name, Step::Drops(0, 0)));
-                            self.tell(Order::Drop { table });
-                        }
-                        None => self.office.gone(name),
+                    if let Some(table) = found.map(|(table, _)| *table) {
+                        info!(view = name, "a standing view is dropped");
+                        self.known.insert(table, Case::new(name, Step::Drops(0, 0)));
+                        self.tell(Order::Drop { table });
+                    } else {
+                        // What is said of it may be on its way: it goes behind that.
+                        let table = self.office.tables.number(&views::kept(&name));
+                        self.known.insert(table, Case::new(name, Step::Leaves(None, given)));
                     }
                 }
             }
@@ -676,8 +699,13 @@ impl Desk {
         for (_, case) in gone.collect::<Vec<_>>() {
             self.office.gone(case.name);
         }
-        // The snapshot is held while somebody reads in it.
-        if !self.builds() {
+        // The snapshot is held while somebody reads in it, or may yet begin to.
+        let reads = |case: &Case| match case.step {
+            Step::Builds(..) | Step::Drops(..) => true,
+            Step::GivenUp(count, _) => count < peers,
+            _ => false,
+        };
+        if !self.known.values().any(reads) {
             commits.release();
         }
         Ok(())
@@ -686,12 +714,12 @@ impl Desk {
     /// Hears what a view holds at a worker, and gives it up where that is too much.
     fn weigh(&mut self, table: u16, worker: usize, held: u64, given: Epoch, commits: &Commits) {
         let Some(case) = self.known.get_mut(&table) else { return };
-        if matches!(case.step, Step::Drops(..) | Step::Leaves(..) | Step::GivenUp) {
+        if matches!(case.step, Step::Drops(..) | Step::Leaves(..) | Step::GivenUp(..)) {
             return;
         }
         case.held.insert(worker, held);
         let held: u64 = case.held.values().sum();
-        self.office.notes().held.insert(case.name.clone(), held);
+        self.office.notes().insert(case.name.clone(), held);
         if held > case.most {
             warn!(view = case.name, held, most = case.most, "a standing view is given up");
             let reason = format!(
@@ -699,12 +727,10 @@ impl Desk {
                  bound (`view add --replace --most`)",
                 case.most
             );
-            let mut notes = self.office.notes();
-            notes.held.insert(case.name.clone(), 0);
-            notes.given_up.insert(case.name.clone(), reason.clone());
-            drop(notes);
-            case.step = Step::GivenUp;
+            self.office.notes().insert(case.name.clone(), 0);
+            case.step = Step::GivenUp(0, 0);
             commits.give_up(table, given);
+            self.given_up.push((table, given, reason.clone()));
             self.tell(Order::GiveUp { table, from: given, reason });
         }
     }
@@ -720,7 +746,8 @@ impl Desk {
         let Some(case) = self.known.get_mut(&table) else { return };
         let ((Step::Listens(count, last), Done::Listens)
         | (Step::Builds(count, last), Done::HasCaughtUp)
-        | (Step::Drops(count, last), Done::LetGo)) = (&mut case.step, done)
+        | (Step::Drops(count, last) | Step::GivenUp(count, last), Done::LetGo)) =
+            (&mut case.step, done)
         else {
             // What it was told is no longer wanted.
             return;
@@ -732,6 +759,7 @@ impl Desk {
         }
         match done {
             Done::Listens => case.step = Step::Cut(None, last),
+            Done::LetGo if matches!(case.step, Step::GivenUp(..)) => {}
             Done::LetGo => case.step = Step::Leaves(None, last),
             Done::Holds(_) => {}
             Done::HasCaughtUp => {
@@ -751,14 +779,8 @@ pub(super) enum Wanted {
     Drop(String),
 }
 
-/// What its thread is to write down of views, by their names.
-#[derive(Default)]
-struct Notes {
-    /// So many records are held for it.
-    held: BTreeMap<String, u64>,
-    /// It is given up, and why.
-    given_up: BTreeMap<String, String>,
-}
+/// So many records are held for views, by their names: what its thread is to write down.
+type Notes = BTreeMap<String, u64>;
 
 /// A thread that looks into the store for views that are added or dropped, and takes those out of it that
 /// the workers have let go of.
@@ -789,18 +811,20 @@ impl Office {
             if view.dropped {
                 continue;
             }
-            let defined = match &view.given_up {
-                Some(reason) => Err(anyhow!("{reason}")),
-                None => definition(&mut client, &view, tables),
-            };
-            match defined {
+            let views::State { state, reason, .. } = views::state(&mut client, &view.name)?;
+            if state == "ended" {
+                begin.failed.push((view.name.clone(), true, reason));
+                known.push(view.name);
+                continue;
+            }
+            match definition(&mut client, &view, tables) {
                 Ok(mut definition) => {
                     definition.shape.table = tables.number(&views::kept(&view.name));
                     begin.views.push((definition, view.most));
                 }
                 Err(error) => {
                     warn!("the standing view {} cannot stand: {error:#}", view.name);
-                    begin.failed.push((view.name.clone(), format!("{error:#}")));
+                    begin.failed.push((view.name.clone(), false, format!("{error:#}")));
                 }
             }
             known.push(view.name);
@@ -863,12 +887,8 @@ fn look(
                 Err(TryRecvError::Disconnected) => return Ok(()),
             }
         }
-        let Notes { held, given_up } =
-            mem::take(&mut *notes.lock().unwrap_or_else(PoisonError::into_inner));
+        let held = mem::take(&mut *notes.lock().unwrap_or_else(PoisonError::into_inner));
         views::write_costs(client, &held)?;
-        for (name, reason) in &given_up {
-            views::give_up(client, name, reason)?;
-        }
         for name in std::mem::take(&mut leaving) {
             match views::remove(client, &name) {
                 Ok(()) => {

@@ -111,7 +111,7 @@ const METRICS: [(&str, &str, &str, &str); 17] = [
         "gauge",
         "Standing views by their state.",
         "SELECT format('state=\"%s\"', state), count(name)::float8
-         FROM (VALUES ('adding'), ('live'), ('failed')) AS known (state)
+         FROM (VALUES ('adding'), ('live'), ('failed'), ('ended')) AS known (state)
          LEFT JOIN (SELECT name, coalesce(state, 'adding') AS state
                     FROM standing_views LEFT JOIN standing_view_states USING (name)
                     WHERE NOT dropped) AS view USING (state)

@@ -60,8 +60,6 @@ pub struct View {
     pub most: u64,
     /// Each of its rows is an alert.
     pub alert: bool,
-    /// Why it was given up, if it was.
-    pub given_up: Option<String>,
 }
 
 /// A view that is to be added.
@@ -87,7 +85,7 @@ pub const MOST: u64 = 20_000_000;
 /// Those that there are, in the order in which they were added.
 pub fn list(client: &mut impl GenericClient) -> Result<Vec<View>> {
     let rows = client.query(
-        "SELECT name, asked, text, dropped, most, alert, given_up FROM standing_views
+        "SELECT name, asked, text, dropped, most, alert FROM standing_views
          ORDER BY added_at, name",
         &[],
     )?;
@@ -98,7 +96,6 @@ pub fn list(client: &mut impl GenericClient) -> Result<Vec<View>> {
         dropped: row.get(3),
         most: row.get::<_, i64>(4).cast_unsigned(),
         alert: row.get(5),
-        given_up: row.get(6),
     };
     Ok(rows.iter().map(view).collect())
 }
@@ -352,10 +349,10 @@ fn catalog(client: &mut Client, name: &str) -> Result<Known> {
     Ok(Known { catalog: Catalog { functions, operators, relations }, sources })
 }
 
-/// Puts a view into the store, with a table for its rows. One that makes all pairs of two relations is refused
-/// unless they are wanted.
-pub fn add(client: &mut Client, new: &New<'_>) -> Result<()> {
-    let New { name, text, all_pairs, most, alert } = *new;
+/// That a view can be added, but for whether its name is taken. One that makes all pairs of two relations is
+/// refused unless they are wanted.
+pub fn check(client: &mut Client, new: &New<'_>) -> Result<Analysed> {
+    let New { name, text, all_pairs, .. } = *new;
     let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     ensure!(
         name.chars().all(is_word)
@@ -371,6 +368,13 @@ pub fn add(client: &mut Client, new: &New<'_>) -> Result<()> {
         "it joins each row of one relation with each of another, and would keep all pairs: join them by a \
          condition with `=` (on a command line --yes keeps them)"
     );
+    Ok(analysed)
+}
+
+/// Puts a view into the store, with a table for its rows.
+pub fn add(client: &mut Client, new: &New<'_>) -> Result<()> {
+    let analysed = check(client, new)?;
+    let New { name, text, most, alert, .. } = *new;
     let mut tx = client.transaction()?;
     tx.batch_execute(super::LOCKED)?;
     tx.batch_execute("LOCK TABLE standing_views IN SHARE ROW EXCLUSIVE MODE")?;
@@ -385,6 +389,8 @@ pub fn add(client: &mut Client, new: &New<'_>) -> Result<()> {
         !taken,
         "there is a table or a view `{name}` already: give it another name, or drop that view first"
     );
+    // What an engine may have said of one that had the name and was not its any more.
+    tx.execute("DELETE FROM standing_view_states WHERE name = $1", &[&name])?;
     tx.execute(
         "INSERT INTO standing_views (name, asked, text, most, alert) VALUES ($1, $2, $3, $4, $5)",
         &[&name, &text.trim(), &analysed.canonical, &most.unwrap_or(MOST).cast_signed(), &alert],
@@ -480,12 +486,6 @@ pub fn write_costs(client: &mut Client, held: &BTreeMap<String, u64>) -> Result<
     Ok(())
 }
 
-/// Notes that a view is given up, for good.
-pub fn give_up(client: &mut Client, name: &str, reason: &str) -> Result<()> {
-    client.execute("UPDATE standing_views SET given_up = $2 WHERE name = $1", &[&name, &reason])?;
-    Ok(())
-}
-
 /// How many records were held for a view when that was noted last.
 pub fn held(client: &mut impl GenericClient, name: &str) -> Result<Option<i64>> {
     let row =
@@ -499,7 +499,7 @@ pub struct State {
     /// Its name.
     pub name: String,
     /// `adding` until it is in the store as a whole, then `live`; `failed` where something is raised, and
-    /// its rows are the last that held; `dropped` until the engine has let go of it.
+    /// its rows are the last that held; `ended` where it held too much, likewise; `dropped` until the engine has let go of it.
     pub state: String,
     /// What is raised.
     pub reason: String,

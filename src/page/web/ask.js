@@ -138,7 +138,8 @@ async function run(sql, again = false) {
     running = null;
     $('run').disabled = false;
     if (came || !again) [asked, answer] = [came && sql, came];
-    $('ask-error').hidden = !error;
+    // What was said of something else stays.
+    if (error || !again) $('ask-error').hidden = !error;
     if (error) {
         setText($('ask-error'), error instanceof TypeError ? word('unreachable') : error.message);
         // `line 2, column 5: ...` is where the cursor goes.
@@ -183,7 +184,7 @@ function drawViews() {
     if (focus) $('views').querySelector(`[data-drop="${CSS.escape(focus)}"]`)?.focus();
 }
 
-let looking = false, timer = 0;
+let looking = false, timer = 0, later = 0;
 /** Looks at the list, one time after the other; again by itself while a view comes or goes. */
 async function look() {
     clearTimeout(timer);
@@ -217,6 +218,8 @@ async function drop(name) {
 async function keep(event) {
     event.preventDefault();
     const { name, alert } = event.target.elements;
+    const button = event.target.querySelector('button');
+    button.disabled = true;
     try {
         await call('POST', 'views', { name: name.value, sql: $('ask-sql').value, alert: alert.checked });
         $('keep-menu').open = false;
@@ -227,6 +230,7 @@ async function keep(event) {
         setText($('ask-error'), word('notKept', { error: error.message }));
         $('ask-error').hidden = false;
     }
+    button.disabled = false;
     look();
 }
 
@@ -237,7 +241,7 @@ export function committed() {
     if (!isHere()) return;
     const wait = looked + PAUSE - performance.now();
     // What comes too soon is looked at a little later.
-    if (wait > 0) { clearTimeout(timer); timer = setTimeout(committed, wait); return; }
+    if (wait > 0) { clearTimeout(later); later = setTimeout(committed, wait); return; }
     look();
     if (answer && views.some(view => view.name === shownView() && view.state !== 'dropped')) run(asked, true);
 }
