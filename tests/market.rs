@@ -105,17 +105,22 @@ fn the_log_is_the_same_however_often_the_market_is_stopped_or_killed() {
     marketday(&market(&cut, "3"));
     assert_eq!(partitions(&cut), expected, "stopped at half, resumed with more workers");
 
-    let killed = scratch();
-    for (kill, workers) in ["1", "2", "3", "2", "1"].into_iter().enumerate() {
+    let (killed, mut kills) = (scratch(), 0);
+    for workers in ["1", "2", "3", "2", "1"] {
         let reached = log_end(&killed);
+        // A fast machine may have come to the end before a kill.
+        if reached == total {
+            break;
+        }
         let mut running =
             Running::start(&mut command(&market(&killed, workers)), killed.join("said"));
         running.wait_until("the log has grown", || log_end(&killed) > reached);
         running.kill();
-        assert!(log_end(&killed) < total, "kill {kill} came after the end");
+        kills += usize::from(log_end(&killed) < total);
     }
+    assert!(kills >= 2, "only {kills} kills came before the end");
     marketday(&market(&killed, "2"));
-    assert_eq!(partitions(&killed), expected, "killed five times");
+    assert_eq!(partitions(&killed), expected, "killed {kills} times");
 }
 
 #[test]
