@@ -203,9 +203,8 @@ impl Views {
             let stage = Stage::Shown(view, begin.from);
             views.views.insert(table, Standing::new(name, stage, kept));
         }
-        let failed = begin.failed.into_iter().map(|(name, ended, why)| {
-            (name, if ended { "ended" } else { "failed" }, why, Fate::New)
-        });
+        let failed = begin.failed.into_iter();
+        let failed = failed.map(|(name, state, reason)| (name, state, reason, Fate::New));
         views.desk = office.map(|office| Desk {
             office,
             order,
@@ -359,7 +358,7 @@ impl Views {
         };
         if let Some(desk) = &mut self.desk {
             let fate = if standing.told.is_some() { Fate::Changed } else { Fate::New };
-            desk.failed.push((standing.name.clone(), "ended", reason, fate));
+            desk.failed.push((standing.name.clone(), "ended".into(), reason, fate));
         }
     }
 
@@ -383,7 +382,7 @@ impl Views {
             // Those that do not stand say so with the first commit.
             let rows =
                 mem::take(&mut desk.failed).into_iter().map(|(name, state, reason, fate)| {
-                    Output::row(&state_row(self.states, &name, state, &reason), fate)
+                    Output::row(&state_row(self.states, &name, &state, &reason), fate)
                 });
             ready.entry(desk.told.max(*self.output.time())).or_default().extend(rows);
         }
@@ -414,8 +413,8 @@ impl Views {
 pub(super) struct Begin {
     /// With the records that each may hold.
     views: Vec<(Definition, u64)>,
-    /// Those that cannot stand any more, each with whether it was given up, and the reason.
-    failed: Vec<(String, bool, String)>,
+    /// Those that cannot stand any more, each with its state and the reason.
+    failed: Vec<(String, String, String)>,
     /// The epoch of the first cut, and `now` before it.
     from: Epoch,
     now: Option<i64>,
@@ -625,7 +624,7 @@ struct Desk {
     answers: Rc<RefCell<VecDeque<Answer>>>,
     known: BTreeMap<u16, Case>,
     /// Those that do not hold: the state, why, and what becomes of what was said of them.
-    failed: Vec<(String, &'static str, String, Fate)>,
+    failed: Vec<(String, String, String, Fate)>,
     /// Those that have just been given up: behind which epoch, and why.
     given_up: Vec<(u16, Epoch, String)>,
     told: Epoch,
@@ -651,7 +650,7 @@ impl Desk {
                     self.tell(Order::Listen(definition));
                 }
                 Wanted::Fails(name, reason) => {
-                    self.failed.push((name, "failed", reason, Fate::New));
+                    self.failed.push((name, "failed".into(), reason, Fate::New));
                 }
                 Wanted::Drop(name) => {
                     let found = self.known.iter().find(|(_, case)| case.name == name);
@@ -807,13 +806,13 @@ impl Office {
         let now = now.map(dataflows::views::micros);
         let mut begin = Begin { from, now, states, ..Begin::default() };
         let mut known = Vec::new();
+        let stood = views::states(&mut client)?;
         for view in views::list(&mut client)? {
             if view.dropped {
                 continue;
             }
-            let views::State { state, reason, .. } = views::state(&mut client, &view.name)?;
-            if state == "ended" {
-                begin.failed.push((view.name.clone(), true, reason));
+            if let Some(of) = stood.iter().find(|it| it.name == view.name && it.state == "ended") {
+                begin.failed.push((view.name.clone(), of.state.clone(), of.reason.clone()));
                 known.push(view.name);
                 continue;
             }
@@ -824,7 +823,7 @@ impl Office {
                 }
                 Err(error) => {
                     warn!("the standing view {} cannot stand: {error:#}", view.name);
-                    begin.failed.push((view.name.clone(), false, format!("{error:#}")));
+                    begin.failed.push((view.name.clone(), "failed".into(), format!("{error:#}")));
                 }
             }
             known.push(view.name);

@@ -499,7 +499,8 @@ pub struct State {
     /// Its name.
     pub name: String,
     /// `adding` until it is in the store as a whole, then `live`; `failed` where something is raised, and
-    /// its rows are the last that held; `ended` where it held too much, likewise; `dropped` until the engine has let go of it.
+    /// its rows are the last that held; `ended` where it held too much, likewise; `dropped` until the engine
+    /// has let go of it.
     pub state: String,
     /// What is raised.
     pub reason: String,

@@ -371,16 +371,17 @@ fn compare_views(config: &Config, snapshot: &str, report: &mut Report) -> Result
 /// One of them; a sentence where it does not hold.
 fn compare_view(tx: &mut Transaction<'_>, view: &View) -> Result<Result<Table, String>> {
     let View { name, text, .. } = view;
-    let State { state, reason, .. } = views::state(tx, name)?;
+    let states = views::states(tx)?;
+    let own = states.iter().find(|state| state.name == *name);
+    let State { state, reason, .. } = own.context("it has just been dropped")?;
     if state == "failed" || state == "ended" {
         return Ok(Err(format!("{name} does not hold ({reason}): its rows are the last that did")));
     } else if state != "live" {
         return Ok(Err(format!("{name} does not stand yet")));
     }
     // Its SELECT would read what another showed last.
-    let others = views::states(tx)?;
     let mut words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    let stale = |word: &str| others.iter().find(|it| it.name == word && it.state != "live");
+    let stale = |word: &str| states.iter().find(|it| it.name == word && it.state != "live");
     if let Some(other) = words.find_map(stale) {
         let read = &other.name;
         return Ok(Err(format!("{name} cannot be compared: it reads {read}, which does not hold")));
