@@ -42,7 +42,7 @@ impl<'w> Engine<'w> {
         let probe = ProbeHandle::new();
         let handles = worker.dataflow(|scope| {
             let (handles, _views, outputs) =
-                analytics(scope, Begin::default(), &Tables::of(QUERIES), &Hub::default());
+                analytics(scope, &Begin::default(), &Tables::of(QUERIES), &Hub::default());
             let deliver =
                 move |_, closed: Option<Closed>| closed.into_iter().for_each(&mut deliver);
             commit(outputs, deliver, || u64::MAX).0.probe_with(&probe);

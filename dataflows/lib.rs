@@ -23,11 +23,15 @@ extern crate self as dataflows;
 pub mod market;
 pub mod model;
 
+pub mod keeper;
+
 pub mod ledger;
 
 pub mod operators;
 
 pub mod row;
+
+pub mod slots;
 
 pub mod analytics;
 

@@ -15,23 +15,28 @@ use postgres::{Client, NoTls};
 use crate::support::{Running, command, first_records, log_end, partitions, scratch, wait_until};
 
 /// A directory in which `up` is started again and again; the server keeps running between.
-struct Place {
-    dir: PathBuf,
+pub(crate) struct Place {
+    pub(crate) dir: PathBuf,
     flags: &'static [&'static str],
-    server: PrivatePostgres,
+    pub(crate) server: PrivatePostgres,
     kills: usize,
 }
 
 impl Place {
-    fn new(flags: &'static [&'static str]) -> Place {
+    pub(crate) fn new(flags: &'static [&'static str]) -> Place {
         let dir = scratch();
         let server = PrivatePostgres::start(&dir).unwrap();
         Place { dir, flags, server, kills: 0 }
     }
 
     fn start(&self, crash_at: Option<&str>) -> Running {
+        self.start_with(&[], crash_at)
+    }
+
+    /// Starts it with more flags.
+    pub(crate) fn start_with(&self, flags: &[&str], crash_at: Option<&str>) -> Running {
         let mut command = command(&["up", "--dir", self.dir.to_str().unwrap()]);
-        command.args(self.flags);
+        command.args(self.flags).args(flags);
         if let Some(point) = crash_at {
             command.env("MARKETDAY_CRASH_AT", point);
         }
@@ -40,7 +45,12 @@ impl Place {
 
     /// Runs until it kills itself at the n-th passing of a point, as in `copy:2`.
     fn crash_at(&mut self, point: &str) {
-        let mut running = self.start(Some(point));
+        let running = self.start(Some(point));
+        self.crashes_at(point, running);
+    }
+
+    /// Waits until it has killed itself at the point that it was started with.
+    pub(crate) fn crashes_at(&mut self, point: &str, mut running: Running) {
         let status = running.end();
         assert_eq!(status.signal(), Some(9), "{point}: {status}\n{}", running.said());
         let name = point.split(':').next().unwrap();
@@ -57,12 +67,12 @@ impl Place {
         self.killed(what);
     }
 
-    fn killed(&mut self, how: &str) {
+    pub(crate) fn killed(&mut self, how: &str) {
         self.kills += 1;
         self.verify(&format!("after kill {}, {how}", self.kills));
     }
 
-    fn verify(&self, when: &str) {
+    pub(crate) fn verify(&self, when: &str) {
         let verify = command(&["verify", "--dir", self.dir.to_str().unwrap()]).output().unwrap();
         let (said, error) =
             (String::from_utf8_lossy(&verify.stdout), String::from_utf8_lossy(&verify.stderr));
@@ -74,7 +84,7 @@ impl Place {
         assert!(verify.status.success() || nothing, "{when}: {}\n{said}{error}", verify.status);
     }
 
-    fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         self.server.config().connect(NoTls).unwrap()
     }
 

@@ -10,6 +10,7 @@ mod browser;
 mod cache;
 mod cdnow;
 mod changes;
+mod checkpoints;
 mod crash;
 mod docs;
 mod explain;

@@ -675,7 +675,7 @@ fn a_store_of_older_rules_that_is_gone_on_from_is_checked_from_there() {
     // An order told a second time: it was no event by those rules.
     client.batch_execute("UPDATE progress SET rules = 1").unwrap();
     let story = Story { start: 1, ..story };
-    let claim = store::claim(&mut client, &story, &Tables::of(QUERIES)).unwrap();
+    let claim = store::claim(&mut client, &story, &Tables::of(QUERIES), "").unwrap();
     let froms = "SELECT count(*) FROM commit_offsets WHERE rules_from = next_offset";
     let all: i64 = client.query_one(froms, &[]).unwrap().get(0);
     assert_eq!(all, claim.tallies.len() as i64);
@@ -685,7 +685,7 @@ fn a_store_of_older_rules_that_is_gone_on_from_is_checked_from_there() {
     assert!(!report.contains("its event_id was not used"), "{report}");
     // The second time there is nothing to go over to.
     client.execute("UPDATE commit_offsets SET rules_from = 0", &[]).unwrap();
-    store::claim(&mut client, &story, &Tables::of(QUERIES)).unwrap();
+    store::claim(&mut client, &story, &Tables::of(QUERIES), "").unwrap();
     let froms = "SELECT count(*) FROM commit_offsets WHERE rules_from > 0";
     let none: i64 = client.query_one(froms, &[]).unwrap().get(0);
     assert_eq!(none, 0);

@@ -6,6 +6,8 @@ mod oracle;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
+mod restarts;
+#[cfg(test)]
 pub(crate) mod story;
 
 pub(crate) use commit::Outputs;
@@ -24,6 +26,7 @@ use timely::dataflow::operators::vec::{Filter, Input, Map};
 use timely::dataflow::operators::{Concat, Concatenate, Operator};
 use timely::dataflow::{Scope, Stream};
 
+use crate::keeper::Keeper;
 use crate::ledger::{Origin, Sourced, Tally, conflict_row, ledger_row};
 use crate::model::{
     Event, Millis, OrderEvent, ProductEvent, Record, ScenarioEvent, Topic, UserEvent,
@@ -89,6 +92,11 @@ impl Tables {
     pub fn others(&self) -> Vec<(u16, String)> {
         let others = self.others.read().unwrap_or_else(PoisonError::into_inner);
         others.iter().map(|(number, name)| (*number, name.clone())).collect()
+    }
+
+    /// Whether a number is that of a query's table.
+    pub fn is_result(table: u16) -> bool {
+        (BASE_TABLES.len() as u16..FIRST_OF_VIEWS).contains(&table)
     }
 
     /// The name of the table of a number.
@@ -168,12 +176,15 @@ impl Handles {
 }
 
 /// Where the analytics begin.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Begin {
     /// Up to this epoch what comes in is already in the base tables.
     pub hydrated: Epoch,
     /// `now` as committed last.
     pub now: Option<Millis>,
+    /// Where the graph's state lasts. If it is one of an earlier epoch, what comes in up to `hydrated` is what
+    /// was counted since.
+    pub keeper: Keeper,
 }
 
 /// Builds the graph that keeps some tables. Returns its writing ends; that for what standing views have to be
@@ -181,7 +192,7 @@ pub struct Begin {
 /// committed. The hub hears of it all but the views'.
 pub fn analytics<'s>(
     scope: Scope<'s, Epoch>,
-    begin: Begin,
+    begin: &Begin,
     tables: &Tables,
     hub: &Hub,
 ) -> (Handles, Handle<Output>, Stream<'s, Epoch, Vec<Output>>) {
@@ -212,22 +223,25 @@ pub fn analytics<'s>(
     // Those that make more of their sums than rows have them to themselves.
     let joined = tables.queries().iter().filter_map(|query| Some((query, query.rows?)));
     let apart: Vec<usize> = joined.clone().map(|(query, _build)| query.part).collect();
-    let (rows, sums) = customers::<All>(orders, users, now.clone(), parts.clone(), &apart, hub);
+    let (rows, sums) =
+        customers::<All>(orders, users, now.clone(), parts.clone(), &apart, hub, begin);
     outputs.push(rows);
     let mut sums = sums.into_iter();
     let shared = sums.next().expect("there is one more than queries");
 
     let products = as_collection(products);
-    let products = latest_by_key(products, "newest of a product", |event: &ProductEvent| {
-        event.product.product_id
-    });
+    let products =
+        latest_by_key(products, "newest of a product", &begin.keeper, |event: &ProductEvent| {
+            event.product.product_id
+        });
     let inputs = Inputs {
         products: at_cuts(products, now.clone()),
         scenarios: at_cuts(as_collection(scenarios), now.clone()),
         now,
+        keeper: begin.keeper.clone(),
     };
     let kept = parts.clone();
-    outputs.push(buckets(shared.sums, move |bucket, sums| {
+    outputs.push(buckets(shared.sums, &begin.keeper, move |bucket, sums| {
         let part = usize::from(bucket.part);
         let table = kept[part].expect("only kept tables are contributed to");
         (QUERIES[part].bucket_row)(bucket, sums, table)
@@ -312,11 +326,13 @@ type Events<'s, E> = Stream<'s, Epoch, Vec<Sourced<E>>>;
 /// already, and the event for the queries. Of the others it tells.
 fn ledger<'s, E: Record>(
     events: Events<'s, E>,
-    begin: Begin,
+    begin: &Begin,
     hub: &Hub,
     outputs: &mut Vec<Stream<'s, Epoch, Vec<Output>>>,
 ) -> Stream<'s, Epoch, Vec<E>> {
-    let deduplicated = deduplicate(events, E::TOPIC.name(), begin.hydrated, E::event_id);
+    let deduplicated =
+        deduplicate(events, E::TOPIC.name(), begin.hydrated, &begin.keeper, E::event_id);
+    let hydrated = begin.hydrated;
     outputs.push(not_counted(deduplicated.copies, deduplicated.conflicts));
     let hub = hub.clone();
     outputs.push(deduplicated.accepted.clone().unary::<Outputs, _, _, _>(
@@ -326,7 +342,7 @@ fn ledger<'s, E: Record>(
             move |input, output| {
                 input.for_each_stamp(|capability, batches| {
                     let epoch = *capability.least().expect("a message has a time");
-                    if epoch <= begin.hydrated {
+                    if epoch <= hydrated {
                         // They are in the store, and views hear of them as of others.
                         if hub.wants(epoch, ledger_table(E::TOPIC)) {
                             hub.rows(epoch, &rows_of(batches.flat_map(|batch| batch.drain(..))));

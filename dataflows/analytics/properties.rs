@@ -18,13 +18,13 @@ use crate::model::{
 use crate::queries::QUERIES;
 use crate::row::Row;
 
-const PARTITIONS: u32 = 3;
+pub(super) const PARTITIONS: u32 = 3;
 /// Where an hour, a day and a month begin: 2024-12-01 in Seoul.
 const MONTH: Millis = END - 30 * DAY;
 /// Instants at which a millisecond makes a difference.
 const BORDERS: [Millis; 5] = [END, END - 5 * MINUTE, END - HOUR, END - DAY, MONTH];
 
-fn tables_of(kept: Kept) -> Contents {
+pub(super) fn tables_of(kept: Kept) -> Contents {
     let all = Tables::of(QUERIES);
     let of = |number| all.results().find(|(it, _)| *it == number).map_or("", |(_, name)| name);
     let row = |row: Row| ((of(row.table), row.key().into()), row.value().into());
@@ -33,7 +33,7 @@ fn tables_of(kept: Kept) -> Contents {
 
 /// How a story is read.
 #[derive(Clone, Copy, Debug)]
-struct Reading {
+pub(super) struct Reading {
     /// So many events an epoch; in a long story more.
     batch: usize,
     /// So many epochs a cut.
@@ -41,7 +41,7 @@ struct Reading {
     workers: usize,
 }
 
-const AT_ONCE: Reading = Reading { batch: usize::MAX, cut: 1, workers: 1 };
+pub(super) const AT_ONCE: Reading = Reading { batch: usize::MAX, cut: 1, workers: 1 };
 
 fn readings() -> impl Strategy<Value = Reading> {
     let cut = prop_oneof![Just(1usize), 2..30usize];
@@ -49,7 +49,7 @@ fn readings() -> impl Strategy<Value = Reading> {
 }
 
 /// The tables after all events.
-fn tables(events: &[Event], Reading { batch, cut, workers }: Reading) -> Contents {
+pub(super) fn tables(events: &[Event], Reading { batch, cut, workers }: Reading) -> Contents {
     let batch = batch.saturating_mul(1 + events.len() / 100);
     let kept = Arc::new(Mutex::new(Kept::default()));
     let (events, all) = (events.to_vec(), Arc::clone(&kept));
@@ -84,7 +84,12 @@ fn tables(events: &[Event], Reading { batch, cut, workers }: Reading) -> Content
 }
 
 /// Gives an event to the worker that reads its partition.
-fn feed(handles: &mut Handles, event: Event, offset: u64, (index, peers): (usize, usize)) {
+pub(super) fn feed(
+    handles: &mut Handles,
+    event: Event,
+    offset: u64,
+    (index, peers): (usize, usize),
+) {
     let (key, at) = match &event {
         Event::User(event) => (event.user.user_id.0, None),
         Event::Product(event) => (event.product.product_id.0, None),
@@ -111,7 +116,7 @@ fn feed(handles: &mut Handles, event: Event, offset: u64, (index, peers): (usize
 /// and with other lines. Scenarios of few occurrences, of which two may have one word, that start,
 /// change and stop in any order, some after the last order. In some stories the same hour is crowded
 /// for four weeks, one of them more or less than the others, and then is not.
-fn stories() -> impl Strategy<Value = Vec<Event>> {
+pub(super) fn stories() -> impl Strategy<Value = Vec<Event>> {
     let user = (0..6i64, 0..40 * DAY, 0..600i64, 0..3_000i32);
     let product = (0..5i64, 0..40 * DAY, 0..40 * DAY);
     let line = (0..6i64, 0..3usize, 1..4i64, 1..60i64);

@@ -119,7 +119,7 @@ pub(crate) fn graph(
 ) -> Handles {
     worker.dataflow(|scope| {
         let (handles, _views, outputs) =
-            analytics(scope, Begin::default(), &Tables::of(QUERIES), &Hub::default());
+            analytics(scope, &Begin::default(), &Tables::of(QUERIES), &Hub::default());
         let deliver = move |_epoch, closed: Option<Closed>| {
             let rows = closed.unwrap_or_default().rows;
             deliver(

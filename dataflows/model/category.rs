@@ -17,26 +17,18 @@ use xxhash_rust::xxh3::xxh3_64;
 #[derive(Clone, Copy)]
 pub struct Category(&'static Interned);
 
-/// A word, and its place among those of the process.
+/// A word.
 struct Interned {
     word: Box<str>,
-    number: u32,
     hash: u64,
 }
 
-/// The words of the process, by their numbers and by themselves.
-#[derive(Default)]
-struct All {
-    of_number: Vec<Category>,
-    of_word: HashMap<&'static str, Category>,
-}
-
-static ALL: Mutex<Option<All>> = Mutex::new(None);
+/// The words of the process.
+static ALL: Mutex<Option<HashMap<&'static str, Category>>> = Mutex::new(None);
 
 thread_local! {
-    /// Those that this thread has asked for, by word and by number, so that it waits for no other.
+    /// Those that this thread has asked for, so that it waits for no other.
     static SEEN: RefCell<HashMap<&'static str, Category, foldhash::fast::RandomState>> = RefCell::default();
-    static NUMBERED: RefCell<Vec<Category>> = RefCell::default();
     /// While a record is judged: the hashes of its words that nobody knows, and stand-ins for them.
     static STRANGERS: RefCell<(Option<Vec<u64>>, Vec<Category>)> = RefCell::default();
 }
@@ -53,38 +45,20 @@ pub(crate) fn unlearned<T>(read: impl FnOnce() -> T) -> (T, bool) {
 }
 
 impl Category {
-    /// Its number in this process: numbers begin at 0 and have no holes.
-    pub(crate) fn number(self) -> u32 {
-        self.0.number
-    }
-
-    /// The category of a number that [`Category::number`] gave.
-    pub(crate) fn of_number(number: u32) -> Category {
-        NUMBERED.with_borrow_mut(|numbered| {
-            if number as usize >= numbered.len() {
-                let all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
-                let of_number = &all.as_ref().expect("there is a number").of_number;
-                numbered.extend_from_slice(&of_number[numbered.len()..]);
-            }
-            numbered[number as usize]
-        })
-    }
-
     fn intern(word: &str) -> Category {
         let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
-        let All { of_number, of_word } = all.get_or_insert_default();
-        if let Some(category) = of_word.get(word) {
+        let all = all.get_or_insert_default();
+        if let Some(category) = all.get(word) {
             return *category;
         }
-        let category = Category::kept(word, of_number.len() as u32);
-        of_number.push(category);
-        of_word.insert(&category.0.word, category);
+        let category = Category::kept(word);
+        all.insert(&category.0.word, category);
         category
     }
 
-    fn kept(word: &str, number: u32) -> Category {
+    fn kept(word: &str) -> Category {
         let hash = xxh3_64(word.as_bytes());
-        Category(Box::leak(Box::new(Interned { word: word.into(), number, hash })))
+        Category(Box::leak(Box::new(Interned { word: word.into(), hash })))
     }
 
     /// The stand-in of a word that nobody knows, while a record is judged.
@@ -92,7 +66,7 @@ impl Category {
         STRANGERS.with_borrow_mut(|(judged, stand_ins)| {
             let judged = judged.as_mut()?;
             let all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
-            if all.as_ref().is_some_and(|all| all.of_word.contains_key(word)) {
+            if all.as_ref().is_some_and(|all| all.contains_key(word)) {
                 return None;
             }
             let hash = xxh3_64(word.as_bytes());
@@ -101,7 +75,7 @@ impl Category {
                 judged.len() - 1
             });
             if place == stand_ins.len() {
-                stand_ins.push(Category::kept("", u32::MAX));
+                stand_ins.push(Category::kept(""));
             }
             Some(stand_ins[place])
         })
@@ -194,9 +168,6 @@ mod tests {
         let here = words.map(Category::from);
         let there = std::thread::scope(|it| it.spawn(|| words.map(Category::from)).join()).unwrap();
         assert_eq!(here, there);
-        for category in here {
-            assert_eq!(Category::of_number(category.number()), category);
-        }
         let mut sorted = here;
         sorted.sort_unstable();
         assert_eq!(sorted.map(|it| it.to_string()), ["Books", "beauty", "books", "식품"]);
@@ -204,7 +175,7 @@ mod tests {
             unlearned(|| ["books", "new", "newer", "new"].map(Category::from));
         assert!(are_there && strangers[0] == here[1]);
         assert!(strangers[1] == strangers[3] && strangers[1] != strangers[2]);
-        assert!(!ALL.lock().unwrap().as_ref().unwrap().of_word.contains_key("newer"));
+        assert!(!ALL.lock().unwrap().as_ref().unwrap().contains_key("newer"));
         assert!(!unlearned(|| Category::from("books")).1);
         let bytes = bincode::serialize(&here[0]).unwrap();
         assert_eq!(bincode::deserialize::<Category>(&bytes).unwrap(), here[0]);

@@ -1,6 +1,5 @@
 //! Minutes in which far fewer orders were placed than in the same hours of the four weeks before.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use differential_dataflow::{AsCollection, VecCollection};
@@ -10,7 +9,8 @@ use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Operator;
 
-use super::{HashMap, Stash, StateSize, Sums, Vecs, delta};
+use super::{Stash, StateSize, Sums, Vecs, delta};
+use crate::keeper::{Keeper, Sorted};
 use crate::model::Millis;
 use crate::model::time::{HOUR, MINUTE, WEEK};
 use crate::{Collection, Epoch};
@@ -51,20 +51,21 @@ impl Alert {
 }
 
 /// The orders of an hour.
+#[derive(Serialize, Deserialize)]
 struct Hour {
     orders: i64,
-    minutes: [i32; HOUR_MINUTES as usize],
+    /// Of each minute.
+    minutes: Box<[i32]>,
 }
 
 /// Placed orders by hour, and there by minute; both are numbered from the epoch.
-#[derive(Default)]
-struct Orders(BTreeMap<u32, Hour>);
+struct Orders<'k>(&'k mut Sorted<u32, Hour>);
 
-impl Orders {
+impl Orders<'_> {
     fn add(&mut self, minute: u32, orders: i64) {
         let of_hour = minute / HOUR_MINUTES;
-        let empty = || Hour { orders: 0, minutes: [0; HOUR_MINUTES as usize] };
-        let hour = self.0.entry(of_hour).or_insert_with(empty);
+        let empty = || Hour { orders: 0, minutes: Box::new([0; HOUR_MINUTES as usize]) };
+        let hour = self.0.at(of_hour, empty);
         hour.orders += orders;
         hour.minutes[(minute % HOUR_MINUTES) as usize] += orders as i32;
         if hour.minutes.iter().all(|orders| *orders == 0) {
@@ -160,6 +161,7 @@ type Arrivals = (Vec<(u32, i64)>, Option<Millis>);
 pub fn alerts<'s>(
     placed: VecCollection<'s, Epoch, Millis, Sums>,
     now: Stream<'s, Epoch, Vec<Millis>>,
+    keeper: &Keeper,
 ) -> Collection<'s, Alert> {
     let scope = placed.inner.scope();
     placed
@@ -171,12 +173,14 @@ pub fn alerts<'s>(
             "alerts",
             |_capability, info| {
                 let mut kept = StateSize::by(scope, &info);
-                let mut orders = Orders::default();
-                let mut alerts: HashMap<u32, Alert> = HashMap::default();
+                let hours = keeper.sorted::<u32, Hour>(|_| 0);
+                let alerts = keeper.sorted::<u32, Alert>(|_| 0);
                 // The first minute that is not over.
-                let mut open: u32 = 0;
+                let open = keeper.sorted::<(), u32>(|()| 0);
                 let mut held: Stash<Arrivals> = Stash::new();
                 move |(placed, placed_open), (nows, nows_open), output| {
+                    let (mut hours, mut alerts) = (hours.borrow_mut(), alerts.borrow_mut());
+                    let mut orders = Orders(&mut hours);
                     placed.for_each_stamp(|capability, batches| {
                         for (minute, epoch, sums) in batches.flat_map(|batch| batch.drain(..)) {
                             if sums.orders != 0 {
@@ -194,28 +198,29 @@ pub fn alerts<'s>(
                         placed_open.less_equal(epoch) || nows_open.less_equal(epoch)
                     }) {
                         let epoch = *capability.time();
+                        let over = to.map_or(0, |to| (to / MINUTE).max(0) as u32);
+                        let mut open = open.borrow_mut();
+                        let open = open.at((), || 0);
+                        let was_open = std::mem::replace(open, over.max(*open));
                         let mut due = RoaringBitmap::new();
                         let first = orders.first_watched();
                         for (minute, count) in arrived {
                             orders.add(minute, count);
-                            for range in touched(minute).take_while(|range| range.start < open) {
-                                due.insert_range(range.start..range.end.min(open));
+                            for range in touched(minute).take_while(|range| range.start < was_open)
+                            {
+                                due.insert_range(range.start..range.end.min(was_open));
                             }
                         }
                         if let Some((a, b)) = first.zip(orders.first_watched()) {
-                            orders.watched(a.min(b)..a.max(b).min(open), &mut due);
+                            orders.watched(a.min(b)..a.max(b).min(was_open), &mut due);
                         }
-                        let over = to.map_or(0, |to| (to / MINUTE).max(0) as u32);
-                        if over > open {
-                            orders.watched(open..over, &mut due);
-                            open = over;
-                        }
+                        orders.watched(was_open..*open, &mut due);
 
                         let mut session = output.session(&capability);
                         for minute in due {
                             let before = alerts.remove(&minute);
                             let after = orders.alert(minute);
-                            alerts.extend(after.map(|alert| (minute, alert)));
+                            _ = after.map(|alert| alerts.at(minute, || alert));
                             for (alert, diff) in delta(before, after) {
                                 session.give((alert, epoch, diff));
                             }

@@ -2,16 +2,18 @@
 
 use std::hash::{BuildHasher, Hash};
 
-use differential_dataflow::Hashable;
+use serde::{Deserialize, Serialize};
 use timely::ExchangeData;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 use timely::dataflow::operators::vec::Partition;
 
-use super::{HashMap, Stash, StateSize, Vecs};
+use super::{Stash, StateSize, Vecs};
 use crate::Epoch;
+use crate::keeper::{Hashed, Keeper};
 use crate::ledger::Sourced;
+use crate::slots::worker_of;
 
 /// The events that count, and those that do not.
 pub struct Deduplicated<'s, E> {
@@ -42,29 +44,37 @@ enum Fate {
 /// Events of epochs up to `hydrated` come from the ledger, where each stands once: they pass at
 /// once, so that a restart does not gather them all.
 ///
-/// Work: one look-up an event. State: [`Fingerprints`], for ever.
+/// Work: one look-up an event. State: a [`Page`] for ids that differ in the last byte only, for ever.
 pub fn deduplicate<'s, E: ExchangeData + Hash>(
     events: Stream<'s, Epoch, Vec<Sourced<E>>>,
     name: &str,
     hydrated: Epoch,
+    keeper: &Keeper,
     id: fn(&E) -> u64,
 ) -> Deduplicated<'s, E> {
-    let scope = events.scope();
-    let by_id = Exchange::new(move |sourced: &Sourced<E>| id(&sourced.event).hashed());
+    let (scope, peers) = (events.scope(), events.scope().peers());
+    let by_id = Exchange::new(move |it: &Sourced<E>| worker_of(&page_of(id(&it.event)), peers));
     let marked = events.unary_frontier::<Vecs<(u64, Sourced<E>)>, _, _, _>(
         by_id,
         name,
         |_capability, info| {
             let mut kept = StateSize::by(scope, &info);
-            let mut seen = Fingerprints::default();
+            let seen = keeper.hashed::<u64, Page>();
+            let mut ids = 0;
             let mut held: Stash<Vec<Sourced<E>>> = Stash::new();
             move |(input, frontier), output| {
+                let mut seen = seen.borrow_mut();
+                let mut enter = |id: u64, event: &E| {
+                    let fate = enter(&mut seen, id, event);
+                    ids += usize::from(matches!(fate, Fate::Accepted));
+                    fate
+                };
                 input.for_each_stamp(|capability, batches| {
                     let epoch = *capability.least().expect("a message has a time");
                     if epoch <= hydrated {
                         let mut session = output.session(&capability);
                         for sourced in batches.flat_map(|batch| batch.drain(..)) {
-                            seen.enter(id(&sourced.event), &sourced.event);
+                            enter(id(&sourced.event), &sourced.event);
                             session.give((Fate::Accepted as u64, sourced));
                         }
                         return;
@@ -82,11 +92,11 @@ pub fn deduplicate<'s, E: ExchangeData + Hash>(
                     });
                     let mut session = output.session(&capability);
                     for sourced in events {
-                        let fate = seen.enter(id(&sourced.event), &sourced.event);
+                        let fate = enter(id(&sourced.event), &sourced.event);
                         session.give((fate as u64, sourced));
                     }
                 }
-                kept.tell(|| seen.ids);
+                kept.tell(|| ids);
             }
         },
     );
@@ -95,33 +105,32 @@ pub fn deduplicate<'s, E: ExchangeData + Hash>(
     Deduplicated { accepted: next(), copies: next(), conflicts: next() }
 }
 
-/// The ids seen, with a byte of each event's content: two contents have the same one with a chance
-/// of 1 in 255. Where ids are dense, a byte an id; where they are sparse, some 60.
-#[derive(Default)]
-struct Fingerprints {
-    pages: HashMap<u64, Page>,
-    ids: usize,
-}
-
-/// The ids of a page: those that differ in the last byte only.
+/// The ids seen that differ in the last byte only, with a byte of each event's content: two contents have the
+/// same one with a chance of 1 in 255. Where ids are dense, a byte an id; where they are sparse, some 60.
+#[derive(Serialize, Deserialize)]
 enum Page {
     /// The last bytes, sorted, with their fingerprints.
     Sparse(Vec<(u8, u8)>),
     /// A fingerprint for each last byte; 0 where the id was not seen.
-    Dense(Box<[u8; 256]>),
+    Dense(Box<[u8]>),
 }
 
 /// From so many ids on a page is dense.
 const DENSE: usize = 64;
 
-impl Fingerprints {
-    /// Enters an event under its id, unless that is used.
-    fn enter(&mut self, id: u64, event: &impl Hash) -> Fate {
-        let content = foldhash::fast::FixedState::with_seed(0).hash_one(event);
-        let print = (content % 255) as u8 + 1;
-        let page = self.pages.entry(id >> 8).or_insert_with(|| Page::Sparse(Vec::new()));
-        let last = id as u8;
-        let before = match page {
+/// The number of the page that an id is on.
+fn page_of(id: u64) -> u64 {
+    id >> 8
+}
+
+/// Enters an event under its id, unless that is used.
+fn enter(seen: &mut Hashed<u64, Page>, id: u64, event: &impl Hash) -> Fate {
+    let content = foldhash::fast::FixedState::with_seed(0).hash_one(event);
+    let print = (content % 255) as u8 + 1;
+    let last = id as u8;
+    let before = seen.update(page_of(id), |page| {
+        let page = page.get_or_insert(Page::Sparse(Vec::new()));
+        match page {
             Page::Dense(prints) => {
                 let held = &mut prints[usize::from(last)];
                 let before = *held;
@@ -144,15 +153,12 @@ impl Fingerprints {
                     0
                 }
             },
-        };
-        match before {
-            0 => {
-                self.ids += 1;
-                Fate::Accepted
-            }
-            same if same == print => Fate::Copy,
-            _ => Fate::Conflict,
         }
+    });
+    match before {
+        0 => Fate::Accepted,
+        same if same == print => Fate::Copy,
+        _ => Fate::Conflict,
     }
 }
 
@@ -163,17 +169,17 @@ mod tests {
     /// Dense, sparse and huge ids; each once, then its copy, then another content.
     #[test]
     fn copies_and_conflicts_are_told_apart() {
-        let mut seen = Fingerprints::default();
+        let mut seen = Hashed::default();
         let ids = (0..1_000).chain((0..1_000).map(|n| (n << 40) | (n * 7))).chain([u64::MAX]);
         let ids: std::collections::BTreeSet<u64> = ids.collect();
         for id in &ids {
-            assert!(matches!(seen.enter(*id, &"content"), Fate::Accepted), "{id}");
+            assert!(matches!(enter(&mut seen, *id, &"content"), Fate::Accepted), "{id}");
         }
-        assert_eq!(seen.ids, ids.len());
         for id in &ids {
-            assert!(matches!(seen.enter(*id, &"content"), Fate::Copy), "{id}");
+            assert!(matches!(enter(&mut seen, *id, &"content"), Fate::Copy), "{id}");
         }
-        let conflicts = ids.iter().filter(|id| matches!(seen.enter(**id, *id), Fate::Conflict));
+        let is_conflict = |id: &&u64| matches!(enter(&mut seen, **id, *id), Fate::Conflict);
+        let conflicts = ids.iter().filter(is_conflict);
         assert!(conflicts.count() * 100 >= 98 * ids.len());
     }
 }

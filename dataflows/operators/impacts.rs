@@ -10,12 +10,15 @@ use differential_dataflow::{AsCollection, VecCollection};
 use serde::{Deserialize, Serialize};
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::Exchange;
 use timely::dataflow::operators::Operator;
 use timely::dataflow::operators::vec::Broadcast;
 
 use super::{Stash, StateSize, Sums, Vecs};
+use crate::keeper::{Keeper, Sorted};
 use crate::model::time::{HOUR, WEEK};
 use crate::model::{Krw, Millis, ScenarioAction, ScenarioEvent, Word};
+use crate::slots::{slot, worker_of};
 use crate::{Collection, Epoch};
 
 /// When an occurrence of a scenario is active.
@@ -92,13 +95,14 @@ fn placed(amount: Krw) -> Sums {
 }
 
 /// A placed order in its hour. Twelve bytes: an `i64` would make them sixteen.
+#[derive(Serialize, Deserialize)]
 struct Order {
     offset: u32,
     amount: [u8; 8],
 }
 
 /// The orders of an hour.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct Hour {
     sums: Sums,
     /// Sorted by offset.
@@ -106,13 +110,12 @@ struct Hour {
 }
 
 /// Placed orders, by the start of their hour.
-#[derive(Default)]
-struct Orders(BTreeMap<Millis, Hour>);
+struct Orders<'k>(&'k mut Sorted<Millis, Hour>);
 
-impl Orders {
+impl Orders<'_> {
     fn add(&mut self, at: Millis, amount: Krw) {
         let offset = at.rem_euclid(HOUR);
-        let hour = self.0.entry(at - offset).or_default();
+        let hour = self.0.at(at - offset, Hour::default);
         hour.sums.plus_equals(&placed(amount));
         // Doubling would leave a quarter of all memory unused, for ever.
         if hour.orders.len() == hour.orders.capacity() {
@@ -127,7 +130,10 @@ impl Orders {
     /// Takes out one order, if it is here.
     fn remove(&mut self, at: Millis, amount: Krw) -> bool {
         let offset = at.rem_euclid(HOUR);
-        let Some(hour) = self.0.get_mut(&(at - offset)) else { return false };
+        if !self.0.contains_key(&(at - offset)) {
+            return false;
+        }
+        let hour = self.0.at(at - offset, Hour::default);
         let place = hour.orders.partition_point(|order| Millis::from(order.offset) < offset);
         let found = hour.orders[place..]
             .iter()
@@ -163,17 +169,15 @@ impl Orders {
     }
 }
 
-/// What was placed, less what was withdrawn. An order that goes again leaves nothing where it came;
-/// what came at another worker is held here as gone.
-#[derive(Default)]
-struct Placed {
-    come: Orders,
-    gone: Orders,
+/// What was placed, less what was withdrawn. An order that goes again leaves nothing.
+struct Placed<'k> {
+    come: Orders<'k>,
+    gone: Orders<'k>,
     /// Orders in both.
     held: usize,
 }
 
-impl Placed {
+impl Placed<'_> {
     fn add(&mut self, ((at, amount), diff): ((Millis, Krw), isize)) {
         let mut both = (&mut self.come, &mut self.gone);
         if diff < 0 {
@@ -243,23 +247,26 @@ enum Entered {
 /// An impact is a sum over orders and over active instants, so three things change it, each by its
 /// own share: an order that comes adds to the occurrences that it stands in or before, `now` adds
 /// the instants since it was last seen to those that stop later, and an occurrence that is told or
-/// corrected is summed up once. The orders stay at the worker where they are. No differential
-/// operator joins by ranges of time.
+/// corrected is summed up once. Each worker has the orders of some hours, and its share of each sum. No
+/// differential operator joins by ranges of time.
 ///
 /// Work: an epoch looks at the occurrences that stop after the first order in it or after `now`,
 /// which live are the open ones and those announced. A move of `now` costs five look-ups an open
 /// occurrence, one that is told or corrected a step for each hour that it lasts and is compared with.
 /// State: 12 bytes for each placed order (and an eighth as room to grow), since a start may always
-/// come late, and 80 an hour; an order that is withdrawn at another worker than it came to stays at
-/// both.
+/// come late, and 80 an hour. The orders last from one start to the next; of the occurrences a start hears anew.
 pub fn impacts<'s>(
     orders: Collection<'s, (Millis, Krw)>,
     actives: Collection<'s, Active>,
     now: Stream<'s, Epoch, Vec<Millis>>,
+    keeper: &Keeper,
 ) -> VecCollection<'s, Epoch, Active, Impact> {
-    let scope = orders.inner.scope();
+    let (scope, peers) = (orders.inner.scope(), orders.inner.scope().peers());
     let actives = actives.inner.broadcast().as_collection().map(Entered::Active);
+    let by_hour = |((at, _), _, _): &((Millis, Krw), Epoch, isize)| at - at.rem_euclid(HOUR);
+    let orders = orders.inner.exchange(move |order| worker_of(&by_hour(order), peers));
     orders
+        .as_collection()
         .map(|(at, amount)| Entered::Placed(at, amount))
         .concat(actives)
         .inner
@@ -272,12 +279,19 @@ pub fn impacts<'s>(
                 let mut kept = StateSize::by(scope, &info);
                 // Every worker has a share of the sums; a row is told of once.
                 let row = Sums { events: i64::from(scope.index() == 0), ..Sums::default() };
-                let mut placed = Placed::default();
+                let [come, gone] = [(), ()].map(|()| keeper.sorted::<Millis, Hour>(slot));
+                let of_hours = |hours: &Sorted<Millis, Hour>| -> usize {
+                    hours.values().map(|hour| hour.orders.len()).sum()
+                };
+                let mut orders = of_hours(&come.borrow()) + of_hours(&gone.borrow());
                 // By when they stop; without a stop, at the end of time.
                 let mut actives: BTreeMap<Millis, Vec<Active>> = BTreeMap::new();
                 let mut now = Millis::MIN;
                 let mut held: Stash<Arrivals> = Stash::new();
                 move |(entries, entries_open), (nows, nows_open), output| {
+                    let (mut come, mut gone) = (come.borrow_mut(), gone.borrow_mut());
+                    let (come, gone) = (Orders(&mut come), Orders(&mut gone));
+                    let mut placed = Placed { come, gone, held: orders };
                     entries.for_each_stamp(|capability, batches| {
                         for (entry, epoch, diff) in batches.flat_map(|batch| batch.drain(..)) {
                             let arrived = held.at(epoch, || capability.delayed(&epoch, 0));
@@ -342,7 +356,8 @@ pub fn impacts<'s>(
                             actives.entry(active.stop()).or_default().push(active);
                         }
                     }
-                    kept.tell(|| placed.held + actives.values().map(Vec::len).sum::<usize>());
+                    orders = placed.held;
+                    kept.tell(|| orders + actives.values().map(Vec::len).sum::<usize>());
                 }
             },
         )
@@ -356,7 +371,9 @@ mod tests {
     /// Two orders of one instant and amount are two; the taking-back may come first.
     #[test]
     fn what_comes_and_goes_leaves_nothing() {
-        let mut orders = Placed::default();
+        let [come, gone] = [(), ()].map(|()| Keeper::default().sorted(|_| 0));
+        let (mut come, mut gone) = (come.borrow_mut(), gone.borrow_mut());
+        let mut orders = Placed { come: Orders(&mut come), gone: Orders(&mut gone), held: 0 };
         let script = [(5, 70, 2), (5, 80, 1), (5, 70, -1), (HOUR, 70, -1), (5, 70, -1)];
         for (at, amount, diff) in script {
             orders.add(((at, Krw(amount)), diff));

@@ -6,7 +6,9 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
 use super::{HashMap, Key, Stash, StateSize, Vecs, delta};
+use crate::keeper::Keeper;
 use crate::model::Record;
+use crate::slots::worker_of;
 use crate::{Collection, Epoch};
 
 /// The newest event of each key, by its time and then its id.
@@ -17,14 +19,16 @@ use crate::{Collection, Epoch};
 pub fn latest_by_key<'s, K, E>(
     events: Collection<'s, E>,
     name: &str,
+    keeper: &Keeper,
     key: fn(&E) -> K,
 ) -> Collection<'s, (K, E)>
 where
     K: Key,
     E: Record + ExchangeData,
 {
-    let scope = events.inner.scope();
-    let by_key = Exchange::new(move |(event, _, _): &(E, Epoch, isize)| key(event).hashed());
+    let (scope, peers) = (events.inner.scope(), events.inner.scope().peers());
+    let by_key =
+        Exchange::new(move |(event, _, _): &(E, Epoch, isize)| worker_of(&key(event), peers));
     events
         .inner
         .unary_frontier::<Vecs<((K, E), Epoch, isize)>, _, _, _>(
@@ -32,10 +36,11 @@ where
             name,
             |_capability, info| {
                 let mut kept = StateSize::by(scope, &info);
-                let mut records: HashMap<K, Vec<(E, isize)>> = HashMap::default();
-                let mut number = 0;
+                let records = keeper.hashed::<K, Vec<(E, isize)>>();
+                let mut number = 0isize;
                 let mut held: Stash<HashMap<K, Vec<(E, isize)>>> = Stash::new();
                 move |(input, frontier), output| {
+                    let mut records = records.borrow_mut();
                     input.for_each_stamp(|capability, batches| {
                         for (event, epoch, diff) in batches.flat_map(|batch| batch.drain(..)) {
                             let changes = held.at(epoch, || capability.delayed(&epoch, 0));
@@ -48,21 +53,20 @@ where
                         let epoch = *capability.time();
                         let mut session = output.session(&capability);
                         for (key, changes) in changes {
-                            let of_key = records.entry(key).or_default();
-                            number -= of_key.len();
-                            let before = newest_of(of_key);
-                            of_key.extend(changes);
-                            consolidate(of_key);
-                            number += of_key.len();
-                            for (event, diff) in delta(before, newest_of(of_key)) {
-                                session.give(((key, event), epoch, diff));
-                            }
-                            if of_key.is_empty() {
-                                records.remove(&key);
-                            }
+                            records.update(key, |of_key| {
+                                let mut all = of_key.take().unwrap_or_default();
+                                let (were, before) = (all.len(), newest_of(&all));
+                                all.extend(changes);
+                                consolidate(&mut all);
+                                number += all.len() as isize - were as isize;
+                                for (event, diff) in delta(before, newest_of(&all)) {
+                                    session.give(((key, event), epoch, diff));
+                                }
+                                *of_key = Some(all).filter(|all| !all.is_empty());
+                            });
                         }
                     }
-                    kept.tell(|| number);
+                    kept.tell(|| number.max(0) as usize);
                 }
             },
         )

@@ -6,8 +6,10 @@ use timely::dataflow::operators::Operator;
 
 use super::{HashMap, Key, RecordChanges, Stash, StateSize, replace};
 use crate::analytics::Outputs;
+use crate::keeper::Keeper;
 use crate::passes::Rows;
 use crate::row::{Fate, Row};
+use crate::slots::worker_of;
 use crate::{Collection, Epoch};
 
 /// What an epoch changes of one key.
@@ -24,6 +26,7 @@ pub fn left_join<'s, K, A, B>(
     left: Collection<'s, (K, A)>,
     right: Collection<'s, (K, B)>,
     name: &str,
+    keeper: &Keeper,
     row: impl Fn(K, &A, Option<&B>) -> Row + 'static,
 ) -> Rows<'s>
 where
@@ -31,9 +34,11 @@ where
     A: ExchangeData,
     B: ExchangeData,
 {
-    let scope = left.inner.scope();
-    let left_by_key = Exchange::new(|((key, _), _, _): &((K, A), Epoch, isize)| key.hashed());
-    let right_by_key = Exchange::new(|((key, _), _, _): &((K, B), Epoch, isize)| key.hashed());
+    let (scope, peers) = (left.inner.scope(), left.inner.scope().peers());
+    let left_by_key =
+        Exchange::new(move |((key, _), _, _): &((K, A), Epoch, isize)| worker_of(key, peers));
+    let right_by_key =
+        Exchange::new(move |((key, _), _, _): &((K, B), Epoch, isize)| worker_of(key, peers));
     left.inner.binary_frontier::<_, Outputs, _, _, _, _>(
         right.inner,
         left_by_key,
@@ -41,9 +46,10 @@ where
         name,
         |_capability, info| {
             let mut kept = StateSize::by(scope, &info);
-            let mut records: HashMap<K, (Option<A>, Option<B>)> = HashMap::default();
+            let records = keeper.hashed::<K, (Option<A>, Option<B>)>();
             let mut held: Stash<HashMap<K, Changes<A, B>>> = Stash::new();
             move |(left, left_open), (right, right_open), output| {
+                let mut records = records.borrow_mut();
                 left.for_each_stamp(|capability, batches| {
                     for ((key, record), epoch, diff) in batches.flat_map(|batch| batch.drain(..)) {
                         let changes = held.at(epoch, || capability.delayed(&epoch, 0));
@@ -61,23 +67,25 @@ where
                 {
                     let mut session = output.session_with_builder(&capability);
                     for (key, (left, right)) in changes {
-                        let of_key = records.entry(key).or_default();
-                        let before = of_key.clone();
-                        replace(&mut of_key.0, left);
-                        replace(&mut of_key.1, right);
-                        let (shows, fate) = match (&before.0, &of_key.0) {
-                            (Some(_), Some(_)) if before == *of_key => (None, Fate::Changed),
-                            (Some(_), Some(now)) => (Some(now), Fate::Changed),
-                            (None, now) => (now.as_ref(), Fate::New),
-                            (before, None) => (before.as_ref(), Fate::Gone),
-                        };
-                        if let Some(left) = shows {
-                            let row = row(key, left, of_key.1.as_ref());
-                            session.give((row, fate));
-                        }
-                        if of_key.0.is_none() && of_key.1.is_none() {
-                            records.remove(&key);
-                        }
+                        records.update(key, |of_key| {
+                            let before = of_key.clone().unwrap_or_default();
+                            let (mut now, mut beside) = of_key.take().unwrap_or_default();
+                            replace(&mut now, left);
+                            replace(&mut beside, right);
+                            let (shows, fate) = match (&before.0, &now) {
+                                (Some(was), Some(is)) if was == is && before.1 == beside => {
+                                    (None, Fate::Changed)
+                                }
+                                (Some(_), Some(_)) => (now.as_ref(), Fate::Changed),
+                                (None, _) => (now.as_ref(), Fate::New),
+                                (_, None) => (before.0.as_ref(), Fate::Gone),
+                            };
+                            if let Some(left) = shows {
+                                session.give((row(key, left, beside.as_ref()), fate));
+                            }
+                            let is_known = now.is_some() || beside.is_some();
+                            *of_key = is_known.then_some((now, beside));
+                        });
                     }
                 }
                 kept.tell(|| records.len());

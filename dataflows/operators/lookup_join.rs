@@ -4,10 +4,13 @@ use std::hash::Hash;
 
 use differential_dataflow::difference::Abelian;
 use differential_dataflow::{AsCollection, ExchangeData, VecCollection};
+use serde::{Deserialize, Serialize};
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Operator;
 
 use super::{HashMap, Key, RecordChanges, Stash, StateSize, Vecs, replace};
+use crate::keeper::Keeper;
+use crate::slots::worker_of;
 use crate::{Collection, Epoch};
 
 /// What an epoch brings of one key.
@@ -23,6 +26,7 @@ impl<D, F, R> Default for Change<D, F, R> {
 }
 
 /// A customer or product as the operator keeps them.
+#[derive(Serialize, Deserialize)]
 struct Known<D, F, R> {
     /// The record that holds; none while there is none.
     record: Option<D>,
@@ -62,6 +66,7 @@ pub fn lookup_join<'s, K, D, F, R, B>(
     facts: VecCollection<'s, Epoch, (K, F), R>,
     records: Collection<'s, (K, D)>,
     name: &str,
+    keeper: &Keeper,
     bucket: impl Fn(&D, &F) -> Option<B> + 'static,
 ) -> VecCollection<'s, Epoch, B, R>
 where
@@ -71,9 +76,11 @@ where
     R: ExchangeData + Abelian,
     B: Hash + Eq + Clone + 'static,
 {
-    let scope = facts.inner.scope();
-    let fact_by_key = Exchange::new(|((key, _), _, _): &((K, F), Epoch, R)| key.hashed());
-    let record_by_key = Exchange::new(|((key, _), _, _): &((K, D), Epoch, isize)| key.hashed());
+    let (scope, peers) = (facts.inner.scope(), facts.inner.scope().peers());
+    let fact_by_key =
+        Exchange::new(move |((key, _), _, _): &((K, F), Epoch, R)| worker_of(key, peers));
+    let record_by_key =
+        Exchange::new(move |((key, _), _, _): &((K, D), Epoch, isize)| worker_of(key, peers));
     facts
         .inner
         .binary_frontier::<_, Vecs<(B, Epoch, R)>, _, _, _, _>(
@@ -83,11 +90,12 @@ where
             name,
             |_capability, info| {
                 let mut kept = StateSize::by(scope, &info);
-                let mut known: HashMap<K, Known<D, F, R>> = HashMap::default();
-                let mut number = 0;
+                let known = keeper.hashed::<K, Known<D, F, R>>();
+                let mut number = 0isize;
                 let mut held: Stash<HashMap<K, Change<D, F, R>>> = Stash::new();
                 let mut sums: HashMap<B, R> = HashMap::default();
                 move |(facts, facts_open), (records, records_open), output| {
+                    let mut known = known.borrow_mut();
                     facts.for_each_stamp(|capability, batches| {
                         for ((key, fact), epoch, diff) in batches.flat_map(|batch| batch.drain(..))
                         {
@@ -113,34 +121,35 @@ where
                             }
                         };
                         for (key, change) in changes {
-                            let of_key = known
-                                .entry(key)
-                                .or_insert_with(|| Known { record: None, facts: Vec::new() });
-                            let before = of_key.record.clone();
-                            replace(&mut of_key.record, change.records);
-                            if before != of_key.record {
-                                for (fact, sum) in &of_key.facts {
-                                    if let Some(record) = &before {
-                                        let mut taken_back = sum.clone();
-                                        taken_back.negate();
-                                        add(record, fact, taken_back);
+                            known.update(key, |known| {
+                                let nothing = || Known { record: None, facts: Vec::new() };
+                                let of_key = known.get_or_insert_with(nothing);
+                                let before = of_key.record.clone();
+                                replace(&mut of_key.record, change.records);
+                                if before != of_key.record {
+                                    for (fact, sum) in &of_key.facts {
+                                        if let Some(record) = &before {
+                                            let mut taken_back = sum.clone();
+                                            taken_back.negate();
+                                            add(record, fact, taken_back);
+                                        }
+                                        if let Some(record) = &of_key.record {
+                                            add(record, fact, sum.clone());
+                                        }
                                     }
+                                }
+                                number -= of_key.facts.len() as isize;
+                                for (fact, diff) in change.facts {
                                     if let Some(record) = &of_key.record {
-                                        add(record, fact, sum.clone());
+                                        add(record, &fact, diff.clone());
                                     }
+                                    of_key.add(fact, diff);
                                 }
-                            }
-                            number -= of_key.facts.len();
-                            for (fact, diff) in change.facts {
-                                if let Some(record) = &of_key.record {
-                                    add(record, &fact, diff.clone());
+                                number += of_key.facts.len() as isize;
+                                if of_key.record.is_none() && of_key.facts.is_empty() {
+                                    *known = None;
                                 }
-                                of_key.add(fact, diff);
-                            }
-                            number += of_key.facts.len();
-                            if of_key.record.is_none() && of_key.facts.is_empty() {
-                                known.remove(&key);
-                            }
+                            });
                         }
                         let epoch = *capability.time();
                         let mut session = output.session(&capability);
@@ -148,7 +157,7 @@ where
                             session.give((bucket, epoch, sum));
                         }
                     }
-                    kept.tell(|| known.len() + number);
+                    kept.tell(|| known.len() + number.max(0) as usize);
                 }
             },
         )

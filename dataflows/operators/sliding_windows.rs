@@ -1,18 +1,18 @@
 //! What happened within the last five minutes, the last hour ...: spans that end at `now`.
 
-use std::collections::BTreeMap;
-use std::ops::Bound::{Excluded, Included};
-use std::ops::RangeBounds;
+use std::hash::Hash;
 
 use differential_dataflow::difference::Abelian;
-use differential_dataflow::{AsCollection, VecCollection};
+use differential_dataflow::{AsCollection, ExchangeData, VecCollection};
 use timely::dataflow::Stream;
-use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Operator;
 
 use super::{Stash, StateSize, Vecs};
 use crate::Epoch;
+use crate::keeper::Keeper;
 use crate::model::Millis;
+use crate::slots::{slot, worker_of};
 
 /// What an epoch brings: records with their instants, and where `now` moves to.
 type Arrivals<D, R> = (Vec<((D, Millis), R)>, Option<Millis>);
@@ -23,37 +23,42 @@ type Arrivals<D, R> = (Vec<((D, Millis), R)>, Option<Millis>);
 /// As differential timestamps, the records that have yet to leave would be walked at every advance
 /// of the frontier, once a span. So this is a calendar operator: one queue by instant serves all
 /// spans, and `now` moves over it. A span's record that comes and goes between two values of `now`
-/// is never given. The operator is linear, so records stay at the worker where they are.
+/// is never given.
 ///
 /// Work: a record is given and taken back once a span; one that is late, at once; one that is too
 /// old for all spans, never. A move of `now` looks up two places a span. State: the records of the
-/// longest span, and those beyond `now`.
+/// longest span, and those beyond `now`. At a start `now` comes to them anew, so that those behind are told of
+/// all once more.
 pub fn sliding_windows<'s, D, R>(
     records: VecCollection<'s, Epoch, (D, Millis), R>,
     spans: &'static [Millis],
     now: Stream<'s, Epoch, Vec<Millis>>,
     name: &str,
+    keeper: &Keeper,
 ) -> VecCollection<'s, Epoch, (usize, D), R>
 where
-    D: Clone + 'static,
-    R: Abelian + 'static,
+    D: ExchangeData + Hash,
+    R: ExchangeData + Abelian,
 {
-    let scope = records.inner.scope();
+    let (scope, peers) = (records.inner.scope(), records.inner.scope().peers());
+    let by_record =
+        Exchange::new(move |((it, _), _, _): &((D, Millis), Epoch, R)| worker_of(it, peers));
     let longest = spans.iter().copied().max().unwrap_or(0);
     records
         .inner
         .binary_frontier::<_, Vecs<((usize, D), Epoch, R)>, _, _, _, _>(
             now,
-            Pipeline,
+            by_record,
             Pipeline,
             name,
             |_capability, info| {
                 let mut kept = StateSize::by(scope, &info);
-                let mut queue: BTreeMap<(Millis, u64), (D, R)> = BTreeMap::new();
-                let mut number = 0;
+                let of_record = |place: &Place<D>| place.1.as_ref().map_or(0, slot);
+                let queue = keeper.sorted::<Place<D>, R>(of_record);
                 let mut now = Millis::MIN;
                 let mut held: Stash<Arrivals<D, R>> = Stash::new();
                 move |(records, records_open), (nows, nows_open), output| {
+                    let mut queue = queue.borrow_mut();
                     records.for_each_stamp(|capability, batches| {
                         for (record, epoch, diff) in batches.flat_map(|batch| batch.drain(..)) {
                             let (arrived, _) = held.at(epoch, || capability.delayed(&epoch, 0));
@@ -77,21 +82,26 @@ where
                             let left = before.saturating_sub(*span);
                             let leaves = before.min(now.saturating_sub(*span));
                             let enters = before.max(now.saturating_sub(*span));
-                            for (_at, (record, diff)) in queue.range(after_up_to(left, leaves)) {
-                                let mut diff = diff.clone();
+                            let between = |after, up_to| {
+                                let within = queue.range(behind(after)..behind(up_to));
+                                within.filter_map(|((_at, it), diff)| {
+                                    Some((it.clone()?, diff.clone()))
+                                })
+                            };
+                            for (record, mut diff) in between(left, leaves) {
                                 diff.negate();
-                                session.give(((place, record.clone()), epoch, diff));
+                                session.give(((place, record), epoch, diff));
                             }
-                            for (_at, (record, diff)) in queue.range(after_up_to(enters, now)) {
-                                session.give(((place, record.clone()), epoch, diff.clone()));
+                            for (record, diff) in between(enters, now) {
+                                session.give(((place, record), epoch, diff));
                             }
                         }
                         let out_of_all = now.saturating_sub(longest);
-                        while let Some(first) = queue.first_entry() {
-                            if first.key().0 > out_of_all {
-                                break;
-                            }
-                            first.remove();
+                        while let Some((first, _)) = queue.first_key_value()
+                            && first.0 <= out_of_all
+                        {
+                            let first = first.clone();
+                            queue.remove(&first);
                         }
                         for ((record, at), diff) in arrived {
                             if at <= out_of_all {
@@ -102,8 +112,12 @@ where
                                     session.give(((place, record.clone()), epoch, diff.clone()));
                                 }
                             }
-                            queue.insert((at, number), (record, diff));
-                            number += 1;
+                            let place = (at, Some(record));
+                            let sum = queue.at(place.clone(), R::zero);
+                            sum.plus_equals(&diff);
+                            if sum.is_zero() {
+                                queue.remove(&place);
+                            }
                         }
                     }
                     kept.tell(|| queue.len());
@@ -113,7 +127,10 @@ where
         .as_collection()
 }
 
-/// The places of the queue after one instant, up to another.
-fn after_up_to(after: Millis, up_to: Millis) -> impl RangeBounds<(Millis, u64)> {
-    (Excluded((after, u64::MAX)), Included((up_to, u64::MAX)))
+/// Where a record stands in the queue; without one it is before all of its instant.
+type Place<D> = (Millis, Option<D>);
+
+/// The place behind all of an instant.
+fn behind<D>(at: Millis) -> Place<D> {
+    (at.saturating_add(1), None)
 }

@@ -7,12 +7,17 @@
 //! the customers with an event or with something due; from the start where an event came before
 //! what was lived.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 
 use super::contributions::Contributions;
 use super::fold::{Fold, NEVER, tick_from};
 use super::history::{Entry, History, Which};
 use super::{Facts, Parts};
+use crate::analytics::Begin;
+use crate::keeper::{Changes, Place, Section};
 use crate::model::time::{MINUTE, TICK};
 use crate::model::{Millis, OrderEvent, OrderKind, User, UserEvent, UserId};
 use crate::operators::{Grade, HashMap, Standing, tick_until};
@@ -21,7 +26,7 @@ use crate::row::{Fate, Row};
 use crate::views::Told;
 
 /// A customer as every part sees them.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Customer {
     /// Who.
     pub user_id: UserId,
@@ -39,11 +44,17 @@ pub struct Customer {
     /// When to look again, without an event.
     due: Millis,
     /// What has changed since the last cut.
+    #[serde(skip)]
     changed: Facts,
     /// Whether it is noted that something may have.
+    #[serde(skip)]
     marked: bool,
     /// An event came before what was lived.
+    #[serde(skip)]
     again: bool,
+    /// Something may have changed since it was kept.
+    #[serde(skip)]
+    unkept: bool,
     /// Of which parts there is a row, by their places.
     shown: u64,
 }
@@ -64,6 +75,7 @@ impl Customer {
             changed: Facts::NONE,
             marked: false,
             again: false,
+            unkept: false,
             shown: 0,
         }
     }
@@ -128,11 +140,24 @@ pub(super) struct Pass<P: Parts> {
     marked: Vec<u32>,
     /// By minute, who is due in it; who was put off since stays, and is passed over.
     calendar: BTreeMap<Millis, Vec<u32>>,
+    /// Of customers who were kept and of whom nothing was asked yet, by minute: who is due in it.
+    asleep: BTreeMap<Millis, Vec<UserId>>,
     /// Market time at the last cut.
     now: Millis,
     events: usize,
     /// For standing views, what is counted and what is no longer.
     pub(super) told: Told,
+    kept: Places,
+    /// Who has changed since it was kept.
+    unkept: Vec<u32>,
+}
+
+/// Where the customers are kept from one start to the next.
+struct Places {
+    /// Each with the parts' states.
+    customers: Place,
+    /// When those are due who are.
+    due: Place,
 }
 
 /// Look-ups go ahead of the work in groups of so many, so that their cache misses overlap.
@@ -140,7 +165,12 @@ const GROUP: usize = 32;
 
 impl<P: Parts> Pass<P> {
     /// Of the parts whose tables are kept; `always` at the worker that has the rows from the start.
-    pub(super) fn new(tables: Vec<Option<Table>>, always: bool) -> Pass<P> {
+    pub(super) fn new(tables: Vec<Option<Table>>, always: bool, begin: &Begin) -> Pass<P> {
+        let [customers, due] = [(), ()].map(|()| begin.keeper.place());
+        let mut asleep: BTreeMap<Millis, Vec<UserId>> = BTreeMap::new();
+        due.each(|user_id, due: Millis| {
+            asleep.entry(due.div_euclid(MINUTE)).or_default().push(user_id);
+        });
         let outs = tables.iter().zip(0..);
         let outs = outs.map(|(table, part)| table.map(|_| Contributions::of(part)));
         let mut pass = Pass {
@@ -150,11 +180,15 @@ impl<P: Parts> Pass<P> {
             tables,
             marked: Vec::new(),
             calendar: BTreeMap::new(),
-            now: Millis::MIN,
+            asleep,
+            // Nobody has lived longer: what is before it makes them live again.
+            now: begin.now.filter(|_| begin.keeper.is_restored()).unwrap_or(Millis::MIN),
             events: 0,
             told: Told::default(),
+            kept: Places { customers, due },
+            unkept: Vec::new(),
         };
-        if always {
+        if always && !begin.keeper.is_restored() {
             P::always(&mut pass.outs);
         }
         pass
@@ -169,7 +203,16 @@ impl<P: Parts> Pass<P> {
         let next = self.customers.len() as u32;
         let index = *self.index.entry(user_id).or_insert(next);
         if index == next {
-            self.customers.push((Customer::new(user_id), P::States::default()));
+            let kept: Option<(Customer, P::States)> = self.kept.customers.get(&user_id);
+            if let Some((who, _)) = &kept
+                && who.due != Millis::MAX
+            {
+                self.calendar.entry(who.due.div_euclid(MINUTE)).or_default().push(index);
+            }
+            let new = || (Customer::new(user_id), P::States::default());
+            let of_customer = kept.unwrap_or_else(new);
+            self.events += of_customer.0.history.len();
+            self.customers.push(of_customer);
         }
         index as usize
     }
@@ -383,6 +426,12 @@ impl<P: Parts> Pass<P> {
     /// Marks those for whom something is due up to `now`.
     fn wake(&mut self) {
         let minute = self.now.div_euclid(MINUTE);
+        while let Some(first) = self.asleep.first_entry()
+            && *first.key() <= minute
+        {
+            // Whoever is found has their place in the calendar.
+            first.remove().into_iter().for_each(|user_id| _ = self.find(user_id));
+        }
         while let Some(mut first) = self.calendar.first_entry()
             && *first.key() <= minute
         {
@@ -442,12 +491,30 @@ impl<P: Parts> Pass<P> {
             give(row, fate);
         });
         (who.shown, who.marked) = (shown, false);
+        if self.kept.customers.lasts && !std::mem::replace(&mut who.unkept, true) {
+            self.unkept.push(index as u32);
+        }
     }
 
     /// What the parts contribute, by their places.
     pub(super) fn contributions(&mut self) -> impl Iterator<Item = (usize, &mut Contributions)> {
         let outs = self.outs.iter_mut().enumerate();
         outs.filter_map(|(part, out)| Some((part, out.as_mut()?)))
+    }
+}
+
+/// At a cut: nobody has an event that was not lived through.
+impl<P: Parts> Section for RefCell<Pass<P>> {
+    fn changes(&self, to: &mut Changes) {
+        let pass = &mut *self.borrow_mut();
+        let Places { customers, due } = &pass.kept;
+        for index in pass.unkept.drain(..) {
+            let of_customer = &mut pass.customers[index as usize];
+            of_customer.0.unkept = false;
+            let who = &of_customer.0;
+            customers.tell(&who.user_id, Some(&*of_customer), to);
+            due.tell(&who.user_id, Some(&who.due).filter(|due| **due != Millis::MAX), to);
+        }
     }
 }
 

@@ -11,6 +11,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::time::{TICK, day_of, six_months_after};
 use crate::model::{Krw, Millis, OrderKind};
 use crate::operators::{Change, Grade, Standing};
@@ -24,7 +26,7 @@ pub(crate) const NEVER: u32 = u32::MAX;
 const AMOUNT: &str = "the amount of a customer's six months";
 
 /// Where a customer's fold stands.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Fold {
     standing: Standing,
     /// The changes of grade up to here.

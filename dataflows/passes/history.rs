@@ -5,6 +5,7 @@
 //! chunk is never empty, and its summary (first and last place, least and greatest order number) holds.
 
 use differential_dataflow::difference::Semigroup;
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::model::{Category, Krw, Line, Millis, Order, OrderEvent, OrderId, OrderKind, ProductId};
@@ -130,7 +131,7 @@ pub(crate) struct Effect {
 }
 
 /// Where an event is; it holds until the list changes otherwise than at its end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Cursor {
     chunk: u32,
     offset: u32,
@@ -149,7 +150,7 @@ const CANDIDATES: usize = 4;
 const LONG: usize = 64;
 
 /// Events that stand one behind the other, as differences to the first of them.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Chunk {
     bytes: Vec<u8>,
     first: Place,
@@ -165,17 +166,38 @@ struct Chunk {
     standing: u32,
 }
 
+/// The categories of a customer's lines, in which these name them by their places.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Categories(SmallVec<[Category; 2]>);
+
+impl Categories {
+    /// The place of a category, which gets one.
+    fn place(&mut self, category: Category) -> usize {
+        self.0.iter().position(|it| *it == category).unwrap_or_else(|| {
+            self.0.push(category);
+            self.0.len() - 1
+        })
+    }
+}
+
 /// The order numbers of a long list that do not ascend: by them and whether it is the cancellation, when.
 type Numbers = HashMap<(OrderId, bool), Place>;
 
 /// A customer's events.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct History {
     chunks: SmallVec<[Chunk; 1]>,
+    categories: Categories,
+    #[serde(skip)]
     numbers: Option<Box<Numbers>>,
 }
 
 impl History {
+    /// How many events there are.
+    pub(crate) fn len(&self) -> usize {
+        self.chunks.iter().map(|chunk| chunk.events as usize).sum()
+    }
+
     /// The place of the last event.
     pub(crate) fn place_of_last(&self) -> Option<Place> {
         self.chunks.last().map(|chunk| chunk.last)
@@ -200,7 +222,7 @@ impl History {
         if self.chunks.last().is_none_or(Chunk::is_full) {
             self.chunks.push(Chunk::default());
         }
-        self.chunks.last_mut().expect("just pushed").push(entry);
+        self.chunks.last_mut().expect("just pushed").push(entry, &mut self.categories);
     }
 
     /// Puts an event where it belongs; returns whether cursors into the list hold no longer.
@@ -213,14 +235,15 @@ impl History {
             enter(numbers, entry);
         }
         let at = self.chunks.partition_point(|chunk| chunk.last < entry.place());
-        let mut entries = self.chunks[at].entries();
+        let categories = &mut self.categories;
+        let mut entries = self.chunks[at].entries(categories);
         let place = entries.partition_point(|other| other.place() < entry.place());
         entries.insert(place, entry.clone());
-        let mut chunk = Chunk::of(&entries);
+        let mut chunk = Chunk::of(&entries, categories);
         if chunk.is_full() && entries.len() > 1 {
             let rest = entries.split_off(entries.len() / 2);
-            self.chunks.insert(at + 1, Chunk::of(&rest));
-            chunk = Chunk::of(&entries);
+            self.chunks.insert(at + 1, Chunk::of(&rest, categories));
+            chunk = Chunk::of(&entries, categories);
         }
         self.chunks[at] = chunk;
         true
@@ -229,7 +252,7 @@ impl History {
     /// Takes an event out.
     pub(crate) fn remove(&mut self, cursor: Cursor) -> Entry {
         let at = cursor.chunk as usize;
-        let mut entries = self.chunks[at].entries();
+        let mut entries = self.chunks[at].entries(&self.categories);
         let gone = self.read(cursor).expect("it was found").0;
         entries.retain(|entry| entry.place() != gone.place());
         if let Some(numbers) = &mut self.numbers {
@@ -238,7 +261,7 @@ impl History {
         if entries.is_empty() {
             self.chunks.remove(at);
         } else {
-            self.chunks[at] = Chunk::of(&entries);
+            self.chunks[at] = Chunk::of(&entries, &mut self.categories);
         }
         gone
     }
@@ -270,7 +293,7 @@ impl History {
     /// The event at a place, and where the next one is; none behind the last.
     pub(crate) fn read(&self, at: Cursor) -> Option<(Entry, Cursor)> {
         let chunk = self.chunks.get(at.chunk as usize)?;
-        let Some((entry, next)) = chunk.read(at.offset as usize) else {
+        let Some((entry, next)) = chunk.read(at.offset as usize, &self.categories) else {
             return self.read(Cursor { chunk: at.chunk + 1, offset: 0 });
         };
         Some((entry, cursor(at.chunk as usize, next)))
@@ -354,15 +377,15 @@ impl Chunk {
         self.events as usize >= CHUNK || self.bytes.len() >= CHUNK_BYTES
     }
 
-    fn of(entries: &[Entry]) -> Chunk {
+    fn of(entries: &[Entry], categories: &mut Categories) -> Chunk {
         let mut chunk = Chunk::default();
         for entry in entries {
-            chunk.push(entry);
+            chunk.push(entry, categories);
         }
         chunk
     }
 
-    fn push(&mut self, entry: &Entry) {
+    fn push(&mut self, entry: &Entry, categories: &mut Categories) {
         let order = entry.order_id.0;
         if self.events == 0 {
             (self.first, self.order) = (entry.place(), order);
@@ -388,10 +411,8 @@ impl Chunk {
         for line in &entry.lines {
             put(line.product_id.0 as u64, &mut self.bytes);
             // Most lines are of one piece.
-            put(
-                u64::from(line.category.number()) << 1 | u64::from(line.quantity != 1),
-                &mut self.bytes,
-            );
+            let category = categories.place(line.category) as u64;
+            put(category << 1 | u64::from(line.quantity != 1), &mut self.bytes);
             if line.quantity != 1 {
                 put(line.quantity as u64, &mut self.bytes);
             }
@@ -423,10 +444,10 @@ impl Chunk {
     }
 
     /// The event at an offset, and the offset of the next.
-    fn read(&self, offset: usize) -> Option<(Entry, usize)> {
+    fn read(&self, offset: usize, categories: &Categories) -> Option<(Entry, usize)> {
         let (head, ordered_at, packed, next) = self.head(offset)?;
         let line = |(product_id, category, quantity, unit_price)| {
-            let category = Category::of_number(category);
+            let category = categories.0[category];
             Line { product_id, category, quantity, unit_price }
         };
         let entry = Entry {
@@ -441,10 +462,10 @@ impl Chunk {
         Some((entry, next))
     }
 
-    fn entries(&self) -> Vec<Entry> {
+    fn entries(&self, categories: &Categories) -> Vec<Entry> {
         let mut offset = 0;
         let entries = std::iter::from_fn(|| {
-            let (entry, next) = self.read(offset)?;
+            let (entry, next) = self.read(offset, categories)?;
             offset = next;
             Some(entry)
         });
@@ -461,8 +482,8 @@ impl Chunk {
     }
 }
 
-/// Lines out of their bytes: product, the category's number, quantity and price.
-fn lines(mut bytes: &[u8]) -> impl Iterator<Item = (ProductId, u32, i64, Krw)> {
+/// Lines out of their bytes: product, the category's place, quantity and price.
+fn lines(mut bytes: &[u8]) -> impl Iterator<Item = (ProductId, usize, i64, Krw)> {
     std::iter::from_fn(move || {
         if bytes.is_empty() {
             return None;
@@ -470,7 +491,7 @@ fn lines(mut bytes: &[u8]) -> impl Iterator<Item = (ProductId, u32, i64, Krw)> {
         let product_id = ProductId(take(&mut bytes) as i64);
         let category = take(&mut bytes);
         let quantity = if category & 1 == 0 { 1 } else { take(&mut bytes) as i64 };
-        Some((product_id, (category >> 1) as u32, quantity, Krw(take(&mut bytes) as i64)))
+        Some((product_id, (category >> 1) as usize, quantity, Krw(take(&mut bytes) as i64)))
     })
 }
 

@@ -26,6 +26,8 @@ use std::fmt::Debug;
 
 use derive_more::{BitOr, BitOrAssign};
 use differential_dataflow::VecCollection;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use timely::dataflow::Stream;
 
 use crate::analytics::Output;
@@ -73,7 +75,7 @@ pub trait Part: 'static {
     /// What a customer's row depends on, where the table has one a customer.
     const ROW: Facts = Facts::NONE;
     /// What is kept for a customer.
-    type State: Debug + Default + PartialEq + 'static;
+    type State: Debug + Default + PartialEq + Serialize + DeserializeOwned + 'static;
 
     /// Rows that are there from the start.
     fn always(out: &mut Contributions) {}
@@ -135,7 +137,7 @@ pub type Build = for<'s> fn(&Inputs<'s>, Contributed<'s>, Table) -> Rows<'s>;
 /// What a list of parts is to the frame, which runs them one after the other.
 pub(crate) trait Parts: 'static {
     /// The states of all parts for a customer.
-    type States: Debug + Default + PartialEq + 'static;
+    type States: Debug + Default + PartialEq + Serialize + DeserializeOwned + 'static;
 
     fn always(outs: &mut [Option<Contributions>]);
     fn known(who: &Customer, d: i64, of: Option<Facts>, outs: &mut [Option<Contributions>]);
@@ -188,7 +190,7 @@ macro_rules! parts {
         pub(crate) struct $list;
 
         /// What each part keeps for a customer.
-        #[derive(Debug, Default, PartialEq)]
+        #[derive(Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
         pub(crate) struct States {
             $($state: <$part as $crate::passes::Part>::State,)*
         }

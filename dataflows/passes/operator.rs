@@ -1,9 +1,11 @@
 //! The operators around the pass and its buckets: all that knows of frontiers here.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use differential_dataflow::difference::{IsZero, Monoid};
-use differential_dataflow::{AsCollection, Hashable, VecCollection};
+use differential_dataflow::{AsCollection, VecCollection};
 use timely::container::NoopBuilder;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
@@ -15,11 +17,13 @@ use super::contributions::{Told, plus};
 use super::customers::Pass;
 use super::{Bucket, Contributed, Parts, Rows};
 use crate::Epoch;
-use crate::analytics::{Output, Outputs};
+use crate::analytics::{Begin, Output, Outputs};
+use crate::keeper::Keeper;
 use crate::model::{Millis, OrderEvent, UserEvent};
 use crate::operators::{HashMap, Stash, StateSize, Sums, Vecs};
 use crate::queries::Table;
 use crate::row::{Fate, Row};
+use crate::slots::worker_of;
 use crate::views::Hub;
 
 /// What an epoch brings.
@@ -44,13 +48,15 @@ pub(crate) fn customers<'s, P: Parts>(
     tables: Vec<Option<Table>>,
     apart: &[usize],
     hub: &Hub,
+    begin: &Begin,
 ) -> (Rows<'s>, Vec<Contributed<'s>>) {
-    let scope = orders.scope();
+    let (scope, peers) = (orders.scope(), orders.scope().peers());
     let mut builder = OperatorBuilder::new("customers".into(), scope);
     let info = builder.operator_info();
-    let by_customer = Exchange::new(|event: &OrderEvent| event.order.user_id.hashed());
+    let by_customer =
+        Exchange::new(move |event: &OrderEvent| worker_of(&event.order.user_id, peers));
     let mut orders = builder.new_input(orders, by_customer);
-    let by_customer = Exchange::new(|event: &UserEvent| event.user.user_id.hashed());
+    let by_customer = Exchange::new(move |event: &UserEvent| worker_of(&event.user.user_id, peers));
     let mut users = builder.new_input(users, by_customer);
     let mut cuts = builder.new_input(cuts, Pipeline);
     let (rows_out, rows) = builder.new_output::<Vec<Output>>();
@@ -76,9 +82,11 @@ pub(crate) fn customers<'s, P: Parts>(
     let hub = hub.clone();
     builder.build(move |_capabilities| {
         let mut kept = StateSize::by(scope, &info);
-        let mut pass = Pass::<P>::new(tables, always);
+        let pass = Rc::new(RefCell::new(Pass::<P>::new(tables, always, begin)));
+        begin.keeper.keep(pass.clone());
         let mut held: BTreeMap<Epoch, Arrivals> = BTreeMap::new();
         move |frontiers| {
+            let mut pass = pass.borrow_mut();
             orders.for_each(|capability, batch| {
                 let epoch = *capability.least().expect("a message has a time");
                 held.entry(epoch).or_default().orders.push(std::mem::take(batch));
@@ -131,17 +139,20 @@ pub(crate) fn customers<'s, P: Parts>(
 /// The rows of buckets: each that a cut changed, once.
 ///
 /// Work: a look-up a bucket and cut. State: the sums of each bucket, while there is an event in it.
-pub(crate) fn buckets(
-    sums: VecCollection<'_, Epoch, Bucket, Sums>,
+pub(crate) fn buckets<'s>(
+    sums: VecCollection<'s, Epoch, Bucket, Sums>,
+    keeper: &Keeper,
     row: impl Fn(&Bucket, &Sums) -> Row + 'static,
-) -> Rows<'_> {
-    let scope = sums.inner.scope();
-    let by_bucket = Exchange::new(|(bucket, _, _): &(Bucket, Epoch, Sums)| bucket.hashed());
+) -> Rows<'s> {
+    let (scope, peers) = (sums.inner.scope(), sums.inner.scope().peers());
+    let by_bucket =
+        Exchange::new(move |(bucket, _, _): &(Bucket, Epoch, Sums)| worker_of(bucket, peers));
     sums.inner.unary_frontier::<Outputs, _, _, _>(by_bucket, "buckets", move |_capability, info| {
         let mut kept = StateSize::by(scope, &info);
-        let mut totals: HashMap<Bucket, Sums> = HashMap::default();
+        let totals = keeper.hashed::<Bucket, Sums>();
         let mut held: Stash<HashMap<Bucket, Sums>> = Stash::new();
         move |(input, frontier), output| {
+            let mut totals = totals.borrow_mut();
             input.for_each_stamp(|capability, batches| {
                 for (bucket, epoch, sums) in batches.flat_map(|batch| batch.drain(..)) {
                     let held = held.at(epoch, || capability.delayed(&epoch, 0));
@@ -153,21 +164,22 @@ pub(crate) fn buckets(
             {
                 let mut session = output.session_with_builder(&capability);
                 for (bucket, change) in changes.into_iter().filter(|(_, it)| !it.is_zero()) {
-                    let total = totals.entry(bucket).or_insert_with(Sums::zero);
-                    let before = *total;
-                    plus(total, &change, &bucket);
-                    let (fate, sums) = match (before.is_zero(), total.is_zero()) {
-                        (true, _) => (Fate::New, *total),
-                        (false, false) => (Fate::Changed, *total),
+                    let [before, after] = totals.update(bucket, |total| {
+                        let before = total.unwrap_or_else(Sums::zero);
+                        let mut after = before;
+                        plus(&mut after, &change, &bucket);
+                        *total = Some(after).filter(|after| !after.is_zero());
+                        [before, after]
+                    });
+                    let (fate, sums) = match (before.is_zero(), after.is_zero()) {
+                        (true, _) => (Fate::New, after),
+                        (false, false) => (Fate::Changed, after),
                         (false, true) => (Fate::Gone, before),
                     };
                     let shown = row(&bucket, &sums);
                     // What has changed may be in no row.
                     if fate != Fate::Changed || row(&bucket, &before) != shown {
                         session.give((shown, fate));
-                    }
-                    if fate == Fate::Gone {
-                        totals.remove(&bucket);
                     }
                 }
             }

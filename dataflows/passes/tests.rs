@@ -11,6 +11,7 @@ use super::customers::{Customer, Pass};
 use super::fold::Fold;
 use super::history::{Entry, History};
 use super::{Bucket, Fact, Parts};
+use crate::analytics::Begin;
 use crate::model::time::{DAY, HOUR};
 use crate::model::{
     Category, Krw, Line, Millis, Order, OrderEvent, OrderId, OrderKind, ProductId, Sex, Status,
@@ -208,7 +209,7 @@ type RowValues = BTreeMap<(usize, Vec<u8>), Vec<u8>>;
 
 /// What a customer's events come to: rows, and sums.
 fn outcome(events: &[OrderEvent], cuts: usize) -> (RowValues, BTreeMap<Bucket, Sums>) {
-    let mut pass = Pass::<All>::new(tables(), false);
+    let mut pass = Pass::<All>::new(tables(), false, &Begin::default());
     pass.record(user(1, 9_000));
     let (mut rows, mut sums) = (BTreeMap::new(), BTreeMap::<Bucket, Sums>::new());
     let mut now = Millis::MIN;
@@ -228,7 +229,7 @@ fn outcome(events: &[OrderEvent], cuts: usize) -> (RowValues, BTreeMap<Bucket, S
 
 #[test]
 fn what_happens_at_now_belongs_to_it_whatever_its_id() {
-    let mut pass = Pass::<All>::new(tables(), false);
+    let mut pass = Pass::<All>::new(tables(), false, &Begin::default());
     let later = order(OrderKind::Placed, 1, 2, START + HOUR, 5);
     pass.apply(&[order(OrderKind::Placed, 1, 1, START, u64::MAX), later]);
     pass.cut(START, |_row, _fate| ());
@@ -271,7 +272,7 @@ fn what_comes_out_of_order_after_now_moves_no_fold() {
         .collect();
     let (first, rest) = events.split_at(125);
     let run = |rest: &[OrderEvent]| {
-        let mut pass = Pass::<All>::new(tables(), false);
+        let mut pass = Pass::<All>::new(tables(), false, &Begin::default());
         pass.record(user(1, 9_000));
         let mut rows = BTreeMap::new();
         pass.apply(first);

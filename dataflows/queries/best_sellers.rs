@@ -34,7 +34,8 @@ fn rows<'s>(inputs: &Inputs<'s>, sold: Contributed<'s>, table: Table) -> Rows<'s
     let sold = sold.facts.explode(|(product_id, at, price)| {
         Some(((ProductId(product_id), at), (1, price as isize)))
     });
-    let within = sliding_windows(sold, &SPANS, inputs.now.clone(), "sold within spans");
+    let within =
+        sliding_windows(sold, &SPANS, inputs.now.clone(), "sold within spans", &inputs.keeper);
     let ranked = top_k(within, "best_sellers").map(|(span, (rank, sold))| ((span, rank), sold));
 
     changed(ranked, move |(span, rank), (units, revenue, ProductId(product_id))| {

@@ -3,6 +3,8 @@
 //!
 //! Work: an event changes one row. State: two sums a customer.
 
+use serde::{Deserialize, Serialize};
+
 use super::Table;
 use crate::model::Krw;
 use crate::model::time::day_of;
@@ -12,7 +14,7 @@ use crate::row::{Cell, Row};
 pub(super) struct Query;
 
 /// The sums over a customer's events.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Value {
     events: i64,
     orders: i64,

@@ -30,20 +30,24 @@ fn rows<'s>(inputs: &Inputs<'s>, sold: Contributed<'s>, table: Table) -> Rows<'s
     let listed =
         inputs.products.clone().map(|(product_id, event)| (product_id, event.product.listed_at));
     let sold = sold.facts.map(|(product_id, at, _)| (ProductId(product_id), at));
-    let first_sold = earliest(sold, "first sale");
+    let first_sold = earliest(sold, "first sale", &inputs.keeper);
 
     // Every product counts as not sold, and that is taken back with its first sale.
     let unsold = listed.clone().map(|(product_id, _listed_at)| (product_id, None));
     let no_longer = first_sold.clone().map(|(product_id, _at)| (product_id, None)).negate();
     let sold = first_sold.map(|(product_id, at)| (product_id, Some(at)));
     let sales = unsold.concat(no_longer).concat(sold);
-    let products = lookup_join(sales, listed, "sale after listing", |listed_at, sold_at| {
-        Some((week_of(day_of(*listed_at)), lag(*listed_at, *sold_at)))
-    });
+    let products =
+        lookup_join(sales, listed, "sale after listing", &inputs.keeper, |listed_at, sold_at| {
+            Some((week_of(day_of(*listed_at)), lag(*listed_at, *sold_at)))
+        });
 
-    changed(totals(products, "first_sale_lag"), move |(week, lag), products: &isize| {
-        table.row(&[Cell::Date(*week), Cell::Text(LAGS[*lag])], &[Cell::Int(*products as i64)])
-    })
+    changed(
+        totals(products, "first_sale_lag", &inputs.keeper),
+        move |(week, lag), products: &isize| {
+            table.row(&[Cell::Date(*week), Cell::Text(LAGS[*lag])], &[Cell::Int(*products as i64)])
+        },
+    )
 }
 
 const LAGS: [&str; 7] = ["0", "1", "2", "3", "4-7", "8+", "none yet"];

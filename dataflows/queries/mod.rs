@@ -6,6 +6,7 @@
 
 use timely::dataflow::Stream;
 
+use crate::keeper::Keeper;
 use crate::model::{Millis, ProductEvent, ProductId, ScenarioEvent};
 use crate::operators::Sums;
 use crate::passes::{Bucket, Build, Part, parts};
@@ -21,6 +22,8 @@ pub struct Inputs<'s> {
     pub scenarios: Collection<'s, ScenarioEvent>,
     /// The market time of the results at each cut; [`Millis::MIN`] while there is none.
     pub now: Stream<'s, Epoch, Vec<Millis>>,
+    /// For what operators keep from one start to the next.
+    pub keeper: Keeper,
 }
 
 /// A query as the engine sees it.

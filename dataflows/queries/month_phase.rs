@@ -24,14 +24,14 @@ impl Part for Query {
     }
 }
 
-fn rows<'s>(_: &Inputs<'s>, orders: Contributed<'s>, table: Table) -> Rows<'s> {
-    let by_phase = totals(orders.sums, "orders by day").explode(|(day, sums)| {
+fn rows<'s>(inputs: &Inputs<'s>, orders: Contributed<'s>, table: Table) -> Rows<'s> {
+    let by_phase = totals(orders.sums, "orders by day", &inputs.keeper).explode(|(day, sums)| {
         let (day, days, orders) = (day.day(), 1, sums.orders as isize);
         Some(((month_of(day), phase_of(day)), (days, orders)))
     });
 
     changed(
-        totals(by_phase, "month_phase"),
+        totals(by_phase, "month_phase", &inputs.keeper),
         move |(month, phase), (days, orders): &(isize, isize)| {
             table.row(
                 &[Cell::Date(*month), Cell::Text(PHASES[*phase])],

@@ -26,7 +26,8 @@ impl Part for Query {
 
 fn rows<'s>(inputs: &Inputs<'s>, placed: Contributed<'s>, table: Table) -> Rows<'s> {
     let placed = regrouped(placed.sums, |minute, sums| (minute.a, sums));
-    let alerts = alerts(placed, inputs.now.clone()).map(|alert| (alert.minute, alert));
+    let alerts =
+        alerts(placed, inputs.now.clone(), &inputs.keeper).map(|alert| (alert.minute, alert));
 
     changed(alerts, move |minute, alert| {
         table.row(

@@ -26,23 +26,29 @@ impl Part for Query {
 fn rows<'s>(inputs: &Inputs<'s>, ordered: Contributed<'s>, table: Table) -> Rows<'s> {
     let ordered =
         regrouped(ordered.sums, |product, sums| (ProductId(product.a), sums.orders as isize));
-    let orders = totals(ordered, "orders by product");
+    let orders = totals(ordered, "orders by product", &inputs.keeper);
 
-    left_join(inputs.products.clone(), orders, "products", move |product_id, event, orders| {
-        let product = &event.product;
-        table.row(
-            &[Cell::Int(product_id.0)],
-            &[
-                Cell::Text(&product.name),
-                Cell::Text(&product.category),
-                Cell::Int(product.price.0),
-                Cell::Int(product.stock),
-                Cell::Instant(product.listed_at),
-                Cell::Instant(event.at),
-                Cell::Int(orders.map_or(0, |orders| *orders as i64)),
-            ],
-        )
-    })
+    left_join(
+        inputs.products.clone(),
+        orders,
+        "products",
+        &inputs.keeper,
+        move |product_id, event, orders| {
+            let product = &event.product;
+            table.row(
+                &[Cell::Int(product_id.0)],
+                &[
+                    Cell::Text(&product.name),
+                    Cell::Text(&product.category),
+                    Cell::Int(product.price.0),
+                    Cell::Int(product.stock),
+                    Cell::Instant(product.listed_at),
+                    Cell::Instant(event.at),
+                    Cell::Int(orders.map_or(0, |orders| *orders as i64)),
+                ],
+            )
+        },
+    )
 }
 
 #[cfg(test)]

@@ -49,11 +49,12 @@ impl Part for Query {
     }
 }
 
-fn rows<'s>(_: &Inputs<'s>, habits: Contributed<'s>, table: Table) -> Rows<'s> {
-    let habits = totals(habits.sums, "totals of habits").map(|(habit, sums)| {
-        let (customers, again, gaps) = (sums.buyers, sums.units, sums.orders);
-        (habit.a as usize, (habit.b, customers, again, gaps))
-    });
+fn rows<'s>(inputs: &Inputs<'s>, habits: Contributed<'s>, table: Table) -> Rows<'s> {
+    let habits =
+        totals(habits.sums, "totals of habits", &inputs.keeper.told()).map(|(habit, sums)| {
+            let (customers, again, gaps) = (sums.buyers, sums.units, sums.orders);
+            (habit.a as usize, (habit.b, customers, again, gaps))
+        });
     let repurchase = habits.reduce_named("repurchase", |_grade, habits, result| {
         // They come sorted, that of the customers first.
         let habits = || habits.iter().map(|(habit, _)| *habit);

@@ -5,6 +5,7 @@
 //! the open ones. State: that of the operator `impacts`: every placed order, in 12 bytes.
 
 use super::{Inputs, Table};
+use crate::keeper::Keeper;
 use crate::model::{Krw, OrderKind};
 use crate::operators::{Impact, actives, changed, impacts, totals};
 use crate::passes::{Build, Contributed, Contributions, Customer, Entry, Part, Rows};
@@ -25,9 +26,10 @@ impl Part for Query {
 
 fn rows<'s>(inputs: &Inputs<'s>, placed: Contributed<'s>, table: Table) -> Rows<'s> {
     let placed = placed.facts.map(|(at, amount, _)| (at, Krw(amount)));
-    let impacts = impacts(placed, actives(inputs.scenarios.clone()), inputs.now.clone());
+    let impacts =
+        impacts(placed, actives(inputs.scenarios.clone()), inputs.now.clone(), &inputs.keeper);
 
-    let impacts = totals(impacts, "scenario_impact")
+    let impacts = totals(impacts, "scenario_impact", &Keeper::default())
         .map(|(active, impact)| ((active.name, active.occurrence), impact));
 
     changed(impacts, move |(name, occurrence), (during, before): &Impact| {

@@ -5,6 +5,7 @@
 //! State: two sums a cohort and month.
 
 use super::{Inputs, Table};
+use crate::keeper::Keeper;
 use crate::model::time::{day_of, month_of, months_between};
 use crate::model::{Day, Krw, Millis};
 use crate::operators::{changed, month_of_now, totals};
@@ -55,19 +56,24 @@ fn since(who: &Customer, at: Millis) -> (Day, i64) {
 fn rows<'s>(inputs: &Inputs<'s>, contributed: Contributed<'s>, table: Table) -> Rows<'s> {
     let sums = contributed.sums;
     let is_cohort = |bucket: &Bucket| bucket.b == CUSTOMERS;
-    let cohorts = totals(sums.clone().filter(is_cohort), "customers by cohort");
+    let cohorts =
+        totals(sums.clone().filter(is_cohort), "customers by cohort", &inputs.keeper.told());
     let cohorts = cohorts.map(|(cohort, sums)| ((), (cohort.day(), sums.buyers as isize)));
     let month = month_of_now(inputs.now.clone()).map(|month| ((), month));
     let rows = cohorts.join_map(month, |(), (signup, customers), now| (*signup, *customers, *now));
     let rows = rows.explode(|(signup, customers, now): (Day, isize, Day)| {
         (0..=months_between(signup, now)).map(move |since| ((signup, since), (customers, 0, 0)))
     });
-    let value = totals(sums.filter(move |bucket| !is_cohort(bucket)), "value by cohort");
+    let value = totals(
+        sums.filter(move |bucket| !is_cohort(bucket)),
+        "value by cohort",
+        &inputs.keeper.told(),
+    );
     let value = value.explode(|(cell, sums)| {
         let Krw(revenue) = sums.revenue;
         Some(((cell.day(), cell.b), (0, sums.buyers as isize, revenue as isize)))
     });
-    let cells = totals(rows.concat(value), "value_by_cohort")
+    let cells = totals(rows.concat(value), "value_by_cohort", &Keeper::default())
         // What lies before the sign-up or beyond the month of now has no customers.
         .filter(|(_cell, (customers, _active, _revenue))| *customers > 0);
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use super::options::{Database, Instant, Place, TableList, count};
+use super::options::{Database, Instant, Kept, Place, TableList, count};
 use crate::engine::{self, supervise};
 use crate::platform::logging;
 use crate::platform::retry::{self, Patience, Stopped};
@@ -35,6 +35,8 @@ pub(crate) struct Analytics {
     latest: Option<Instant>,
     #[command(flatten)]
     tables: TableList,
+    #[command(flatten)]
+    kept: Kept,
     #[command(flatten)]
     workers: Workers,
     /// Print help.
@@ -110,6 +112,7 @@ impl Analytics {
             producer_done: Arc::new(AtomicBool::new(true)),
             now: Arc::default(),
             stop: Arc::clone(stop),
+            checkpoints: self.kept.settings(&self.place.log.dir),
             differing: verify::differing,
         };
         if self.workers.processes > 1 {
@@ -127,7 +130,7 @@ impl Analytics {
 
 /// The processes of the analytics, or the one of them that this is, started again when one is lost.
 fn run_processes(command: &Analytics, database: &Database, stop: &AtomicBool) -> Result<bool> {
-    let Analytics { place, exit_when_caught_up, tables, workers, .. } = command;
+    let Analytics { place, exit_when_caught_up, tables, kept, workers, .. } = command;
     let program = std::env::current_exe().context("finding this program")?;
     let ready = || {
         retry::again(Patience::Ever, &|| stop.load(Ordering::SeqCst), || {
@@ -138,6 +141,7 @@ fn run_processes(command: &Analytics, database: &Database, stop: &AtomicBool) ->
     supervise::supervise(workers.processes, workers.process, stop, ready, |process| {
         let mut child = std::process::Command::new(&program);
         child.args(["analytics", "--once"]).arg("--dir").arg(&place.log.dir);
+        child.arg("--checkpoint").arg(kept.checkpoint.to_string());
         for (flag, number) in [("-w", workers.workers), ("-n", workers.processes), ("-p", process)]
         {
             child.arg(flag).arg(number.to_string());

@@ -1,10 +1,12 @@
 //! The flags that commands share, and the log and the store that they name.
 
+use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime};
@@ -16,6 +18,7 @@ use dataflows::market::{Faults, Profile};
 use dataflows::model::Millis;
 use dataflows::model::time::{TIME_END, TIME_MIN, ZONE, day_of_date, start_of_day};
 
+use crate::engine::checkpoint;
 use crate::log::{self, Log};
 use crate::market::cache::Link;
 use crate::market::{self, Speed};
@@ -179,6 +182,53 @@ impl Which {
             faults: self.dirt,
             ..self.rules.market_options()?
         })
+    }
+}
+
+/// What the analytics keep beside the store.
+#[derive(Args, Clone, Copy)]
+pub(crate) struct Kept {
+    /// How often the analytics keep their state in the directory, as 15s or 5m: a start goes on from
+    /// there. `off`: never, and a start reads all that was counted back from the database.
+    #[arg(long, value_name = "EVERY", default_value = "15s")]
+    pub(crate) checkpoint: Every,
+}
+
+impl Kept {
+    /// For the analytics of a directory.
+    pub(crate) fn settings(self, dir: &Path) -> Option<checkpoint::Settings> {
+        let settings = |every| checkpoint::Settings { dir: dir.join("checkpoint"), every };
+        self.checkpoint.0.map(settings)
+    }
+}
+
+/// A span of the wall clock between two things that are done again and again; or none, if they are not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Every(Option<Duration>);
+
+impl FromStr for Every {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "off" {
+            return Ok(Every(None));
+        }
+        let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+        let mut spans = units.iter().filter_map(|(unit, ms)| {
+            let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+            Some(Duration::from_millis(number.checked_mul(*ms)?))
+        });
+        let span = spans.next().filter(|span| !span.is_zero());
+        span.map(|span| Every(Some(span))).ok_or("expected a span, as 15s, 5m or 1h, or `off`")
+    }
+}
+
+impl Display for Every {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(span) => write!(f, "{}ms", span.as_millis()),
+            None => f.write_str("off"),
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::log::{Log, Record, records_at};
 use crate::platform::output::Output;
 use crate::platform::retry;
 use crate::store::waits::{self, OutOfStep, Wait, What};
-use crate::store::{self, views};
+use crate::store::{self, checkpoints, views};
 
 /// Shows partitions, lag, the commit point, rates and memory.
 #[derive(Args)]
@@ -71,6 +71,8 @@ struct Report {
     alone: Vec<Alone>,
     /// Result tables that the analytics do not keep: their content is of an earlier commit.
     not_kept: Vec<&'static str>,
+    /// What a start goes on from; none where it reads all back that was counted.
+    checkpoint: Option<checkpoints::Newest>,
     /// The standing views.
     views: Vec<views::State>,
     partitions: Vec<Partition>,
@@ -197,6 +199,7 @@ fn status(
         latest: progress.get(4),
         alone: alone(&mut client)?,
         not_kept: store::not_kept(&mut client)?,
+        checkpoint: checkpoints::newest(&mut client)?,
         views: views::states(&mut client)?,
         partitions,
     };
@@ -270,6 +273,18 @@ fn write(status: Report, out: &mut dyn Write) -> Result<()> {
     if !status.not_kept.is_empty() {
         let tables = status.not_kept.join(", ");
         writeln!(out, "not kept      {tables}: their rows are of an earlier commit, or none")?;
+    }
+    match &status.checkpoint {
+        Some(of) => writeln!(
+            out,
+            "checkpoint    {} s old, {} MiB: a start goes on from there",
+            of.seconds_ago,
+            of.bytes >> 20
+        )?,
+        None if status.told_seconds_ago.is_some() => {
+            writeln!(out, "checkpoint    none: a start reads all back that was counted")?;
+        }
+        None => {}
     }
     writeln!(out, "memory        {} MiB\n", status.memory_bytes >> 20)?;
     writeln!(

@@ -21,7 +21,7 @@ use serde::Serialize;
 use tracing::info;
 
 use super::market::{GO_ON, stopped_at};
-use super::options::{Cached, Listen, Place, TableList, Which, count};
+use super::options::{Cached, Kept, Listen, Place, TableList, Which, count};
 use crate::engine;
 use crate::log::{Log, newest_record};
 use crate::market::cache::{Cache, Counts, Link, market_name};
@@ -47,6 +47,8 @@ pub(crate) struct Up {
     listen: Listen,
     #[command(flatten)]
     tables: TableList,
+    #[command(flatten)]
+    kept: Kept,
     /// Worker threads of the market, and as many of the analytics.
     #[arg(short = 'w', long, default_value_t = 1, value_parser = count())]
     workers: usize,
@@ -64,6 +66,7 @@ impl Up {
             options: self.which.market_options()?,
             speed: self.which.speed,
             tables: self.tables.tables()?,
+            checkpoints: self.kept.settings(&self.place.log.dir),
             workers: self.workers,
             redis: self.cached.link()?,
             exit_when_caught_up: self.exit_when_caught_up,
@@ -133,6 +136,8 @@ struct Settings {
     speed: Speed,
     /// Which tables are kept.
     tables: Tables,
+    /// Where the analytics keep their state.
+    checkpoints: Option<engine::checkpoint::Settings>,
     /// Workers of the market, and of the analytics.
     workers: usize,
     /// The Redis that has the working set; none keeps it in memory.
@@ -258,6 +263,7 @@ fn run(
         producer_done: Arc::clone(&producer_done),
         now: Arc::clone(&now),
         stop: Arc::new(AtomicBool::new(false)),
+        checkpoints: settings.checkpoints.clone(),
         differing: verify::differing,
     };
     let engine_stop = Arc::clone(&engine_settings.stop);

@@ -17,6 +17,7 @@ use postgres::Client;
 use tracing::{debug, warn};
 
 use crate::platform::clock::Stopwatch;
+use crate::platform::retry;
 use crate::store::waits::waits_for_lock;
 use crate::store::{self, Committer, Writes};
 
@@ -59,6 +60,10 @@ struct Queue {
     sharing: Sharing,
     /// Tables of which nothing is written any more, from an epoch on.
     given_up: BTreeMap<u16, Epoch>,
+    /// The epoch of a cut that shows what the store has.
+    held_back: Option<Epoch>,
+    /// An epoch that gets a commit point in any case.
+    told_of: Epoch,
 }
 
 /// Whether a snapshot is shared of what is committed, so that others can read it.
@@ -107,6 +112,16 @@ fn leave_out(rows: &mut [RowBatch], given_up: &BTreeMap<u16, Epoch>, epoch: Epoc
     }
 }
 
+/// Leaves out the rows of queries' tables.
+fn leave_out_results(rows: &mut [RowBatch]) {
+    for batch in rows {
+        let mut others = RowBatch::default();
+        let stay = batch.iter().filter(|row| !Tables::is_result(row.table));
+        stay.for_each(|row| others.push(&row.to_row(), row.fate));
+        *batch = others;
+    }
+}
+
 impl Commits {
     pub(super) fn new(committed: Epoch) -> Commits {
         Commits(Arc::new(Shared {
@@ -127,6 +142,9 @@ impl Commits {
         queue.uncut = closed.is_none();
         if let Some(mut closed) = closed {
             leave_out(&mut closed.rows, &queue.given_up, epoch);
+            if queue.held_back == Some(epoch) {
+                leave_out_results(&mut closed.rows);
+            }
             queue.closed.push_back((epoch, closed));
             self.0.filled.notify_all();
         }
@@ -135,6 +153,16 @@ impl Commits {
     /// Nothing of a table is written any more from an epoch on, which has not closed.
     pub(super) fn give_up(&self, table: u16, from: Epoch) {
         self.queue().given_up.insert(table, from);
+    }
+
+    /// At an epoch's cut the tables are as the store has them: nothing of them is written.
+    pub(super) fn hold_back(&self, epoch: Epoch) {
+        self.queue().held_back = Some(epoch);
+    }
+
+    /// An epoch gets a commit point, whether or not something has changed.
+    pub(super) fn tell_of(&self, epoch: Epoch) {
+        self.queue().told_of = epoch;
     }
 
     /// Whether epochs have closed of which nothing is on its way to the store.
@@ -245,6 +273,12 @@ impl Commits {
                 if result.is_ok() && calm.take_if(Calm::is_calm).is_some() {
                     result = committer.settle();
                 }
+                if let Err(error) = &result
+                    && !retry::transient(error)
+                    && let Err(error) = committer.forget_checkpoints()
+                {
+                    warn!("{error:#}");
+                }
                 let mut queue = commits.queue();
                 queue.running = None;
                 if let Err(error) = result {
@@ -291,7 +325,8 @@ impl Commits {
         self.0.begun.store(*epoch, Ordering::Release);
         let since = Stopwatch::start();
         // Where nothing has changed there is no commit point.
-        if !(writes.is_empty() && read.is_empty()) {
+        let is_told_of = self.queue().told_of == *epoch;
+        if is_told_of || !(writes.is_empty() && read.is_empty()) {
             committer.commit(*epoch, writes, read, *moved)?;
         }
         debug!(epoch, rows, ms = since.elapsed().as_millis() as u64, "commit");

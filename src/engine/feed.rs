@@ -102,6 +102,11 @@ impl Feed {
         self.handles.epoch()
     }
 
+    /// Closes the open epoch.
+    pub(super) fn close(&mut self) {
+        self.handles.advance_to(self.handles.epoch() + 1);
+    }
+
     /// Whether this worker has read its share of a commit since the last cut.
     pub(super) fn fills_a_commit(&self) -> bool {
         self.uncut >= COMMIT_BYTES / self.workers

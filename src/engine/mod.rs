@@ -2,13 +2,14 @@
 //!
 //! Each worker reads the partitions p with p mod workers = its index, tags what it reads with the
 //! epoch, and lets the graph of [`dataflows::analytics`] do the rest. Worker 0 also hands closed
-//! epochs to the committing thread. There is no state but in memory: at the start the ledgers are
-//! read back from the store in epochs of their own, and the log from the committed offsets on.
+//! epochs to the committing thread. At the start the workers go on from a checkpoint, or from nothing; what was counted
+//! since is read back from the store in epochs of its own, and the log from the committed offsets on.
 //!
 //! Backpressure: the commit operator holds the graph's frontier at the last committed epoch, and a
 //! worker reads on only while less than its share of `UNCOMMITTED_BYTES` is beyond it.
 
 mod as_read;
+pub mod checkpoint;
 mod committing;
 mod connect;
 mod feed;
@@ -29,7 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use dataflows::Epoch;
-use dataflows::analytics::{Begin, Handles, Output, Tables, analytics, commit};
+use dataflows::analytics::{Begin, Handles, Tables, analytics, commit};
 use dataflows::model::Topic;
 use dataflows::views::Hub;
 use timely::CommunicationConfig as To;
@@ -51,6 +52,7 @@ use crate::platform::logging::LAST_WORD;
 use crate::platform::retry;
 use crate::store::{self, Claim, LedgerDiffers};
 use as_read::Mark;
+use checkpoint::{Checkpoints, Restored};
 use committing::Commits;
 use feed::{EPOCH, EPOCH_RECORDS, Epochs, Feed};
 use profile::Held;
@@ -75,6 +77,8 @@ pub struct Settings {
     pub now: Arc<AtomicI64>,
     /// Set to end early, after committing what was read.
     pub stop: Arc<AtomicBool>,
+    /// Where the workers keep what a start goes on from, if anywhere.
+    pub checkpoints: Option<checkpoint::Settings>,
     /// Names some rows of a topic's ledger that are not what the log says, for the error of a start that
     /// finds it changed.
     pub differing: fn(&postgres::Config, &dyn Log, Topic) -> Vec<String>,
@@ -206,10 +210,11 @@ fn run_worker(
     failure: &Failure,
 ) -> Result<()> {
     let mut client = store::connect(&settings.database)?;
+    let form = checkpoint::form(&settings.tables);
     // Once the claim stands, no other engine can change the store: what all workers read back
     // after it is one snapshot.
     let claim = (worker.index() == 0)
-        .then(|| store::claim(&mut client, &**log, &settings.tables))
+        .then(|| store::claim(&mut client, &**log, &settings.tables, &form))
         .transpose()?;
     if let Some(claim) = &claim {
         let Claim { generation, epoch, .. } = claim;
@@ -238,11 +243,20 @@ fn run_worker(
         .transpose()?;
     let (desk, found) = office.unzip();
     let standing = broadcast(worker, failure, found)?;
+    let restored = restore(worker, failure, settings, &form, &mut client, &claim, &standing)?;
+    let from = restored.as_ref().map(|restored| restored.offsets.clone());
+    let checkpoints = {
+        let (at, database) = (settings.checkpoints.as_ref(), &settings.database);
+        Checkpoints::new(worker, at, form, (database, &mut client), &claim, restored)?
+    };
+    if from.is_some() {
+        commits.hold_back(hydrated);
+    }
     let (hub, held) = (Hub::default(), Held::register(worker));
-    let begin = Begin { hydrated, now: claim.now };
+    let begin = Begin { hydrated, now: claim.now, keeper: checkpoints.keeper().clone() };
     let probe = ProbeHandle::new();
     let (mut handles, views, activator) = worker.dataflow::<Epoch, _, _>(|scope| {
-        let (handles, views, outputs) = analytics(scope, begin, &settings.tables, &hub);
+        let (handles, views, outputs) = analytics(scope, &begin, &settings.tables, &hub);
         let (deliver, committed) = (commits.clone(), commits.clone());
         let (done, activator) = commit(
             outputs,
@@ -252,12 +266,13 @@ fn run_worker(
         done.probe_with(&probe);
         (handles, views, activator)
     });
-    let mut views = Views::new(worker, (hub, held), views, &settings.database, standing, desk);
+    let views = Views::new(worker, (hub.clone(), held), views, &settings.database, standing, desk);
 
     handles.advance_to(claim.epoch + 1);
     as_read::has_all(&**log, &claim.tallies)?;
     let tables = &settings.tables;
-    let read = hydrate(worker, &**log, &mut client, &claim, tables, &mut handles, hydrated);
+    let past = Past { claim: &claim, tables, from: from.as_ref(), last: hydrated };
+    let read = hydrate(worker, &**log, &mut client, &past, &mut handles);
     drop(client);
     let compared = read.map_err(|mut error| {
         if let Some(LedgerDiffers { topic, rows, .. }) = error.downcast_mut() {
@@ -269,7 +284,7 @@ fn run_worker(
 
     // The first commit writes what differs from what the store holds.
     handles.advance_to(hydrated);
-    let mut cuts = Cuts { commits: commits.clone(), last: hydrated, read: false };
+    let cuts = Cuts { commits: commits.clone(), last: hydrated, read: false };
     if worker.index() == 0 {
         handles.cut();
     }
@@ -278,34 +293,11 @@ fn run_worker(
     source.mark(&compared);
     source.announce(&mut handles);
     let epochs = Epochs::new(hydrated + 1, claimed);
-    let mut feed = Feed::new(worker, log, source, handles, epochs, &probe);
-    let caught_up = loop {
-        failure.check()?;
-        commits.check()?;
-        reading.check()?;
-        feed.advance();
-        views.step(worker, feed.epoch(), &commits)?;
-        activator.activate();
-
-        let ended = settings.stop.load(Ordering::Relaxed);
-        let may_end = settings.exit_when_caught_up && settings.producer_done.load(Ordering::SeqCst);
-        let read = if ended { 0 } else { feed.read()? };
-        if worker.index() == 0 {
-            cuts.look(read, &mut feed, &mut views);
-        }
-        feed.offsets()
-            .for_each(|(topic, partition, offset)| reading.tell(topic, partition, offset));
-        if read == 0 && (ended || (may_end && feed.is_through()?)) {
-            break !ended;
-        }
-        worker.step();
-        if read == 0 {
-            worker.step_or_park(Some(EPOCH));
-        }
-    };
-
+    let feed = Feed::new(worker, log, source, handles, epochs, &probe);
+    let mut running = Running { feed, cuts, views, checkpoints, hub, probe, activator };
     let check = || failure.check().and_then(|()| commits.check());
-    finish(worker, feed, &mut cuts, views, &probe, &activator, check)?;
+    let caught_up = running.run(worker, settings, reading, check)?;
+    running.finish(worker, check)?;
     commits.close(caught_up);
     if let Some(thread) = committing {
         thread.join().map_err(|_| anyhow!("the committing thread died"))?;
@@ -326,46 +318,108 @@ fn are_kept(tables: &Tables, claim: &Claim) -> Result<()> {
     Ok(())
 }
 
-/// Has all committed that was read, once every worker has said up to where it has.
-fn finish(
-    worker: &mut Worker,
-    mut feed: Feed,
-    cuts: &mut Cuts,
-    mut views: Views,
-    probe: &ProbeHandle<Epoch>,
-    activator: &Activator,
-    check: impl Fn() -> Result<()>,
-) -> Result<()> {
-    while !feed.ends() {
-        check()?;
-        feed.advance();
-        views.step(worker, feed.epoch(), &cuts.commits)?;
-        activator.activate();
-        if worker.index() == 0 {
-            cuts.look(0, &mut feed, &mut views);
+/// A worker while its graph runs.
+struct Running {
+    feed: Feed,
+    cuts: Cuts,
+    views: Views,
+    checkpoints: Checkpoints,
+    hub: Hub,
+    /// What is not committed yet.
+    probe: ProbeHandle<Epoch>,
+    /// Of the operator that commits.
+    activator: Activator,
+}
+
+impl Running {
+    /// Reads until it is told to stop, or there is nothing more; whether there is not.
+    fn run(
+        &mut self,
+        worker: &mut Worker,
+        settings: &Settings,
+        reading: &Reading,
+        check: impl Fn() -> Result<()>,
+    ) -> Result<bool> {
+        loop {
+            check()?;
+            reading.check()?;
+            self.go_on(worker)?;
+
+            let ended = settings.stop.load(Ordering::Relaxed);
+            let may_end =
+                settings.exit_when_caught_up && settings.producer_done.load(Ordering::SeqCst);
+            let read = if ended { 0 } else { self.feed.read()? };
+            if worker.index() == 0 {
+                self.look(read);
+            }
+            let offsets = self.feed.offsets();
+            offsets.for_each(|(topic, partition, offset)| reading.tell(topic, partition, offset));
+            if read == 0 && (ended || (may_end && self.feed.is_through()?)) {
+                return Ok(!ended);
+            }
+            worker.step();
+            if read == 0 {
+                worker.step_or_park(Some(EPOCH));
+            }
         }
-        worker.step();
-        worker.step_or_park(Some(EPOCH));
     }
-    feed.advance();
-    if worker.index() == 0 {
-        feed.cut();
+
+    /// Has the graph go on to the epoch of this instant, unless a checkpoint is being taken.
+    fn go_on(&mut self, worker: &mut Worker) -> Result<()> {
+        if self.checkpoints.step(&self.hub) {
+            self.feed.advance();
+        }
+        self.views.step(worker, self.feed.epoch(), &self.cuts.commits)?;
+        self.activator.activate();
+        Ok(())
     }
-    drop(feed.end());
-    while !views.ends() {
-        check()?;
-        activator.activate();
-        worker.step();
-        worker.step_or_park(Some(EPOCH));
+
+    /// Asks for a cut, and with it for a checkpoint, where one is due: at worker 0, which has read so many
+    /// records.
+    fn look(&mut self, read: usize) {
+        let Running { feed, cuts, views, checkpoints, .. } = self;
+        if cuts.look(read, feed, views) && checkpoints.is_due() {
+            cuts.commits.tell_of(cuts.last);
+            checkpoints.ask(cuts.last);
+            feed.close();
+        }
     }
-    drop(views);
-    while !probe.done() {
-        check()?;
-        activator.activate();
-        worker.step();
-        worker.step_or_park(Some(EPOCH));
+
+    /// Has all committed that was read, once every worker has said up to where it has.
+    fn finish(mut self, worker: &mut Worker, check: impl Fn() -> Result<()>) -> Result<()> {
+        self.checkpoints.end();
+        // Whoever has asked for a checkpoint waits for it, and the others for them.
+        while !(self.checkpoints.are_taken() && self.feed.ends()) {
+            check()?;
+            self.go_on(worker)?;
+            if worker.index() == 0 {
+                self.look(0);
+            }
+            worker.step();
+            worker.step_or_park(Some(EPOCH));
+        }
+        let Running { mut feed, mut views, checkpoints, probe, activator, .. } = self;
+        feed.advance();
+        if worker.index() == 0 {
+            feed.cut();
+        }
+        drop(feed.end());
+        while !views.ends() {
+            check()?;
+            activator.activate();
+            worker.step();
+            worker.step_or_park(Some(EPOCH));
+        }
+        drop(views);
+        while !probe.done() {
+            check()?;
+            activator.activate();
+            worker.step();
+            worker.step_or_park(Some(EPOCH));
+        }
+        checkpoints.finish();
+        Ok(())
     }
-    Ok(())
 }
 
 /// Epochs that a start has for what the store holds.
@@ -383,29 +437,78 @@ struct Cuts {
 }
 
 impl Cuts {
-    fn look(&mut self, read: usize, feed: &mut Feed, views: &mut Views) {
+    /// Whether one was asked for.
+    fn look(&mut self, read: usize, feed: &mut Feed, views: &mut Views) -> bool {
         self.read |= read > 0;
         let idle = self.commits.committed() >= self.last;
         let next = self.commits.begun() >= self.last && feed.fills_a_commit();
         if next || (idle && (self.read || self.commits.is_uncut() || views.want_a_cut())) {
             (self.last, self.read) = (feed.cut(), false);
             views.cut(self.last, &self.commits);
+            return true;
         }
+        false
     }
 }
 
-/// Feeds what the store holds, in epochs up to `last`: every worker its shard of the ledgers, worker 0 the result rows, so that
-/// the first commit writes the difference and nothing else. Ends where the log
-/// does not hold what was read of it; gives the last record of each partition that was compared.
+/// Finds the checkpoint that a start can go on from. Where views stand, all of the past is told to them.
+fn restore(
+    worker: &mut Worker,
+    failure: &Failure,
+    settings: &Settings,
+    form: &str,
+    client: &mut postgres::Client,
+    claim: &Claim,
+    standing: &standing::Begin,
+) -> Result<Option<Restored>> {
+    // Those of other processes may have other flags.
+    let is_on = gather(worker, failure, settings.checkpoints.is_some())?;
+    let Some(at) = settings.checkpoints.as_ref().filter(|_| is_on.into_iter().all(|on| on)) else {
+        return Ok(None);
+    };
+    if claim.tallies.is_empty() {
+        return Ok(None);
+    }
+    if standing.has_views() {
+        if worker.index() == 0 {
+            info!(
+                "the analytics' state is read back from the store: standing views read all of it"
+            );
+        }
+        return Ok(None);
+    }
+    let since = Stopwatch::start();
+    let restored = checkpoint::restore(worker, failure, at, form, client)?;
+    if let Some(restored) = &restored
+        && worker.index() == 0
+    {
+        let ms = since.elapsed().as_millis() as u64;
+        info!(epoch = restored.epoch(), ms, "the analytics go on from a checkpoint");
+    }
+    Ok(restored)
+}
+
+/// What of the past a start reads back.
+struct Past<'a> {
+    claim: &'a Claim,
+    tables: &'a Tables,
+    /// The offsets from which on, where there is a checkpoint of what was before.
+    from: Option<&'a BTreeMap<(Topic, u32), u64>>,
+    /// Up to which epoch it is fed.
+    last: Epoch,
+}
+
+/// Feeds what the store holds: every worker its shard of the ledgers, worker 0 the result rows, so that the
+/// first commit writes the difference and nothing else; behind a checkpoint only what was counted since. Ends
+/// where the log does not hold what was read of it; gives the last record of each partition that was compared.
 fn hydrate(
     worker: &mut Worker,
     log: &dyn Log,
     client: &mut postgres::Client,
-    claim: &Claim,
-    tables: &Tables,
+    past: &Past<'_>,
     handles: &mut Handles,
-    last: Epoch,
 ) -> Result<BTreeMap<(Topic, u32), Mark>> {
+    let Past { claim, tables, from, last } = *past;
     let shard = (worker.index(), worker.peers());
     let mut compared = BTreeMap::new();
     for topic in Topic::ALL {
@@ -413,8 +516,16 @@ fn hydrate(
         for partition in (0..log.partitions(topic)).filter(|p| *p as usize % shard.1 == shard.0) {
             starts.insert(partition, log.start(topic, partition)?);
         }
+        // Who hears of the scenarios keeps nothing of them.
+        let from = from.filter(|_| topic != Topic::Scenarios).map(|from| {
+            let of_topic = from.iter().filter(|((it, partition), _)| {
+                *it == topic && *partition as usize % shard.1 == shard.0
+            });
+            of_topic.map(|((_, partition), offset)| (*partition, *offset)).collect()
+        });
         let mut events = 0usize;
-        let read = store::hydrate(client, claim, topic, shard, &starts, |origin, event| {
+        let from = from.as_ref();
+        let read = store::hydrate(client, claim, topic, shard, &starts, from, |origin, event| {
             handles.send(origin, event);
             events += 1;
             // What the operators take in now waits neither in their queues nor for its epoch's end.
@@ -431,7 +542,8 @@ fn hydrate(
         crash::point("hydration");
     }
     if shard.0 == 0 {
-        store::stored_rows(client, tables, |output: Output| handles.outputs.send(output))?;
+        let others = from.is_some();
+        store::stored_rows(client, tables, others, |output| handles.outputs.send(output))?;
         for ((topic, partition), tally) in &claim.tallies {
             let reached = tally.reach.and_then(|reach| reach.reached);
             if let (Topic::Orders, Some(reached)) = (topic, reached) {
@@ -448,22 +560,41 @@ fn broadcast<D: timely::ExchangeData + Clone>(
     failure: &Failure,
     said: Option<D>,
 ) -> Result<D> {
-    let heard = std::rc::Rc::new(std::cell::RefCell::new(None));
+    let mut heard = hear(worker, failure, said, 1)?;
+    Ok(heard.pop().expect("one has said it"))
+}
+
+/// Gives every worker what each of them says, in whatever order.
+fn gather<D: timely::ExchangeData + Clone>(
+    worker: &mut Worker,
+    failure: &Failure,
+    said: D,
+) -> Result<Vec<D>> {
+    let peers = worker.peers();
+    hear(worker, failure, Some(said), peers)
+}
+
+/// Says something to all workers, or nothing, and waits until so many have.
+fn hear<D: timely::ExchangeData + Clone>(
+    worker: &mut Worker,
+    failure: &Failure,
+    said: Option<D>,
+    wanted: usize,
+) -> Result<Vec<D>> {
+    let heard = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
     let hear = std::rc::Rc::clone(&heard);
     let mut input = worker.dataflow::<u64, _, _>(|scope| {
         let (input, stream) = scope.new_input::<D>();
-        stream.broadcast().inspect(move |said| *hear.borrow_mut() = Some(said.clone()));
+        stream.broadcast().inspect(move |said| hear.borrow_mut().push(said.clone()));
         input
     });
     if let Some(said) = said {
         input.send(said);
     }
     drop(input);
-    loop {
-        if let Some(said) = heard.take() {
-            return Ok(said);
-        }
+    while heard.borrow().len() < wanted {
         failure.check()?;
         worker.step_or_park(Some(EPOCH));
     }
+    Ok(heard.take())
 }

@@ -81,7 +81,7 @@ fn replay_at(
     let (probe, hub) = (ProbeHandle::new(), Hub::default());
     let begin = Begin::default();
     let (handles, dataflow) = worker.dataflow::<Epoch, _, _>(|scope| {
-        let (handles, _views, outputs) = analytics(scope, begin, &Tables::of(QUERIES), &hub);
+        let (handles, _views, outputs) = analytics(scope, &begin, &Tables::of(QUERIES), &hub);
         let (done, _activator) = commit(outputs, |_epoch, _closed| {}, || Epoch::MAX);
         done.probe_with(&probe);
         (handles, scope.addr()[0])

@@ -781,6 +781,13 @@ pub(super) enum Wanted {
 /// So many records are held for views, by their names: what its thread is to write down.
 type Notes = BTreeMap<String, u64>;
 
+impl Begin {
+    /// Whether there are views, or were.
+    pub(super) fn has_views(&self) -> bool {
+        !(self.views.is_empty() && self.failed.is_empty())
+    }
+}
+
 /// A thread that looks into the store for views that are added or dropped, and takes those out of it that
 /// the workers have let go of.
 pub(super) struct Office {

@@ -182,6 +182,11 @@ impl Committer {
         indexes::build(&mut self.client)
     }
 
+    /// Lets no start go on from a checkpoint: the tables may not be what the graph takes them for.
+    pub fn forget_checkpoints(&mut self) -> Result<()> {
+        super::checkpoints::forget(&mut self.client, self.generation)
+    }
+
     /// Commits what has changed up to and including `epoch`, or nothing: `read` is what became of the records
     /// since the last commit.
     pub fn commit(
@@ -343,7 +348,8 @@ const THIN: &str = "
       AND EXISTS (SELECT FROM commit_points AS later
                   WHERE later.epoch > old.epoch
                     AND date_trunc('minute', later.committed_at)
-                        = date_trunc('minute', old.committed_at));
+                        = date_trunc('minute', old.committed_at))
+      AND NOT EXISTS (SELECT FROM checkpoints WHERE checkpoints.epoch = old.epoch);
     DELETE FROM followed_tables WHERE until < clock_timestamp();
     UPDATE followed_tables SET since = greatest(since, (
         SELECT max(epoch) FROM commit_points
@@ -554,8 +560,11 @@ fn write_commit_point(
     tallies: &BTreeMap<(Topic, u32), Tally>,
 ) -> Result<()> {
     let mut offsets: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
-    for ((topic, _partition), tally) in tallies {
-        offsets.entry(topic.name()).or_default().push(tally.next_offset);
+    for ((topic, partition), tally) in tallies {
+        // By their places: one that no worker has named yet has 0.
+        let of_topic = offsets.entry(topic.name()).or_default();
+        of_topic.resize(*partition as usize, 0);
+        of_topic.push(tally.next_offset);
     }
     let offsets = serde_json::to_string(&offsets).context("writing the offsets as JSON")?;
     let counted: u64 = tallies.values().map(|tally| tally.counted).sum();

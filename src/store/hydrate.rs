@@ -163,7 +163,8 @@ pub(super) fn ledger_event(topic: Topic, row: &[u8]) -> (Origin, Result<Event, S
 }
 
 /// Gives the events of a topic's ledger that are in this worker's shard of partitions, and sees that they
-/// are those that were committed. Those at both ends of each partition are returned: of the offsets that the
+/// are those that were committed; where offsets are given, only those from there on, and then nobody sees
+/// whether the rows are as they were committed. Those at both ends of each partition are returned: of the offsets that the
 /// log holds, which begin at `starts`, as far as they were counted by today's rules.
 pub fn hydrate(
     client: &mut Client,
@@ -171,6 +172,7 @@ pub fn hydrate(
     topic: Topic,
     (shard, shards): (usize, usize),
     starts: &BTreeMap<u32, u64>,
+    from: Option<&BTreeMap<u32, u64>>,
     mut give: impl FnMut(Origin, Event),
 ) -> Result<Vec<Known>> {
     let mut ends: BTreeMap<u32, (u64, Ends)> =
@@ -183,11 +185,17 @@ pub fn hydrate(
     }
     let (table, columns) = stored(topic.ledger());
     let columns = columns.unwrap_or("*");
+    let is_unread = |it: &u32| from.is_some_and(|from| !from.contains_key(it));
+    let counted = claim.tallies.keys().filter(|(it, _)| *it == topic).map(|(_, it)| *it);
+    let unread: Vec<u32> = counted.filter(is_unread).collect();
     let mut found = BTreeMap::<i64, Sums>::new();
     let differs = |what| LedgerDiffers { topic, what, rows: Vec::new() };
     copy_out(
         client,
-        &format!("SELECT {columns} FROM {table} WHERE partition % {shards} = {shard}"),
+        &format!(
+            "SELECT {columns} FROM {table} WHERE {}",
+            which((shard, shards), from, &ends, &unread)
+        ),
         |bytes| {
             let (origin, event) = ledger_event(topic, bytes);
             let whole = event.and_then(|event| Ok((amount(&event)?, event)));
@@ -206,14 +214,51 @@ pub fn hydrate(
             {
                 ends.add(origin.offset, bytes);
             }
-            give(origin, event);
+            let is_asked_for = from.and_then(|from| from.get(&origin.partition));
+            if is_asked_for.is_none_or(|from| origin.offset >= *from) {
+                give(origin, event);
+            }
             Ok(())
         },
     )?;
-    let differences = compare(client, claim, topic, (shard, shards), &found)?;
+    let differences = match from {
+        Some(_) => is_ours(client, claim).map(|()| Vec::new())?,
+        None => compare(client, claim, topic, (shard, shards), &found)?,
+    };
     ensure!(differences.is_empty(), differs(differences.join("; ")));
     let known = ends.into_iter().map(|(partition, (_, ends))| ends.known(topic, partition));
     Ok(known.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
+/// The condition of the rows that are read: those from some offsets on, all of partitions of which none was read
+/// before, and a few before and at the beginning of the log, which are compared with it.
+fn which(
+    (shard, shards): (usize, usize),
+    from: Option<&BTreeMap<u32, u64>>,
+    ends: &BTreeMap<u32, (u64, Ends)>,
+    unread: &[u32],
+) -> String {
+    let mine = format!("partition % {shards} = {shard}");
+    let Some(from) = from.filter(|from| !from.is_empty()) else { return mine };
+    let since = from.iter().map(|(partition, offset)| {
+        let offset = offset.saturating_sub(ENDS as u64);
+        format!("partition = {partition} AND \"offset\" >= {offset}")
+    });
+    let first = ends.iter().map(|(partition, (first, _))| {
+        let until = first + ENDS as u64;
+        format!("partition = {partition} AND \"offset\" >= {first} AND \"offset\" < {until}")
+    });
+    let whole = unread.iter().map(|partition| format!("partition = {partition}"));
+    let read: Vec<String> = since.chain(first).chain(whole).collect();
+    format!("{mine} AND ({})", read.join(" OR "))
+}
+
+/// That no later engine has the store: what was read may be a later engine's, but not where this one is it
+/// still.
+fn is_ours(client: &mut Client, claim: &Claim) -> Result<()> {
+    let generation = client.query_one("SELECT generation FROM progress", &[])?.get::<_, i64>(0);
+    ensure!(generation == claim.generation, taken_over(claim.generation));
+    Ok(())
 }
 
 /// Whether a row's array is a list without nulls: what an event is made of.
@@ -314,14 +359,17 @@ pub fn dead_letters(
     Ok(known.collect())
 }
 
-/// Gives every stored row of the tables that are kept, with which the first commit compares.
+/// Gives every stored row of the tables that are kept, with which the first commit compares; or of the
+/// `others` alone, which are not of queries.
 pub fn stored_rows(
     client: &mut Client,
     tables: &Tables,
+    others: bool,
     mut give: impl FnMut(Output),
 ) -> Result<()> {
     let mut rows = RowBatch::default();
-    let results = tables.results().map(|(table, name)| (table, name.to_owned()));
+    let results = tables.results().filter(|_| !others);
+    let results = results.map(|(table, name)| (table, name.to_owned()));
     for (table, name) in results.chain(tables.others()) {
         let name = name.as_str();
         let columns = Columns::of(client, name)?;

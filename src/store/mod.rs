@@ -7,6 +7,7 @@
 //! generation, and every commit starts by updating that row where the generation is still its own.
 
 pub mod changes;
+pub mod checkpoints;
 mod commit;
 mod hydrate;
 mod indexes;
@@ -233,7 +234,7 @@ const LOCKED: &str = "SET LOCAL lock_timeout = '10s'";
 /// Takes the store over: from here on no earlier engine can commit. What was counted by older rules
 /// is emptied, to be counted again from the log's start; where the log no longer goes back there, it
 /// is gone on from.
-pub fn claim(client: &mut Client, log: &dyn Log, tables: &Tables) -> Result<Claim> {
+pub fn claim(client: &mut Client, log: &dyn Log, tables: &Tables, form: &str) -> Result<Claim> {
     let kept_tables: Vec<String> = tables.results().map(|(_, name)| name.to_owned()).collect();
     let log_identity = log.identity();
     let mut tx = client.transaction()?;
@@ -253,6 +254,7 @@ pub fn claim(client: &mut Client, log: &dyn Log, tables: &Tables) -> Result<Clai
     if rules < RULES {
         renew(&mut tx, log, rules).context("going over to today's rules of counting")?;
     }
+    checkpoints::only(&mut tx, form)?;
     let tallies = committed_tallies(&mut tx)?;
     // As they are now: the store may just have been emptied.
     let stands = "SELECT (extract(epoch FROM now) * 1000)::bigint, epoch FROM progress";
@@ -336,6 +338,7 @@ fn renew(tx: &mut Transaction<'_>, log: &dyn Log, rules: i64) -> Result<()> {
             &[],
         )?;
     }
+    tx.batch_execute("DELETE FROM checkpoints")?;
     tx.execute("UPDATE progress SET rules = $1", &[&RULES])?;
     Ok(())
 }
@@ -365,6 +368,7 @@ fn empty(tx: &mut Transaction<'_>) -> Result<()> {
     let others = [
         "commit_offsets",
         "commit_points",
+        "checkpoints",
         "pipeline_status",
         "table_changes",
         "standing_view_states",

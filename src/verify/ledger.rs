@@ -365,8 +365,10 @@ fn commit_point(
     let named: BTreeMap<String, Vec<u64>> = serde_json::from_str(row.try_get(3)?)
         .context("the commit point's offsets are not lists of numbers by topic")?;
     let mut stored = BTreeMap::<String, Vec<u64>>::new();
-    for ((topic, _), committed) in offsets {
-        stored.entry(topic.clone()).or_default().push(committed.next_offset);
+    for ((topic, partition), committed) in offsets {
+        let of_topic = stored.entry(topic.clone()).or_default();
+        of_topic.resize(*partition as usize, 0);
+        of_topic.push(committed.next_offset);
     }
     if named != stored {
         report.differs("the commit point's offsets are not those of commit_offsets".to_owned());

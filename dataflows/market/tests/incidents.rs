@@ -3,6 +3,7 @@
 use differential_dataflow::input::Input as _;
 
 use super::*;
+use crate::keeper::Keeper;
 use crate::{
     Epoch,
     model::time::{HOUR, WEEK, date_of, minute_of, wall_clock},
@@ -46,7 +47,7 @@ fn alerts_of(placed: impl Iterator<Item = Millis>, now: Millis) -> Vec<Alert> {
         let (mut minutes, mut nows) = worker.dataflow::<Epoch, _, _>(|scope| {
             let (minutes_in, minutes) = scope.new_collection();
             let (nows, now) = scope.new_input();
-            alerts(minutes, now).inspect(move |(alert, _, diff)| {
+            alerts(minutes, now, &Keeper::default()).inspect(move |(alert, _, diff)| {
                 assert_eq!(*diff, 1);
                 seen.lock().unwrap().push(*alert);
             });

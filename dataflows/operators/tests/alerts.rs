@@ -15,7 +15,8 @@ fn ours<'s>(
 ) -> Collection<'s, Row> {
     let placed: VecCollection<'_, Epoch, Millis, Sums> =
         minutes.explode(|minute| Some((minute, Sums { orders: 1, ..Sums::default() })));
-    alerts(placed, now).map(|it| (it.minute, it.orders, it.orders_before, it.severity().to_owned()))
+    alerts(placed, now, &Keeper::default())
+        .map(|it| (it.minute, it.orders, it.orders_before, it.severity().to_owned()))
 }
 
 fn naive(moves: &Moves<Millis>) -> Changes<Row> {

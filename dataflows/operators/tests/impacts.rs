@@ -29,12 +29,11 @@ fn ours<'s>(
         Record::Placed(at, amount) => Some((at, amount)),
         Record::Scenario(_) => None,
     });
-    totals(impacts(placed, actives(events), now), "totals").map(
-        |(Active { occurrence, name, .. }, (during, before)): (_, Impact)| {
+    totals(impacts(placed, actives(events), now, &Keeper::default()), "totals", &Keeper::default())
+        .map(|(Active { occurrence, name, .. }, (during, before)): (_, Impact)| {
             let key = (name.to_string(), occurrence.to_string());
             (key, [during.orders, during.revenue.0, before.orders, before.revenue.0])
-        },
-    )
+        })
 }
 
 fn naive(moves: &Moves<Record>) -> Changes<Row> {

@@ -29,6 +29,7 @@ use super::{
 };
 use crate::analytics::Output;
 use crate::analytics::story::Kept;
+use crate::keeper::Keeper;
 use crate::ledger::{Origin, Sourced};
 use crate::model::time::{HOUR, day_of};
 use crate::model::{
@@ -424,7 +425,7 @@ proptest! {
         let [ours, theirs] = changes_of_both(
             updates,
             workers,
-            |keys| totals(keys, "totals"),
+            |keys| totals(keys, "totals", &Keeper::default()),
             |keys| keys.count_total(),
         );
         prop_assert_eq!(ours, theirs);
@@ -453,7 +454,7 @@ proptest! {
             workers,
             |both| {
                 let (facts, records) = facts_and_records(both);
-                lookup_join(facts, records, "lookup_join", |record, fact| bucket(*record, *fact))
+                lookup_join(facts, records, "lookup_join", &Keeper::default(), |record, fact| bucket(*record, *fact))
             },
             |both| {
                 let (facts, records) = facts_and_records(both);
@@ -478,7 +479,7 @@ proptest! {
                 let both = greatest_of_sides(both);
                 let left = both.clone().flat_map(|(key, it)| it.ok().map(|left| (key, left)));
                 let right = both.flat_map(|(key, it)| it.err().map(|right| (key, right)));
-                kept(left_join(left, right, "side by side", |key, left, right| {
+                kept(left_join(left, right, "side by side", &Keeper::default(), |key, left, right| {
                     row(key, *left, right.copied())
                 }))
             },
@@ -514,7 +515,7 @@ proptest! {
         let [ours, theirs] = changes_of_both(
             updates,
             workers,
-            |events| latest_by_key(events, "newest", |event| event.occurrence.parse().unwrap()),
+            |events| latest_by_key(events, "newest", &Keeper::default(), |event| event.occurrence.parse().unwrap()),
             |events| {
                 events.map(|event| (event.occurrence.parse().unwrap(), event)).reduce(
                     |_key: &i64, events, newest| {
@@ -565,7 +566,7 @@ proptest! {
         let [ours, theirs] = changes_of_both(
             updates.collect(),
             1,
-            |instants| earliest(instants, "earliest"),
+            |instants| earliest(instants, "earliest", &Keeper::default()),
             |instants| instants.reduce(|_key, instants, first| first.push((*instants[0].0, 1))),
         );
         prop_assert_eq!(ours, theirs);
@@ -581,7 +582,7 @@ proptest! {
         let [ours, theirs] = changes_of_both(
             updates,
             workers,
-            |instants| earliest(instants, "earliest"),
+            |instants| earliest(instants, "earliest", &Keeper::default()),
             |instants| instants.reduce(|_key, instants, first| first.push((*instants[0].0, 1))),
         );
         prop_assert_eq!(ours, theirs);
@@ -622,7 +623,7 @@ proptest! {
         workers in 1..4usize,
     ) {
         let ours = held(moves.clone(), workers, |records, now| {
-            sliding_windows(records, &SPANS, now, "within")
+            sliding_windows(records, &SPANS, now, "within", &Keeper::default())
         });
         prop_assert_eq!(ours, naive_within_spans(&moves));
     }
@@ -646,7 +647,7 @@ proptest! {
             let mut input = worker.dataflow::<Epoch, _, _>(|scope| {
                 let (input, stream) = scope.new_input();
                 // The same content under an id: half of its events say something else.
-                let firsts = deduplicate(stream, "first", 0, |event: &u64| event >> 1);
+                let firsts = deduplicate(stream, "first", 0, &Keeper::default(), |event: &u64| event >> 1);
                 let fates = [firsts.accepted, firsts.copies, firsts.conflicts];
                 for (place, stream) in fates.into_iter().enumerate() {
                     let told = Arc::clone(&told);
