@@ -98,25 +98,11 @@ struct Sorted {
 #[derive(Clone, Copy)]
 struct CaughtUp(bool);
 
-/// Leaves out the rows of tables that are given up.
-fn leave_out(rows: &mut [RowBatch], given_up: &BTreeMap<u16, Epoch>, epoch: Epoch) {
-    if given_up.is_empty() {
-        return;
-    }
-    let is_of = |row: &RowRef<'_>| given_up.get(&row.table).is_some_and(|from| *from <= epoch);
-    for batch in rows.iter_mut().filter(|batch| batch.iter().any(|row| is_of(&row))) {
+/// Leaves out some of the rows.
+fn leave_out(rows: &mut [RowBatch], is_out: impl Fn(&RowRef<'_>) -> bool) {
+    for batch in rows.iter_mut().filter(|batch| batch.iter().any(|row| is_out(&row))) {
         let mut others = RowBatch::default();
-        let stay = batch.iter().filter(|row| !is_of(row));
-        stay.for_each(|row| others.push(&row.to_row(), row.fate));
-        *batch = others;
-    }
-}
-
-/// Leaves out the rows of queries' tables.
-fn leave_out_results(rows: &mut [RowBatch]) {
-    for batch in rows {
-        let mut others = RowBatch::default();
-        let stay = batch.iter().filter(|row| !Tables::is_result(row.table));
+        let stay = batch.iter().filter(|row| !is_out(row));
         stay.for_each(|row| others.push(&row.to_row(), row.fate));
         *batch = others;
     }
@@ -141,9 +127,13 @@ impl Commits {
         let mut queue = self.queue();
         queue.uncut = closed.is_none();
         if let Some(mut closed) = closed {
-            leave_out(&mut closed.rows, &queue.given_up, epoch);
+            if !queue.given_up.is_empty() {
+                let given_up =
+                    |table: u16| queue.given_up.get(&table).is_some_and(|from| *from <= epoch);
+                leave_out(&mut closed.rows, |row| given_up(row.table));
+            }
             if queue.held_back == Some(epoch) {
-                leave_out_results(&mut closed.rows);
+                leave_out(&mut closed.rows, |row| Tables::is_result(row.table));
             }
             queue.closed.push_back((epoch, closed));
             self.0.filled.notify_all();
